@@ -1,0 +1,226 @@
+"""The headless face of the package: the command line and the dock widget call these functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_boxprompt.bundle import load_bundle, load_state, save_bundle
+from napari_boxprompt.config import TrainConfig, make_config
+from napari_boxprompt.devices import make_fabric
+from napari_boxprompt.errors import BundleError
+from napari_boxprompt.events import Event
+from napari_boxprompt.formats import align
+from napari_boxprompt.images import Images, Normalization, open_images
+from napari_boxprompt.models import EmbeddingCache, load_frozen
+from napari_boxprompt.models.encoding import Encoder
+from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
+from napari_boxprompt.prompting import PromptModel
+from napari_boxprompt.training import TrainingRun, fit
+
+if TYPE_CHECKING:
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+
+__all__ = ["Prediction", "TrainedModel", "load_model", "make_encoder", "predict", "start_training", "train"]
+
+ImageSource = Images | str | Path | np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model together with the frozen model it works on.
+
+    Parameters
+    ----------
+    model : PromptModel
+        Weights, classes and settings.
+    encoder : Encoder
+        The frozen model with its embedding cache.
+    """
+
+    model: PromptModel
+    encoder: Encoder
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a folder; see `napari_boxprompt.bundle.save_bundle`."""
+        return save_bundle(self.model, folder)
+
+
+def make_encoder(
+    model: str = "litemedsam",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    cache: EmbeddingCache | None = None,
+) -> Encoder:
+    """Load a frozen model and make it ready to encode.
+
+    Parameters
+    ----------
+    model : str
+        Name from ``boxprompt models list``, or a checkpoint file.
+    device, precision : str
+        See `napari_boxprompt.devices`.
+    cache : EmbeddingCache, optional
+        Where embeddings are kept; in memory by default.
+
+    Raises
+    ------
+    ModelError
+        The model is unknown, or its weights are missing or damaged.
+    ConfigError
+        The device is not available.
+    """
+    fabric = make_fabric(device, precision)
+    return Encoder(load_frozen(model, device=str(fabric.device)), fabric, cache)
+
+
+def start_training(
+    images: ImageSource,
+    boxes: BoxSet,
+    config: TrainConfig | None = None,
+    *,
+    encoder: Encoder | None = None,
+    normalization: Normalization | None = None,
+    resume: str | Path | None = None,
+) -> TrainingRun:
+    """Prepare a training: iterate over the result for events, close it to stop early.
+
+    Parameters
+    ----------
+    images : Images, path or numpy.ndarray
+        Images; a path may be a file, a folder or a pattern.
+    boxes : BoxSet
+        Boxes on at least two planes.
+    config : TrainConfig, optional
+        Settings, `make_config()` by default.
+    encoder : Encoder, optional
+        Frozen model, loaded from the settings by default.
+    normalization : Normalization, optional
+        Intensity range; measured on a sample of all planes by default.
+    resume : str or Path, optional
+        Folder of a model whose training was stopped.
+
+    Returns
+    -------
+    TrainingRun
+        Its `model` is the best so far, at any time.
+
+    Raises
+    ------
+    BoxError
+        Boxes that do not fit the images.
+    """
+    config = make_config() if config is None else config
+    images = images if isinstance(images, Images) else open_images(images)
+    boxes = align(boxes, images)
+    if normalization is None:
+        normalization = Normalization.fit(images)
+    if encoder is None:
+        encoder = make_encoder(config.model, device=config.device, precision=config.precision)
+    state = None if resume is None else load_state(resume)
+    return fit(images, boxes, config, encoder, normalization, state)
+
+
+def train(
+    images: ImageSource,
+    boxes: BoxSet,
+    preset: str = "balanced",
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a model from boxes.
+
+    Parameters
+    ----------
+    images, boxes
+        See `start_training`.
+    preset : str
+        ``"fast"``, ``"balanced"`` or ``"best"``.
+    on_event : callable, optional
+        Called with every event of the training.
+    **settings
+        Fields of `napari_boxprompt.config.TrainConfig`.
+
+    Returns
+    -------
+    TrainedModel
+        Ready to predict and to save.
+    """
+    config = make_config(preset, **settings)
+    encoder = make_encoder(config.model, device=config.device, precision=config.precision)
+    run = start_training(images, boxes, config, encoder=encoder)
+    for event in run:
+        if on_event is not None:
+            on_event(event)
+    return TrainedModel(run.model, encoder)
+
+
+def load_model(
+    folder: str | Path, *, model: str | None = None, device: str = "auto", cache: EmbeddingCache | None = None
+) -> TrainedModel:
+    """Load a trained model and the frozen model it needs.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where it was saved.
+    model : str, optional
+        Name or file of the frozen model, where it is not the one named in the model.
+    device : str
+        See `napari_boxprompt.devices.choose_device`.
+    cache : EmbeddingCache, optional
+        Where embeddings are kept.
+
+    Raises
+    ------
+    BundleError
+        Not a model, damaged, from a newer version, or made for another frozen model.
+    """
+    trained = load_bundle(folder)
+    name = trained.config.model if model is None else model
+    encoder = make_encoder(name, device=device, precision=trained.config.precision, cache=cache)
+    if encoder.frozen.info.sha256 != trained.frozen_sha256:
+        raise BundleError(
+            f"{folder} was trained on {trained.config.model!r} (weights {trained.frozen_sha256[:12]}), but "
+            f"{name!r} has weights {encoder.frozen.info.sha256[:12]}; give the right file with --model."
+        )
+    return TrainedModel(trained, encoder)
+
+
+def predict(
+    model: TrainedModel,
+    images: ImageSource,
+    planes: Iterable[PlaneId] | None = None,
+    *,
+    workers: int = 1,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Iterator[Prediction]:
+    """Segment planes without prompts.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        From `train` or `load_model`.
+    images : Images, path or numpy.ndarray
+        What to segment.
+    planes : iterable of PlaneId, optional
+        Some of its planes only.
+    workers : int
+        Threads that read ahead; the masks do not depend on it.
+    on_tile : callable, optional
+        Called with tiles done and tiles in all, for each plane.
+
+    Yields
+    ------
+    Prediction
+        One for each plane, in order.
+    """
+    opened = images if isinstance(images, Images) else open_images(images)
+    predictor = Predictor(model.model, model.encoder)
+    yield from predict_planes(predictor, opened, planes, workers=workers, on_tile=on_tile)

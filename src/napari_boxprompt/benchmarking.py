@@ -1,0 +1,156 @@
+"""Benchmarks on a folder with ``images/``, ``masks/`` and ``manifest.csv``, split by subject."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.errors import ConfigError, ImageError
+from napari_boxprompt.experiment import Experiment, Outcome, run_experiment
+from napari_boxprompt.images import open_images
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.events import Event
+    from napari_boxprompt.models.encoding import Encoder
+
+__all__ = ["BenchmarkFolder", "Split", "run_benchmark"]
+
+BoxMode = Literal["instances", "components", "hull"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Files to train on and files to test on, of different subjects."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkFolder:
+    """A folder with reference masks.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``images/``, ``masks/`` and ``manifest.csv`` with columns ``file`` and ``subject``.
+    mode : str
+        ``"instances"``: one box for each value of a mask; ``"components"``: one for each connected
+        component of `label`; ``"hull"``: one for all of `label`, as in the paper.
+    label : int or None
+        Value of the class; None for all values.
+    """
+
+    folder: Path
+    mode: BoxMode
+    label: int | None = None
+
+    def subjects(self) -> dict[str, str]:
+        """Subject of each file.
+
+        Raises
+        ------
+        ImageError
+            The manifest is missing or has other columns.
+        """
+        path = self.folder / "manifest.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                return {row["file"]: row["subject"] for row in csv.DictReader(stream)}
+        except (OSError, KeyError, UnicodeDecodeError) as error:
+            raise ImageError(
+                f"{path} cannot be read ({error}); it needs the columns 'file' and 'subject'."
+            ) from error
+
+    def split(self, shots: int, test: int, seed: int) -> Split:
+        """Halve the subjects, then take `shots` and `test` files from the halves.
+
+        Only training images with an object count as shots: a person draws boxes where there is
+        something to draw.
+
+        Raises
+        ------
+        ConfigError
+            Fewer than two subjects or no usable training image.
+        """
+        subjects = self.subjects()
+        names = sorted(set(subjects.values()))
+        if len(names) < 2:
+            raise ConfigError(f"{self.folder} has {len(names)} subject; a benchmark needs at least two.")
+        rng = np.random.default_rng(seed)
+        order = [names[i] for i in rng.permutation(len(names))]
+        first = set(order[: len(order) // 2])
+        files = sorted(subjects)
+        shuffled = [files[i] for i in rng.permutation(len(files))]
+        train = [f for f in shuffled if subjects[f] in first]
+        chosen = list[str]()
+        for file in train:
+            if len(chosen) == shots:
+                break
+            if len(self.boxes(file)):
+                chosen.append(file)
+        held = [f for f in shuffled if subjects[f] not in first][:test]
+        return Split(tuple(sorted(chosen)), tuple(sorted(held)))
+
+    def mask(self, file: str) -> npt.NDArray[np.integer]:
+        """Reference mask ``(H, W)`` of a file."""
+        masks = open_images(self.folder / "masks" / file)
+        return masks.read(masks.planes[0])[..., 0]
+
+    def foreground(self, file: str) -> npt.NDArray[np.bool_]:
+        """Where the class is, bool ``(H, W)``."""
+        mask = self.mask(file)
+        return mask > 0 if self.label is None else mask == self.label
+
+    def boxes(self, file: str) -> BoxSet:
+        """Boxes derived from a mask; the plane is complete."""
+        return BoxSet.from_labels(self.mask(file), PlaneId(file), mode=self.mode, label=self.label)
+
+    def experiment(self, split: Split) -> Experiment:
+        """Experiment in which only the masks of the training files are read before prediction."""
+
+        def true_boxes(plane: PlaneId) -> Sequence[Box]:
+            return self.boxes(plane.image).boxes
+
+        def reference(plane: PlaneId) -> npt.NDArray[np.bool_]:
+            return self.foreground(plane.image)
+
+        images = open_images(self.folder / "images")
+        train, test = ([PlaneId(file) for file in files] for files in (split.train, split.test))
+        return Experiment(
+            train_images=images.restrict(train),
+            boxes=BoxSet.merge([self.boxes(file) for file in split.train]),
+            test_images=images.restrict(test),
+            reference=reference,
+            true_boxes=true_boxes,
+        )
+
+
+def run_benchmark(
+    folder: BenchmarkFolder,
+    config: TrainConfig,
+    encoder: Encoder,
+    *,
+    shots: int = 20,
+    test: int = 50,
+    workers: int = 1,
+    keep: bool = False,
+) -> Generator[Event, None, Outcome]:
+    """Train on `shots` boxed images and test on other subjects; see `run_experiment`.
+
+    Raises
+    ------
+    ConfigError
+        The folder has too few subjects.
+    """
+    experiment = folder.experiment(folder.split(shots, test, config.seed))
+    return (yield from run_experiment(experiment, config, encoder, workers=workers, keep=keep))

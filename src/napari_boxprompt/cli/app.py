@@ -1,0 +1,90 @@
+"""The command ``boxprompt`` and what all its commands share."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+from napari_boxprompt import __version__
+from napari_boxprompt.cli import data, experiments, models
+from napari_boxprompt.cli.console import errors
+from napari_boxprompt.cli.doctor import doctor
+from napari_boxprompt.errors import BoxPromptError
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class _Group(TyperGroup):
+    """Turns errors into one sentence and an exit code; ``--debug`` shows where they come from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BoxPromptError as error:
+            if ctx.params.get("debug"):
+                raise
+            errors.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            if ctx.params.get("debug"):
+                raise
+            errors.print("Stopped. Files written before stay; no file is half-written.")
+            raise typer.Exit(INTERRUPTED) from error
+        except (OSError, MemoryError, RuntimeError, ValueError) as error:
+            if ctx.params.get("debug") or isinstance(error, (typer.Exit, typer.Abort)):
+                raise
+            errors.print(f"[bold red]Error:[/] {type(error).__name__}: {error}", highlight=False, soft_wrap=True)
+            errors.print("This was not expected. Run 'boxprompt --debug ...' and report what it prints.")
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="boxprompt",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Boxes on a few images, masks on all others.",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and log messages.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Boxes on a few images, masks on all others."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_time=False, show_path=debug)],
+    )
+    for noisy in ("PIL", "numba", "lightning_fabric", "lightning.fabric", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+app.command()(experiments.demo)
+app.command()(data.train)
+app.command()(data.predict)
+app.command()(experiments.benchmark)
+app.add_typer(models.app, name="models")
+app.command()(doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

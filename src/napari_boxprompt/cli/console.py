@@ -1,0 +1,128 @@
+"""Progress, tables and shared options of the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from napari_boxprompt.config import TrainConfig, make_config
+from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.events import Event, Finished, Metrics
+from napari_boxprompt.events import Progress as Done
+
+__all__ = ["errors", "output", "parse_settings", "settings", "show_events", "show_table"]
+
+output = Console()
+errors = Console(stderr=True)
+
+Result = TypeVar("Result")
+
+PresetOption = Annotated[str, typer.Option("--preset", help="fast, balanced or best.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Frozen model: a name or a checkpoint file.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read images ahead.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, e.g. loss.size=0.02; see the docs."),
+]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Keep embeddings on disk for the next run.")
+]
+
+_PHASES = {"encode": "Looking at images", "train": "Training", "predict": "Predicting"}
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Settings from ``name=value`` words; dots lead into groups.
+
+    Raises
+    ------
+    ConfigError
+        A word without ``=``.
+    """
+    found: dict[str, Any] = {}
+    for word in assignments:
+        name, sign, text = word.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {word!r} has no '='; write it as NAME=VALUE.")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *groups, last = name.strip().split(".")
+        place = found
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return found
+
+
+def settings(preset: str, assignments: Iterable[str] | None, **named: Any) -> TrainConfig:
+    """Configuration from the options of a command."""
+    return make_config(preset, **{**parse_settings(assignments or ()), **named})
+
+
+def show_events(events: Generator[Event, None, Result], quiet: bool = False) -> Result:
+    """Run long work and show its progress; return what it gives."""
+    with Progress(
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=errors,
+        disable=quiet,
+    ) as bars:
+        show = _shower(bars)
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+            show(event)
+
+
+def _shower(bars: Progress) -> Callable[[Event], None]:
+    tasks: dict[str, TaskID] = {}
+
+    def show(event: Event) -> None:
+        if isinstance(event, Done):
+            if event.phase not in tasks:
+                tasks[event.phase] = bars.add_task(_PHASES.get(event.phase, event.phase), note="")
+            bars.update(tasks[event.phase], completed=event.done, total=event.total)
+        elif isinstance(event, Metrics) and "train" in tasks:
+            note = f"loss {event.losses['total']:.3f}"
+            if event.validation:
+                note += f", held-out boxes {event.validation['box_agreement']:.2f}"
+            bars.update(tasks["train"], note=note)
+        elif isinstance(event, Finished) and event.phase in tasks:
+            bars.update(tasks[event.phase], note=f"{event.seconds:.1f} s")
+
+    return show
+
+
+def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Print a table of two columns."""
+    table = Table(title=title, show_header=False, title_justify="left", highlight=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    output.print(table)
+
+
+def disk_cache(wanted: bool) -> Any:
+    """Embedding cache on disk, or in memory only."""
+    from napari_boxprompt.models import EmbeddingCache
+    from napari_boxprompt.models.home import home_folder
+
+    return EmbeddingCache(home_folder() / "embeddings" if wanted else None)
+

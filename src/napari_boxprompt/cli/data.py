@@ -1,0 +1,134 @@
+"""``boxprompt train`` and ``boxprompt predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_boxprompt.cli.console import (
+    CacheOption,
+    DeviceOption,
+    ModelOption,
+    PresetOption,
+    SeedOption,
+    SetOption,
+    WorkersOption,
+    disk_cache,
+    errors,
+    output,
+    settings,
+    show_events,
+)
+from napari_boxprompt.events import Event, Progress
+
+if TYPE_CHECKING:
+    from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.outputs import ResultWriter
+    from napari_boxprompt.training import TrainingRun
+
+ImagesArgument = Annotated[str, typer.Argument(help="Image, stack, folder or quoted pattern.")]
+ChannelOption = Annotated[int | None, typer.Option("--channel", min=0, help="Channel of multi-channel images.")]
+
+
+def train(
+    images: ImagesArgument,
+    boxes: Annotated[Path, typer.Option("--boxes", help="COCO JSON, or a folder of YOLO text files.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
+    preset: PresetOption = "balanced",
+    model: ModelOption = "litemedsam",
+    generator: Annotated[str, typer.Option("--generator", help="light or simple.")] = "light",
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background.")
+    ] = False,
+    channel: ChannelOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the stopped training in --out.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    cache: CacheOption = True,
+    set_: SetOption = None,
+) -> None:
+    """Train a model from boxes drawn on at least two images or planes.
+
+    Ctrl-C stops early and keeps the best model so far; --resume goes on with it.
+    """
+    from napari_boxprompt.api import make_encoder, start_training
+    from napari_boxprompt.bundle import check_target, save_bundle
+    from napari_boxprompt.formats import load_boxes
+    from napari_boxprompt.images import open_images
+
+    config = settings(preset, set_, model=model, generator=generator, seed=seed, device=device)
+    check_target(out)
+    opened = open_images(images, channel=channel)
+    drawn = load_boxes(boxes, opened, complete=complete)
+    if not any(info.complete or info.complete_regions for info in drawn.planes.values()):
+        errors.print(
+            "No image is marked complete, so nothing counts as background; add --complete if every object on "
+            "the boxed images has its box.",
+            style="yellow",
+        )
+    encoder = make_encoder(config.model, device=device, precision=config.precision, cache=disk_cache(cache))
+    run = start_training(opened, drawn, config, encoder=encoder, resume=out if resume else None)
+    try:
+        show_events(_events(run))
+    except KeyboardInterrupt:
+        run.close()
+        if run.step and encoder.fabric.is_global_zero:
+            save_bundle(run.model, out, run.state())
+            errors.print(
+                f"Stopped at step {run.step} of {config.steps}; the best model so far is in {out}. "
+                "The same command with --resume goes on."
+            )
+        raise
+    if encoder.fabric.is_global_zero:
+        save_bundle(run.model, out)
+        found = run.model.record["validation"]
+        agreement = f"; box agreement on held-out planes {found['box_agreement']:.2f}" if found else ""
+        output.print(f"Model saved in {out}{agreement}.", highlight=False)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    images: ImagesArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder for masks and the table of objects.")],
+    channel: ChannelOption = None,
+    frozen: Annotated[
+        str | None, typer.Option("--model", help="File of the frozen model, if it is not found by its name.")
+    ] = None,
+    device: DeviceOption = "auto",
+    cache: CacheOption = True,
+    workers: WorkersOption = 1,
+) -> None:
+    """Segment images without any prompt."""
+    from napari_boxprompt.api import load_model
+    from napari_boxprompt.images import open_images
+    from napari_boxprompt.outputs import ResultWriter, prepare_folder
+
+    opened = open_images(images, channel=channel)
+    folder = prepare_folder(out)
+    trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache))
+    writer = ResultWriter(folder, opened)
+    try:
+        count = show_events(_predicted(trained, opened, writer, workers))
+    finally:
+        written = writer.close()
+    output.print(f"{count} planes segmented; {len(written)} files written to {folder}.", highlight=False)
+
+
+def _events(run: TrainingRun) -> Generator[Event, None, None]:
+    yield from run
+
+
+def _predicted(
+    trained: TrainedModel, images: Images, writer: ResultWriter, workers: int
+) -> Generator[Event, None, int]:
+    from napari_boxprompt.api import predict as predict_images
+
+    planes = images.planes
+    for done, prediction in enumerate(predict_images(trained, images, workers=workers), start=1):
+        writer.add(prediction)
+        yield Progress("predict", done, len(planes), str(prediction.plane))
+    return len(planes)

@@ -1,0 +1,127 @@
+"""Settings of a training, each with its meaning: forms, CLI options and saved runs read them here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_boxprompt.errors import ConfigError
+
+__all__ = ["PRESETS", "AugmentConfig", "LossConfig", "PresetName", "TrainConfig", "make_config"]
+
+PresetName = Literal["fast", "balanced", "best"]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LossConfig(_Settings):
+    """Which box constraints are used, and how strongly (Gaillochet et al. 2025, arXiv 2507.02743)."""
+
+    pseudo_label: Weight = Field(
+        1.0, description="Weight of the agreement with the masks that the frozen model gives for your boxes."
+    )
+    size: Weight = Field(0.01, description="Weight of the area range inside each box.")
+    outside: Weight = Field(0.01, description="Weight of emptiness outside all boxes, where marked complete.")
+    consistency: Weight = Field(0.1, description="Weight of giving the same mask in two views of one image.")
+    tightness: Weight = Field(0.0001, description="Weight of the object touching all four sides of its box.")
+    activation: Literal["sigmoid", "minmax"] = Field(
+        "sigmoid", description="How logits become probabilities; 'minmax' as in the paper's released code."
+    )
+    outside_variant: Literal["masked", "released"] = Field(
+        "masked", description="'released' also pushes the object itself to background, as the released code."
+    )
+    size_range: Literal["learnt", "fixed"] = Field(
+        "learnt", description="Area range of a class: learnt from its pseudo-labels, or 0.7-0.9 of the box."
+    )
+    barrier: Literal["fraction", "epochs"] = Field(
+        "fraction", description="The constraints harden with the fraction of training done, or per 5 epochs."
+    )
+    consistency_of: Literal["views", "embedding"] = Field(
+        "views", description="Consistency between encoded views, or under flips of the embedding (released)."
+    )
+
+
+class AugmentConfig(_Settings):
+    """Random views of each training image, encoded like images of their own."""
+
+    views: int = Field(5, ge=0, le=64, description="Augmented views encoded for each training image or tile.")
+    rotation: float = Field(20.0, ge=0.0, le=180.0, description="Largest rotation of a view, in degrees.")
+    zoom: float = Field(1.25, ge=1.0, le=4.0, description="Largest enlargement or reduction of a view.")
+    shift: float = Field(0.1, ge=0.0, le=0.5, description="Largest shift, as a fraction of the view's side.")
+    gamma: float = Field(1.5, ge=1.0, le=4.0, description="Largest brightening or darkening exponent.")
+    mirror: bool = Field(False, description="Mirror half of the views; wrong where left and right differ.")
+
+
+class TrainConfig(_Settings):
+    """Everything that decides a training besides images and boxes."""
+
+    preset: str = Field("balanced", description="Name of the preset these settings started from.")
+    model: str = Field("litemedsam", description="Frozen model: a name of 'boxprompt models' or a file.")
+    generator: str = Field("light", description="Prompt generator: the only part that is trained.")
+    steps: int = Field(240, ge=1, le=1_000_000, description="Training steps.")
+    batch: int = Field(4, ge=1, le=256, description="Views in a training step.")
+    learning_rate: float = Field(2e-3, gt=0.0, le=1.0, description="Adam's learning rate at its peak.")
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Adam's decoupled weight decay.")
+    clip: float = Field(1.0, gt=0.0, description="Largest norm of a gradient step.")
+    ema: float = Field(0.97, ge=0.0, lt=1.0, description="Memory of the weight average that is kept.")
+    validate_every: int = Field(40, ge=1, description="Steps between checks on held-out boxed planes.")
+    hold_out: float = Field(
+        0.1, ge=0.0, le=0.5, description="Fraction of boxed planes held out for checks (from three planes on)."
+    )
+    max_encodings: int = Field(
+        160, ge=1, description="Most views that are encoded for training; fewer per image when there are many."
+    )
+    tile: Literal["auto", "whole"] | float = Field(
+        "auto", description="Side of a tile in image pixels, 'whole' images, or 'auto': from your boxes."
+    )
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    device: str = Field("auto", description="auto, cpu, cuda or mps.")
+    precision: Literal["auto", "32", "bf16", "16"] = Field(
+        "auto", description="Number format of the frozen model's work; auto picks what this machine does fast."
+    )
+    loss: LossConfig = Field(default_factory=LossConfig, description="Box constraints.")
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmented views.")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"steps": 120, "max_encodings": 60, "augment": {"views": 2}},
+    "balanced": {},
+    "best": {"steps": 900, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
+}
+
+
+def make_config(preset: str = "balanced", **changes: Any) -> TrainConfig:
+    """Settings of a preset with changes.
+
+    Parameters
+    ----------
+    preset : str
+        One of `PRESETS`.
+    **changes
+        Fields of `TrainConfig`; ``loss`` and ``augment`` may be mappings of their own fields.
+
+    Returns
+    -------
+    TrainConfig
+
+    Raises
+    ------
+    ConfigError
+        Unknown preset or field, or a value out of its range; the message names it.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+    merged: dict[str, Any] = {"preset": preset, **PRESETS[preset]}
+    for key, value in changes.items():
+        base = merged.get(key)
+        merged[key] = {**base, **value} if isinstance(base, dict) and isinstance(value, dict) else value
+    try:
+        return TrainConfig.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"Setting {name!r}: {first['msg']}.") from error

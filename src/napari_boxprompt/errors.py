@@ -1,0 +1,41 @@
+"""Every error a user can cause or meet; each message says what to do about it."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BoxError",
+    "BoxPromptError",
+    "BundleError",
+    "ConfigError",
+    "ImageError",
+    "ModelError",
+    "OutputError",
+]
+
+
+class BoxPromptError(Exception):
+    """Base of all errors raised on purpose; its text is one sentence for the user."""
+
+
+class BoxError(BoxPromptError):
+    """Boxes that cannot be read or used: file, coordinates, planes or classes."""
+
+
+class ImageError(BoxPromptError):
+    """An image that cannot be read, or whose shape or type cannot be used."""
+
+
+class ModelError(BoxPromptError):
+    """A frozen model whose weights are missing, damaged, unsafe or of another kind."""
+
+
+class BundleError(BoxPromptError):
+    """A trained model on disk that cannot be read or does not fit its frozen model."""
+
+
+class ConfigError(BoxPromptError):
+    """A setting out of range or settings that exclude each other."""
+
+
+class OutputError(BoxPromptError):
+    """A result that cannot be written: read-only folder, full disk, existing file."""

@@ -1,0 +1,80 @@
+"""Boxes from label images: one per object, per connected component, or one round everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_boxprompt.boxes import Box, LabelMode, PlaneId
+from napari_boxprompt.errors import BoxError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["boxes_from_labels"]
+
+
+def boxes_from_labels(
+    mask: npt.NDArray[Any],
+    plane: PlaneId,
+    *,
+    mode: LabelMode = "instances",
+    label: int | None = None,
+    name: str = "object",
+) -> tuple[Box, ...]:
+    """Return boxes round the objects of a label image.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (H, W), bool or integer
+        The label image; values of 0 and below are background.
+    plane : PlaneId
+        The plane the boxes lie on.
+    mode : {"instances", "components", "hull"}
+        One box per value, per connected component (diagonal neighbours touch) of ``mask == label`` (of
+        ``mask > 0`` without a label), or one box round all of it.
+    label : int, optional
+        Use only pixels with this value.
+    name : str
+        Class of the boxes.
+
+    Returns
+    -------
+    tuple of Box
+        In the order of their ids: the value for "instances", else 1, 2, ...
+
+    Raises
+    ------
+    BoxError
+        If the mask is not a two-dimensional label image or the mode is unknown.
+    """
+    from skimage.measure import label as connected
+    from skimage.measure import regionprops
+
+    values = np.asarray(mask)
+    if values.ndim != 2 or values.dtype.kind not in "biu":
+        raise BoxError(
+            f"The label image for {plane} has shape {values.shape} and type {values.dtype}; "
+            "pass one two-dimensional plane of whole numbers."
+        )
+    wanted = values > 0 if label is None else values == label
+    if mode == "instances":
+        ids, inverse = np.unique(np.where(wanted, values, 0), return_inverse=True)
+        # Consecutive numbers: regionprops needs memory for the largest number.
+        consecutive = inverse.reshape(values.shape) + 1
+        regions = np.where(wanted, consecutive, 0)
+    elif mode == "components":
+        regions = np.asarray(connected(wanted, connectivity=2))  # type: ignore[no-untyped-call]
+        ids = np.arange(regions.max(initial=0) + 1)
+        ids = ids[1:]
+    elif mode == "hull":
+        regions = wanted.astype(np.int64)
+        ids = np.array([1])
+    else:
+        raise BoxError(f"The mode '{mode}' is not known; use one of {', '.join(get_args(LabelMode))}.")
+    boxes = []
+    for region in regionprops(regions):  # type: ignore[no-untyped-call]
+        y0, x0, y1, x1 = region.bbox
+        boxes.append(Box(y0, x0, y1, x1, plane, name, int(ids[region.label - 1])))
+    return tuple(boxes)

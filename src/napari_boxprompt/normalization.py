@@ -1,0 +1,155 @@
+"""One brightness scale for a whole data set."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from napari_boxprompt.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.images import Images
+
+__all__ = ["Normalization"]
+
+_SAMPLE_PIXELS = 1 << 18
+
+
+class Normalization(BaseModel):
+    """Maps pixel values linearly so that `low` becomes 0 and `high` becomes 1, and clips the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    low: tuple[float, ...] = Field(description="Value that becomes 0, one entry for grey or three for RGB.")
+    high: tuple[float, ...] = Field(description="Value that becomes 1, as many entries as for low.")
+    percentiles: tuple[float, float] = Field(
+        default=(0.5, 99.8), description="Percentiles of the pixel values that low and high were taken from."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.low) != len(self.high) or len(self.low) not in (1, 3):
+            raise ValueError("low and high need one entry each, or three each")
+        if any(high <= low for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError("high must be larger than low")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles must rise and lie between 0 and 100")
+        return self
+
+    @classmethod
+    def fit(
+        cls,
+        images: Images,
+        planes: Iterable[PlaneId] | None = None,
+        percentiles: tuple[float, float] = (0.5, 99.8),
+        max_planes: int = 32,
+    ) -> Normalization:
+        """Measure the brightness of images.
+
+        At most `max_planes` planes, evenly spaced, are read, and about 262 000 evenly spaced pixels of each,
+        so the same images always give the same result. NaN and infinities are ignored; values that are all
+        the same become 0.
+
+        Parameters
+        ----------
+        images : Images
+            The images.
+        planes : iterable of PlaneId, optional
+            The planes to measure, all by default.
+        percentiles : tuple of float
+            Lower and upper percentile of every channel.
+        max_planes : int
+            How many planes to read at most.
+
+        Raises
+        ------
+        ImageError
+            If there is no plane, a file cannot be read, or grey and colour images are mixed.
+        """
+        chosen = tuple(images.planes if planes is None else planes)
+        if not chosen:
+            raise ImageError("There is no image to measure the brightness of; open at least one.")
+        count = min(len(chosen), max(1, max_planes))
+        spread = np.linspace(0, len(chosen) - 1, count).round().astype(int)
+        samples: list[npt.NDArray[Any]] = []
+        for plane in (chosen[i] for i in spread):
+            sample = _sample(images.read(plane))
+            if samples and sample.shape[1] != samples[0].shape[1]:
+                raise ImageError(
+                    f"{plane} has {sample.shape[1]} channels but {chosen[0]} has {samples[0].shape[1]}; "
+                    "convert the images to all grey or all colour, or choose one channel with --channel."
+                )
+            samples.append(sample)
+        limits = [
+            _limits(np.concatenate([sample[:, channel] for sample in samples]), percentiles)
+            for channel in range(samples[0].shape[1])
+        ]
+        return cls(
+            low=tuple(low for low, _ in limits),
+            high=tuple(high for _, high in limits),
+            percentiles=percentiles,
+        )
+
+    def apply(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return pixels on the scale of the model.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (H, W, C)
+            A plane or a crop of one, any real type; C is the number of entries of `low`.
+
+        Returns
+        -------
+        ndarray, shape (H, W, 3), float32
+            Values from 0 to 1; grey is repeated. NaN and minus infinity become 0, infinity 1.
+
+        Raises
+        ------
+        ImageError
+            If the number of channels is not the one measured.
+        """
+        if pixels.ndim != 3 or pixels.shape[2] != len(self.low):
+            raise ImageError(
+                f"The image has the shape {pixels.shape} but the brightness was measured on {len(self.low)} "
+                "channel(s); use images of the same kind, or choose a channel with --channel."
+            )
+        # float32 holds 8- and 16-bit values exactly; wider types lose small differences on a large offset.
+        small = pixels.dtype.kind == "b" or pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32
+        work: npt.NDArray[Any] = pixels.astype(np.float32 if small else np.float64)
+        low = np.asarray(self.low, dtype=work.dtype)
+        high = np.asarray(self.high, dtype=work.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(work, low, out=work)
+            np.divide(work, high - low, out=work)
+        np.clip(work, 0.0, 1.0, out=work)
+        np.nan_to_num(work, copy=False, nan=0.0)
+        scaled = work.astype(np.float32, copy=False)
+        return np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled
+
+
+def _sample(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return evenly spaced pixels ``(N, C)``."""
+    step = max(1, math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _SAMPLE_PIXELS)))
+    sample = pixels[::step, ::step].reshape(-1, pixels.shape[2])
+    if sample.dtype.kind == "b" or sample.dtype == np.float16:
+        return sample.astype(np.float32)
+    return np.array(sample)
+
+
+def _limits(values: npt.NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(values, percentiles))
+    if not high > low:
+        high = low + max(1.0, abs(low) * 1e-6)
+    return low, high

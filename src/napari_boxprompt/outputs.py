@@ -1,0 +1,139 @@
+"""Results on disk: masks and objects as TIFF, a table of objects as CSV, reports as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from napari_boxprompt.errors import OutputError
+from napari_boxprompt.files import atomic_path, atomic_write_bytes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.prediction import Prediction
+
+__all__ = ["ResultWriter", "prepare_folder", "write_json", "write_labels"]
+
+_AXES = "TZQRIJKL"
+
+
+def prepare_folder(folder: str | Path) -> Path:
+    """Make a folder for results and check, before long work, that it can be written.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made or written.
+    """
+    folder = Path(folder)
+    probe = folder / ".boxprompt-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}); choose another folder with --out."
+        ) from error
+    return folder
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON in one piece."""
+    atomic_write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger]) -> None:
+    """Write a label image or stack ``(..., Y, X)`` as a compressed TIFF in one piece."""
+    axes = _AXES[1 : labels.ndim - 1] if labels.ndim < 4 else _AXES[: labels.ndim - 2]
+    big = labels.nbytes > 3_000_000_000
+    with atomic_path(path) as scratch:
+        tifffile.imwrite(
+            scratch, labels, compression="zlib", photometric="minisblack", bigtiff=big, metadata={"axes": axes + "YX"}
+        )
+
+
+class ResultWriter:
+    """Collects the planes of an image and writes it when its last plane has come.
+
+    For each image ``NAME_mask.tif`` (class masks) and ``NAME_objects.tif`` (object numbers); where
+    classes may overlap, a first axis runs over the classes. `close` writes ``objects.csv`` and the
+    planes of an image that was not finished; planes that are missing stay 0.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write.
+    images : Images
+        What is predicted.
+    """
+
+    def __init__(self, folder: Path, images: Images) -> None:
+        self._folder = folder
+        self._left: dict[str, int] = {}
+        self._depth: dict[str, tuple[int, ...]] = {}
+        for plane in images.planes:
+            self._left[plane.image] = self._left.get(plane.image, 0) + 1
+            depth = self._depth.get(plane.image, (0,) * len(plane.index))
+            self._depth[plane.image] = tuple(max(d, i + 1) for d, i in zip(depth, plane.index, strict=True))
+        self._stacks: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]] = {}
+        self._rows: list[dict[str, object]] = []
+        self.written: list[Path] = []
+
+    def add(self, prediction: Prediction) -> None:
+        """Take one plane."""
+        plane = prediction.plane
+        if plane.image not in self._stacks:
+            shape = (*self._depth[plane.image], *prediction.mask.shape)
+            self._stacks[plane.image] = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint32))
+        mask, labels = self._stacks[plane.image]
+        mask[plane.index], labels[plane.index] = prediction.mask, prediction.labels
+        self._rows += [
+            {
+                "image": plane.image,
+                "plane": " ".join(map(str, plane.index)),
+                "object": item.id,
+                "class": item.label,
+                "area_px": item.area,
+                "score": f"{item.score:.4f}",
+                **dict(zip(("y0", "x0", "y1", "x1"), item.box, strict=True)),
+            }
+            for item in prediction.objects
+        ]
+        self._left[plane.image] -= 1
+        if self._left[plane.image] == 0:
+            self._write(plane.image)
+
+    def _write(self, image: str) -> None:
+        mask, labels = self._stacks.pop(image)
+        stem = self._folder / PurePosixPath(image).with_suffix("")
+        if (self._folder / f"{stem}_mask.tif") in self.written:  # same stem, other suffix
+            stem = self._folder / PurePosixPath(image)
+        smallest = np.uint16 if labels.max(initial=0) < 2**16 else np.uint32
+        for name, values in (("mask", mask), ("objects", labels.astype(smallest))):
+            path = stem.with_name(f"{stem.name}_{name}.tif")
+            write_labels(path, values)
+            self.written.append(path)
+
+    def close(self) -> list[Path]:
+        """Write what is left; return all files written."""
+        for image in list(self._stacks):
+            self._write(image)
+        table = io.StringIO()
+        columns = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        path = self._folder / "objects.csv"
+        atomic_write_bytes(path, table.getvalue().encode())
+        self.written.append(path)
+        return self.written

@@ -1,0 +1,206 @@
+"""Segmentation without prompts, plane by plane and tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_boxprompt.errors import BundleError
+from napari_boxprompt.instances import Instance, split_objects
+from napari_boxprompt.models.encoding import PlanePixels, small_image
+from napari_boxprompt.views import View, blend_rows, tile_views
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.prompting import PromptModel
+
+__all__ = ["Prediction", "Predictor", "predict_planes"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found on one plane.
+
+    Parameters
+    ----------
+    plane : PlaneId
+        Which plane.
+    mask : numpy.ndarray
+        uint8 ``(H, W)``: 0 background, k + 1 class k. Where classes may overlap: ``(K, H, W)`` of 0
+        and 1.
+    probability : numpy.ndarray
+        uint8, ``(H, W)`` or ``(K, H, W)`` as `mask`: probability of the most probable class (or of
+        each), 255 is certain.
+    labels : numpy.ndarray
+        uint32, shaped as `mask`: number of the object a pixel belongs to.
+    objects : tuple of Instance
+        Objects by their numbers.
+    """
+
+    plane: PlaneId
+    mask: npt.NDArray[np.uint8]
+    probability: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint32]
+    objects: tuple[Instance, ...]
+
+
+class Predictor:
+    """A trained model on its frozen model, ready for planes.
+
+    Parameters
+    ----------
+    model : PromptModel
+        Trained model.
+    encoder : Encoder
+        Frozen model that it was trained on.
+
+    Raises
+    ------
+    BundleError
+        The frozen model is another one.
+    """
+
+    def __init__(self, model: PromptModel, encoder: Encoder) -> None:
+        if model.frozen_sha256 != encoder.frozen.info.sha256:
+            raise BundleError(
+                f"This model was trained on {model.config.model!r} (weights {model.frozen_sha256[:12]}), "
+                f"but {encoder.frozen.info.name!r} (weights {encoder.frozen.info.sha256[:12]}) is loaded; "
+                f"load {model.config.model!r} instead, or train again."
+            )
+        self.model, self.encoder = model, encoder
+        self._net = model.network(encoder.frozen)
+
+    def logits(self, pixels: PlanePixels, view: View) -> torch.Tensor:
+        """Class logits ``(K, 256, 256)`` of one view of a plane."""
+        inputs = torch.stack(self.encoder.inputs(pixels, [view]))
+        embedding = self.encoder.encode(list(inputs)).float().to(self.encoder.device)
+        image = small_image(inputs).to(self.encoder.device)
+        with torch.no_grad(), self.encoder.fabric.autocast():
+            return self._net(embedding, image)[0].float().cpu()
+
+    def predict(
+        self, plane: PlaneId, values: npt.NDArray[np.generic], on_tile: Callable[[int, int], None] | None = None
+    ) -> Prediction:
+        """Segment one plane.
+
+        Parameters
+        ----------
+        plane : PlaneId
+            Name of the plane.
+        values : numpy.ndarray
+            Its pixels ``(H, W, C)``; a memory map is read tile by tile.
+        on_tile : callable, optional
+            Called with tiles done and tiles in all.
+        """
+        model, pixels = self.model, PlanePixels(values, self.model.normalization)
+        rows = tile_views(pixels.shape, model.tile)
+        total, done = sum(map(len, rows)), 0
+
+        def maps(view: View) -> torch.Tensor:
+            nonlocal done
+            done += 1
+            found = self.logits(pixels, view)
+            if on_tile is not None:
+                on_tile(done, total)
+            return found
+
+        mask, probability = assemble(pixels.shape, rows, maps, len(model.classes), model.exclusive)
+        if model.exclusive:
+            labels, objects = split_objects(mask, probability, model.classes, model.object_area)
+            return Prediction(plane, mask, probability, labels, tuple(objects))
+        stacks, found_objects, first = [], list[Instance](), 0
+        for k, name in enumerate(model.classes):
+            labels, objects = split_objects(mask[k], probability[k], [name], model.object_area)
+            labels[labels > 0] += first
+            found_objects += [
+                Instance(o.id + first, o.label, o.area, o.box, o.score) for o in objects
+            ]
+            first += len(objects)
+            stacks.append(labels)
+        return Prediction(plane, mask, probability, np.stack(stacks), tuple(found_objects))
+
+
+def assemble(
+    shape: tuple[int, int],
+    rows: Sequence[Sequence[View]],
+    maps: Callable[[View], torch.Tensor],
+    classes: int,
+    exclusive: bool,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Class mask and probability of a plane from the logits of its tiles.
+
+    A pixel belongs to a class where its probability is above 0.5; where classes exclude each other,
+    to the most probable one.
+
+    Returns
+    -------
+    mask, probability : numpy.ndarray
+        See `Prediction`.
+    """
+    mask = np.zeros((classes, *shape) if not exclusive else shape, np.uint8)
+    probability = np.zeros_like(mask)
+    # Logits are clipped before blending so that one overconfident tile cannot outvote its neighbours.
+    for y0, band in blend_rows(shape, rows, lambda view: maps(view).clamp(-8.0, 8.0)):
+        part = np.s_[y0 : y0 + band.shape[1]]
+        certain = 1.0 / (1.0 + np.exp(-band))
+        if exclusive:
+            best = certain.argmax(axis=0)
+            top = np.take_along_axis(certain, best[None], axis=0)[0]
+            mask[part] = np.where(top > 0.5, best + 1, 0)
+            probability[part] = np.round(top * 255)
+        else:
+            mask[:, part] = certain > 0.5
+            probability[:, part] = np.round(certain * 255)
+    return mask, probability
+
+
+def predict_planes(
+    predictor: Predictor,
+    images: Images,
+    planes: Iterable[PlaneId] | None = None,
+    *,
+    workers: int = 1,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Iterator[Prediction]:
+    """Segment planes one after the other; closing the iterator stops after the current tile.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Trained model.
+    images : Images
+        Where the planes come from.
+    planes : iterable of PlaneId, optional
+        Which planes; all by default.
+    workers : int
+        Threads that read planes ahead; the results do not depend on it.
+    on_tile : callable, optional
+        See `Predictor.predict`.
+
+    Yields
+    ------
+    Prediction
+        In the order of `planes`.
+    """
+    wanted = iter(images.planes if planes is None else planes)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        reading = [(plane, pool.submit(images.read, plane)) for plane in islice(wanted, max(1, workers))]
+        try:
+            while reading:
+                plane, values = reading.pop(0)
+                pixels = values.result()
+                reading += [(ahead, pool.submit(images.read, ahead)) for ahead in islice(wanted, 1)]
+                yield predictor.predict(plane, pixels, on_tile)
+        finally:
+            for _, future in reading:
+                future.cancel()

@@ -1,0 +1,120 @@
+"""Networks that emit the prompt a person's box would have produced.
+
+Each takes the frozen encoder's embedding ``(B, 256, 64, 64)`` and the image ``(B, 3, 256, 256)`` in
+0..1 and returns a sparse prompt ``(B, N, 256)`` and a dense prompt ``(B, 256, 64, 64)``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from napari_boxprompt.errors import ConfigError
+
+__all__ = ["GENERATORS", "LightGenerator", "PromptGenerator", "SimpleGenerator", "make_generator"]
+
+CHANNELS = 256
+"""Channels of a SAM embedding."""
+
+
+class PromptGenerator(nn.Module, ABC):
+    """Base of the prompt generators.
+
+    Parameters
+    ----------
+    no_mask : torch.Tensor
+        ``(256,)``: the frozen model's dense embedding for "no prompt", the natural starting point.
+    """
+
+    def __init__(self, no_mask: torch.Tensor) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Emit sparse ``(B, N, 256)`` and dense ``(B, 256, 64, 64)`` prompts."""
+
+
+def _block(inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(8, outputs), nn.GELU())
+
+
+class LightGenerator(PromptGenerator):
+    """Default generator: embedding plus a shallow stem of the image, about 0.2 M parameters.
+
+    The dense prompt is the "no mask" embedding plus a correction whose last layer starts at zero, so
+    an untrained generator behaves exactly as the frozen model without a prompt.
+    """
+
+    def __init__(self, no_mask: torch.Tensor, width: int = 64, dropout: float = 0.1) -> None:
+        super().__init__(no_mask)
+        self.stem = nn.Sequential(_block(3, 16, stride=2), _block(16, 32, stride=2))
+        self.project = _block(CHANNELS, width, 1)
+        self.drop = nn.Dropout2d(dropout)
+        self.join = _block(width + 32, width)
+        self.context = nn.ModuleList(_block(width, width, dilation=d) for d in (2, 4))
+        self.output = nn.Conv2d(width, CHANNELS, 1)
+        nn.init.zeros_(self.output.weight)
+        with torch.no_grad():
+            self.output.bias.copy_(no_mask)  # type: ignore[union-attr]
+
+    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Emit an empty sparse and a dense prompt."""
+        x = torch.cat([self.drop(self.project(embedding)), self.stem(image)], dim=1)
+        x = self.join(x)
+        for layer in self.context:
+            x = x + layer(x)
+        return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(x)
+
+
+class SimpleGenerator(PromptGenerator):
+    """Generator of Gaillochet et al. 2024 (arXiv 2409.20293), on the embedding alone.
+
+    Dense: 1 x 1 to 512, ReLU, 3 x 3 to 256, ReLU. Sparse: 1 x 1 to 256, max-pool 8, fully connected
+    to ``points + 1`` tokens.
+    """
+
+    def __init__(self, no_mask: torch.Tensor, points: int = 2) -> None:
+        super().__init__(no_mask)
+        self.dense = nn.Sequential(
+            nn.Conv2d(CHANNELS, 512, 1), nn.ReLU(), nn.Conv2d(512, CHANNELS, 3, padding=1), nn.ReLU()
+        )
+        self.squeeze = nn.Conv2d(CHANNELS, CHANNELS, 1)
+        self.tokens = nn.Linear(64, points + 1)
+
+    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Emit ``points + 1`` sparse tokens and a dense prompt; the image is not used."""
+        pooled = F.max_pool2d(self.squeeze(embedding), 8).flatten(2)
+        return self.tokens(pooled).transpose(1, 2), self.dense(embedding)
+
+
+GENERATORS: Mapping[str, type[PromptGenerator]] = MappingProxyType(
+    {"light": LightGenerator, "simple": SimpleGenerator}
+)
+"""Generators by the name used in settings and saved models."""
+
+
+def make_generator(name: str, no_mask: torch.Tensor) -> PromptGenerator:
+    """Build an untrained generator.
+
+    Parameters
+    ----------
+    name : str
+        A key of `GENERATORS`.
+    no_mask : torch.Tensor
+        ``(256,)`` dense embedding of the frozen model for "no prompt".
+
+    Raises
+    ------
+    ConfigError
+        Unknown name.
+    """
+    if name not in GENERATORS:
+        raise ConfigError(f"There is no prompt generator {name!r}; choose one of {', '.join(GENERATORS)}.")
+    return GENERATORS[name](no_mask)

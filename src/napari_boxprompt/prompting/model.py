@@ -1,0 +1,98 @@
+"""A trained model: one prompt generator per class, and all that is needed to use it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_boxprompt.prompting.generators import make_generator
+
+if TYPE_CHECKING:
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.images import Normalization
+    from napari_boxprompt.models import FrozenModel
+
+__all__ = ["PromptModel", "PromptNet"]
+
+
+class PromptNet(nn.Module):
+    """Generators of all classes over one shared embedding, decoded by a frozen model.
+
+    Parameters
+    ----------
+    frozen : FrozenModel
+        Not a submodule: its weights are neither trained nor saved here.
+    generator : str
+        Name of the generator.
+    classes : int
+        How many generators.
+    """
+
+    def __init__(self, frozen: FrozenModel, generator: str, classes: int) -> None:
+        super().__init__()
+        no_mask = frozen.no_prompt(1)[1][0, :, 0, 0].detach().float().cpu()
+        self.generators = nn.ModuleList(make_generator(generator, no_mask) for _ in range(classes))
+        self._decode = frozen.decode
+
+    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Logits ``(B, K, 256, 256)`` of K classes.
+
+        Parameters
+        ----------
+        embedding : torch.Tensor
+            ``(B, 256, 64, 64)``.
+        image : torch.Tensor
+            ``(B, 3, 256, 256)`` in 0..1.
+        """
+        logits = []
+        for generator in self.generators:
+            sparse, dense = generator(embedding, image)
+            logits.append(self._decode(embedding, sparse, dense)[0])
+        return torch.cat(logits, dim=1)
+
+
+@dataclass(frozen=True)
+class PromptModel:
+    """What a training gives and a prediction needs.
+
+    Parameters
+    ----------
+    weights : mapping of str to torch.Tensor
+        State of a `PromptNet`, float32 on the CPU.
+    classes : tuple of str
+        Class names; class k is label k + 1 in a class mask.
+    exclusive : bool
+        Classes exclude each other (a pixel has one class) or may overlap.
+    config : TrainConfig
+        Settings of the training.
+    normalization : Normalization
+        Intensity range of the dataset, applied to every plane.
+    tile : float or None
+        Side of a working tile in image pixels; None for whole images.
+    frozen_sha256 : str
+        Hash of the frozen model's weights.
+    object_area : mapping of str to tuple
+        5th, 50th and 95th percentile of the object area by class, in pixels, from the pseudo-labels.
+    record : mapping
+        Training record: data used, versions, validation.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    classes: tuple[str, ...]
+    exclusive: bool
+    config: TrainConfig
+    normalization: Normalization
+    tile: float | None
+    frozen_sha256: str
+    object_area: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def network(self, frozen: FrozenModel) -> PromptNet:
+        """Build the network with these weights, on the frozen model's device, ready to predict."""
+        net = PromptNet(frozen, self.config.generator, len(self.classes))
+        net.load_state_dict(dict(self.weights))
+        return net.to(frozen.device).eval()

@@ -1,0 +1,269 @@
+"""Drawn boxes as a training sees them: constraints and pseudo-labels on the grid of any view.
+
+Boxes stay coordinates. A pixel is background only where the user said so: on a complete plane or in
+a complete region, outside every box of the class. Everything else outside the boxes carries no loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_boxprompt.supervision.losses import box_mask
+from napari_boxprompt.views import GRID, View, inside_plane, sample_view, to_region
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.models.base import FrozenModel
+
+__all__ = ["BoxLabel", "ClassTargets", "PlaneTargets", "pseudo_labels", "size_range"]
+
+Region = tuple[int, int, int, int]
+
+BOXES_AT_ONCE = 16
+"""Boxes decoded together; a row of the decoder takes about 60 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxLabel:
+    """One drawn box and what the frozen model makes of it.
+
+    Parameters
+    ----------
+    box : tuple of float
+        ``(y0, x0, y1, x1)`` in image pixels.
+    region : tuple of int
+        Pixels around the box that `probability` covers.
+    probability : numpy.ndarray
+        float16 probabilities of the prompted mask, 0 outside the box.
+    """
+
+    box: tuple[float, float, float, float]
+    region: Region
+    probability: npt.NDArray[np.float16]
+
+    @property
+    def fill(self) -> float:
+        """Fraction of the box that the pseudo-label fills."""
+        y0, x0, y1, x1 = self.box
+        return float((self.probability > 0.5).sum()) / ((y1 - y0) * (x1 - x0))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTargets:
+    """Supervision of one class on the grid of one view.
+
+    Parameters
+    ----------
+    pseudo : torch.Tensor
+        bool ``(G, G)``: union of the pseudo-labels.
+    valid : torch.Tensor
+        bool ``(G, G)``: pixels whose pseudo-label counts: in a box, or known background.
+    outside : torch.Tensor
+        bool ``(G, G)``: known background.
+    boxes : torch.Tensor
+        ``(n, 4)`` boxes in image pixels that the view sees whole.
+    to_image : torch.Tensor
+        ``(2, 3)`` map from grid (x, y) to image pixels (x, y).
+    axis_aligned : bool
+        Boxes are boxes on the grid too.
+    """
+
+    pseudo: torch.Tensor
+    valid: torch.Tensor
+    outside: torch.Tensor
+    boxes: torch.Tensor
+    to_image: torch.Tensor
+    axis_aligned: bool
+
+    def masks(self) -> torch.Tensor:
+        """Inside of each box on the grid, ``(n, G, G)``."""
+        return box_mask(self.boxes, (GRID, GRID), self.to_image)
+
+    def grid_boxes(self) -> torch.Tensor:
+        """Boxes ``(n, 4)`` in grid pixels, for axis-aligned views."""
+        view = View(tuple(self.to_image.flatten().tolist()))
+        return torch.from_numpy(view.boxes_to_grid(self.boxes.double().numpy()))
+
+
+@dataclass(frozen=True)
+class PlaneTargets:
+    """All that is known about one boxed plane.
+
+    Parameters
+    ----------
+    plane : PlaneId
+        Which plane.
+    shape : tuple of int
+        Height and width.
+    labels : tuple of tuple of BoxLabel
+        Boxes of each class.
+    complete : bool
+        Every object on the plane is boxed.
+    complete_regions : tuple
+        Regions ``(y0, x0, y1, x1)`` in which every object is boxed.
+    """
+
+    plane: PlaneId
+    shape: tuple[int, int]
+    labels: tuple[tuple[BoxLabel, ...], ...]
+    complete: bool
+    complete_regions: tuple[tuple[float, float, float, float], ...] = ()
+
+    def known(self, view: View) -> torch.Tensor:
+        """bool ``(G, G)``: pixels of the plane where every object is boxed."""
+        inside = inside_plane(self.shape, view)
+        if self.complete:
+            return inside
+        if not self.complete_regions:
+            return torch.zeros_like(inside)
+        regions = torch.tensor(self.complete_regions, dtype=torch.float64)
+        return inside & box_mask(regions, (GRID, GRID), _matrix(view)).bool().any(dim=0)
+
+    def render(self, view: View) -> tuple[ClassTargets, ...]:
+        """Supervision of every class as a view sees it."""
+        inside, known = inside_plane(self.shape, view), self.known(view)
+        return tuple(self._render_class(labels, view, inside, known) for labels in self.labels)
+
+    def _render_class(
+        self, labels: Sequence[BoxLabel], view: View, inside: torch.Tensor, known: torch.Tensor
+    ) -> ClassTargets:
+        region = view.region(self.shape)
+        canvas = np.zeros((region[2] - region[0], region[3] - region[1], 1), np.float32)
+        seen = [label for label in labels if _paste(canvas, region, label)]
+
+        def read(asked: Region) -> npt.NDArray[np.float32]:
+            y0, x0, y1, x1 = asked
+            return canvas[y0 - region[0] : y1 - region[0], x0 - region[1] : x1 - region[1]]
+
+        probability = sample_view(read, self.shape, View(view.matrix), GRID)[0]
+        boxes = torch.tensor([label.box for label in seen], dtype=torch.float64).reshape(-1, 4)
+        matrix = _matrix(view)
+        masks = box_mask(boxes, (GRID, GRID), matrix)
+        in_boxes = masks.bool().any(dim=0) if len(masks) else torch.zeros_like(inside)
+        visible = masks.flatten(1).sum(dim=1) * view.scale**2
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        whole = visible > 0.9 * area
+        outside = known & ~in_boxes
+        return ClassTargets(
+            pseudo=(probability > 0.5) & in_boxes,
+            valid=(in_boxes | outside) & inside,
+            outside=outside,
+            boxes=boxes[whole],
+            to_image=matrix,
+            axis_aligned=view.axis_aligned,
+        )
+
+
+def _matrix(view: View) -> torch.Tensor:
+    return torch.tensor(view.matrix, dtype=torch.float64).reshape(2, 3)
+
+
+def _paste(canvas: npt.NDArray[np.float32], region: Region, label: BoxLabel) -> bool:
+    """Put a pseudo-label on a canvas that covers `region`; False where they do not meet."""
+    y0, x0 = max(region[0], label.region[0]), max(region[1], label.region[1])
+    y1, x1 = min(region[2], label.region[2]), min(region[3], label.region[3])
+    if y0 >= y1 or x0 >= x1:
+        return False
+    target = canvas[y0 - region[0] : y1 - region[0], x0 - region[1] : x1 - region[1], 0]
+    ly, lx = label.region[:2]
+    np.maximum(target, label.probability[y0 - ly : y1 - ly, x0 - lx : x1 - lx], out=target)
+    return True
+
+
+def assign(boxes: npt.NDArray[np.float64], views: Sequence[View]) -> npt.NDArray[np.intp]:
+    """For each box, the view that sees most of it, and it nearest to its centre."""
+    score = np.empty((len(views), len(boxes)))
+    for i, view in enumerate(views):
+        grid = view.boxes_to_grid(boxes)
+        cut = np.clip(grid, 0, GRID)
+        seen = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
+        whole = (grid[:, 2] - grid[:, 0]) * (grid[:, 3] - grid[:, 1])
+        centre = (grid[:, :2] + grid[:, 2:]) / 2 - GRID / 2
+        score[i] = np.round(seen / whole, 3) - np.hypot(*centre.T) / (1000 * GRID)
+    return score.argmax(axis=0)
+
+
+def prompted(
+    frozen: FrozenModel, embedding: torch.Tensor, view: View, boxes: npt.NDArray[np.float64]
+) -> torch.Tensor:
+    """Logits ``(n, G, G)`` that the frozen model gives for boxes ``(n, 4)`` in image pixels.
+
+    `embedding` is ``(256, 64, 64)``; boxes are cut to the view.
+    """
+    grid = torch.from_numpy(np.clip(view.boxes_to_grid(boxes), 0, GRID)).float().to(frozen.device)
+    embedding = embedding[None].float().to(frozen.device)
+    parts = []
+    with torch.no_grad():
+        for chunk in grid.split(BOXES_AT_ONCE):
+            sparse, dense = frozen.box_prompt(chunk)
+            parts.append(frozen.decode(embedding.expand(len(chunk), -1, -1, -1), sparse, dense)[0][:, 0])
+    return torch.cat(parts).float().cpu()
+
+
+def pseudo_labels(
+    frozen: FrozenModel, views: Sequence[View], embeddings: torch.Tensor, boxes: BoxSet, plane: PlaneId
+) -> tuple[tuple[BoxLabel, ...], ...]:
+    """Masks that the frozen model gives for the drawn boxes of a plane (Gaillochet et al. 2025, sec. 3).
+
+    Parameters
+    ----------
+    frozen : FrozenModel
+        Model that is prompted.
+    views, embeddings : sequence of View, torch.Tensor
+        Axis-aligned views that cover the plane and their embeddings ``(n, 256, 64, 64)``; each box is
+        prompted in the view that sees it best.
+    boxes : BoxSet
+        Drawn boxes.
+    plane : PlaneId
+        The plane the views look at.
+
+    Returns
+    -------
+    tuple of tuple of BoxLabel
+        For each class of `boxes`, its boxes on the plane in their order.
+    """
+    drawn = [box for label in boxes.classes for box in boxes.on(plane, label)]
+    array = np.array([box.as_tuple() for box in drawn], float).reshape(-1, 4)
+    made: dict[int, BoxLabel] = {}
+    if len(drawn):
+        best = assign(array, views)
+        for index in np.unique(best):
+            chosen = np.flatnonzero(best == index)
+            logits = prompted(frozen, embeddings[index], views[index], array[chosen])
+            for i, logit in zip(chosen.tolist(), logits, strict=True):
+                made[i] = _box_label(drawn[i].as_tuple(), logit, views[index])
+    classes = np.array([boxes.classes.index(box.label) for box in drawn], int)
+    return tuple(
+        tuple(made[i] for i in np.flatnonzero(classes == k).tolist()) for k in range(len(boxes.classes))
+    )
+
+
+def _box_label(box: tuple[float, float, float, float], logits: torch.Tensor, view: View) -> BoxLabel:
+    y0, x0, y1, x1 = box
+    region = (int(np.floor(y0)), int(np.floor(x0)), int(np.ceil(y1)), int(np.ceil(x1)))
+    probability = to_region(logits[None], view, region)[0].sigmoid()
+    rows = torch.arange(region[0], region[2]) + 0.5
+    columns = torch.arange(region[1], region[3]) + 0.5
+    inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]
+    return BoxLabel(box, region, (probability * inside).half().numpy())
+
+
+def size_range(labels: Sequence[BoxLabel]) -> tuple[float, float]:
+    """Fractions of a box that objects of a class fill, learnt from its pseudo-labels.
+
+    The 5th and 95th percentile, widened by a tenth, because pseudo-labels err at both ends; with
+    fewer than five boxes the whole plausible range is kept.
+    """
+    fills = np.array([label.fill for label in labels])
+    fills = fills[fills > 0]
+    if len(fills) < 5:
+        return 0.2, 1.0
+    low, high = np.percentile(fills, [5, 95])
+    return max(0.05, 0.9 * float(low)), min(1.0, 1.1 * float(high))

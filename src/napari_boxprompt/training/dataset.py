@@ -1,0 +1,209 @@
+"""Boxed planes as encoded views with their supervision on the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_boxprompt.errors import BoxError
+from napari_boxprompt.events import Progress
+from napari_boxprompt.models.encoding import PlanePixels, small_image
+from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, pseudo_labels
+from napari_boxprompt.views import GRID, View, choose_tile, perturbed, tile_views
+
+if TYPE_CHECKING:
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.images import Images, Normalization
+    from napari_boxprompt.models.encoding import Encoder
+
+__all__ = ["Dataset", "Sample", "build_dataset", "working_tile"]
+
+MAX_HELD_VIEWS = 12
+"""Most views decoded at a validation: it must stay cheap beside the training itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One encoded view of a boxed plane.
+
+    Parameters
+    ----------
+    view : View
+        What part of the plane it shows.
+    embedding : torch.Tensor
+        ``(256, 64, 64)`` float16.
+    image : torch.Tensor
+        ``(3, 256, 256)`` uint8, what the generator sees.
+    targets : tuple of ClassTargets
+        Supervision of each class.
+    """
+
+    view: View
+    embedding: torch.Tensor
+    image: torch.Tensor
+    targets: tuple[ClassTargets, ...]
+
+
+@dataclass
+class Dataset:
+    """Samples of a training.
+
+    Parameters
+    ----------
+    groups : list of list of Sample
+        Views that show the same part of a plane: as it is, then augmented.
+    held : list of Sample
+        Views of held-out boxed planes, as they are.
+    planes : list of PlaneTargets
+        Supervision of the planes trained on.
+    """
+
+    groups: list[list[Sample]] = field(default_factory=list)
+    held: list[Sample] = field(default_factory=list)
+    planes: list[PlaneTargets] = field(default_factory=list)
+
+
+def working_tile(boxes: BoxSet, images: Images, config: TrainConfig) -> float | None:
+    """Side of the working tile in image pixels, None for whole images; see `views.choose_tile`."""
+    if isinstance(config.tile, float):
+        return config.tile
+    if config.tile == "whole":
+        return None
+    shapes = [images.shape(plane) for plane in boxes.boxed_planes]
+    return choose_tile([box.area**0.5 for box in boxes.boxes], shapes)
+
+
+def build_dataset(
+    images: Images,
+    boxes: BoxSet,
+    config: TrainConfig,
+    encoder: Encoder,
+    normalization: Normalization,
+    tile: float | None,
+) -> Generator[Progress, None, Dataset]:
+    """Encode boxed planes and derive their supervision.
+
+    Nothing of any other plane is read.
+
+    Parameters
+    ----------
+    images, boxes, config, encoder, normalization
+        See `fit`.
+    tile : float or None
+        Working tile, from `working_tile`.
+
+    Yields
+    ------
+    Progress
+        One for each encoded view.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    BoxError
+        Fewer than two planes with boxes.
+    """
+    rng = np.random.default_rng(config.seed)
+    planes = list(boxes.boxed_planes)
+    if len([plane for plane in planes if boxes.on(plane)]) < 2:
+        raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
+    bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
+    held = _choose_held(planes, boxes, config, rng)
+    trained = [plane for plane in planes if plane not in held]
+    extra = _augmentations(bases, trained, config, rng)
+    total = sum(map(len, bases.values())) + sum(map(sum, extra.values()))
+    data, done = Dataset(), 0
+    for plane in planes:
+        pixels = PlanePixels(images.read(plane), normalization)
+        inputs, embeddings = [], []
+        for view in bases[plane]:
+            inputs += encoder.inputs(pixels, [view])
+            embeddings.append(encoder.encode(inputs[-1:])[0])
+            done += 1
+            yield Progress("encode", done, total, f"{plane.image} {list(plane.index) or ''}".strip())
+        labels = pseudo_labels(encoder.frozen, bases[plane], torch.stack(embeddings), boxes, plane)
+        info = boxes.planes[plane]
+        targets = PlaneTargets(plane, pixels.shape, labels, info.complete, info.complete_regions)
+        samples = [
+            _sample(*parts, targets) for parts in zip(bases[plane], inputs, embeddings, strict=True)
+        ]
+        if plane in held:
+            data.held += samples[: max(1, MAX_HELD_VIEWS // len(held))]
+            continue
+        data.planes.append(targets)
+        for sample, count in zip(samples, extra[plane], strict=True):
+            group = [sample]
+            for _ in range(count):
+                view = perturbed(sample.view, config.augment, rng)
+                image = encoder.inputs(pixels, [view])
+                group.append(_sample(view, image[0], encoder.encode(image)[0], targets))
+                done += 1
+                yield Progress("encode", done, total, "augmented views")
+            data.groups.append(group)
+    return data
+
+
+def _sample(view: View, image: torch.Tensor, embedding: torch.Tensor, targets: PlaneTargets) -> Sample:
+    small = (small_image(image[None])[0] * 255).round().to(torch.uint8)
+    return Sample(view, embedding, small, targets.render(view))
+
+
+def _base_views(
+    boxes: BoxSet, plane: PlaneId, shape: tuple[int, int], tile: float | None, rng: np.random.Generator
+) -> list[View]:
+    """Tiles of a plane that show a box, and some that are known to be empty."""
+    views = [view for row in tile_views(shape, tile) for view in row]
+    if len(views) == 1:
+        return views
+    drawn = np.array([box.as_tuple() for box in boxes.on(plane)], float).reshape(-1, 4)
+    counts = np.array([_seen(view, drawn) for view in views])
+    chosen = np.flatnonzero(counts > 0)
+    if boxes.planes[plane].complete:
+        empty = rng.permutation(np.flatnonzero(counts == 0))
+        chosen = np.sort(np.concatenate([chosen, empty[: max(1, len(chosen) // 4)]]))
+    return [views[i] for i in chosen]
+
+
+def _seen(view: View, boxes: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> int:
+    """How many boxes a view shows at least half of."""
+    grid = view.boxes_to_grid(boxes)
+    cut = np.clip(grid, 0, GRID)
+    seen = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
+    return int((seen > 0.5 * (grid[:, 2] - grid[:, 0]) * (grid[:, 3] - grid[:, 1])).sum())
+
+
+def _choose_held(
+    planes: Sequence[PlaneId], boxes: BoxSet, config: TrainConfig, rng: np.random.Generator
+) -> set[PlaneId]:
+    boxed = [plane for plane in planes if boxes.on(plane)]
+    if len(boxed) < 3 or config.hold_out == 0:
+        return set()
+    count = max(1, round(config.hold_out * len(boxed)))
+    return {boxed[i] for i in rng.permutation(len(boxed))[:count]}
+
+
+def _augmentations(
+    bases: dict[PlaneId, list[View]],
+    trained: Sequence[PlaneId],
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> dict[PlaneId, list[int]]:
+    """How many augmented views each base view gets; drops base views beyond the budget."""
+    count = sum(len(bases[plane]) for plane in trained)
+    if count > config.max_encodings:
+        keep = config.max_encodings / count
+        for plane in trained:
+            chosen = rng.permutation(len(bases[plane]))[: max(1, round(keep * len(bases[plane])))]
+            bases[plane] = [bases[plane][i] for i in np.sort(chosen)]
+        count = sum(len(bases[plane]) for plane in trained)
+    budget = max(0, config.max_encodings - count)
+    views = min(config.augment.views, budget // count)
+    return {plane: [views] * len(bases[plane]) for plane in trained}

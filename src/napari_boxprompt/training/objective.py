@@ -1,0 +1,153 @@
+"""The weighted sum of box constraints that a training step minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from napari_boxprompt.supervision import losses
+from napari_boxprompt.supervision.targets import size_range
+from napari_boxprompt.views import warp_between
+
+if TYPE_CHECKING:
+    from napari_boxprompt.config import LossConfig
+    from napari_boxprompt.supervision.targets import ClassTargets
+    from napari_boxprompt.training.dataset import Dataset, Sample
+
+__all__ = ["Objective"]
+
+CONSISTENCY_SIDE = 64
+FIXED_RANGE = (0.7, 0.9)
+"""Fraction of a box that an object fills according to Gaillochet et al. 2025."""
+
+
+class Objective:
+    """Loss terms of method Gaillochet et al. 2025 (arXiv 2507.02743), by name and weighted.
+
+    Parameters
+    ----------
+    config : LossConfig
+        Weights and variants.
+    data : Dataset
+        Gives the size range of each class.
+    """
+
+    def __init__(self, config: LossConfig, data: Dataset) -> None:
+        self.config = config
+        classes = range(len(data.planes[0].labels))
+        self.ranges = [
+            size_range([label for plane in data.planes for label in plane.labels[k]])
+            if config.size_range == "learnt"
+            else FIXED_RANGE
+            for k in classes
+        ]
+
+    def hardness(self, fraction: float, epoch: float) -> float:
+        """Barrier parameter t at a point of the training."""
+        if self.config.barrier == "fraction":
+            return losses.barrier_t(fraction)
+        return losses.barrier_t_epochs(int(epoch))
+
+    def __call__(self, logits: torch.Tensor, batch: Sequence[Sample], t: float) -> dict[str, torch.Tensor]:
+        """Weighted terms of one batch.
+
+        Parameters
+        ----------
+        logits : torch.Tensor
+            ``(B, K, G, G)``.
+        batch : sequence of Sample
+            The B views; views ``2 i`` and ``2 i + 1`` may show the same part of one plane.
+        t : float
+            Barrier parameter.
+        """
+        config, terms = self.config, dict[str, torch.Tensor]()
+        probability = losses.probabilities(logits.float(), config.activation)
+        stacked = _stack(batch, probability.device)
+        flat = probability.flatten(0, 1)
+        terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
+            flat, stacked["pseudo"].float(), stacked["valid"].float()
+        )
+        if config.outside:
+            terms["outside"] = config.outside * losses.outside_loss(
+                flat, stacked["outside"], variant=config.outside_variant
+            )
+        if config.size or config.tightness:
+            size, tight = self._box_terms(probability, batch, t)
+            terms["size"], terms["tightness"] = config.size * size, config.tightness * tight
+        if config.consistency and config.consistency_of == "views":
+            terms["consistency"] = config.consistency * between_views(probability, batch)
+        return terms
+
+    def _box_terms(
+        self, probability: torch.Tensor, batch: Sequence[Sample], t: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Size and tightness, each a mean over the views."""
+        size = tight = probability.new_zeros(())
+        for i, sample in enumerate(batch):
+            for k, target in enumerate(sample.targets):
+                if not len(target.boxes):
+                    continue
+                if self.config.size:
+                    size = size + self._size(probability[i, k], target, k, t)
+                if self.config.tightness and target.axis_aligned:
+                    boxes = target.grid_boxes().to(probability)
+                    tight = tight + losses.tightness_loss(probability[i, k], boxes, t)
+        return size / len(batch), tight / len(batch)
+
+    def _size(self, probability: torch.Tensor, target: ClassTargets, k: int, t: float) -> torch.Tensor:
+        masks = target.masks().to(probability)
+        areas = masks.flatten(1).sum(dim=1)
+        kept = areas >= 1
+        masks, areas = masks[kept], areas[kept]
+        return losses.size_loss(probability, masks, areas, losses.exclusive_masks(masks), *self.ranges[k], t)
+
+
+def _stack(batch: Sequence[Sample], device: torch.device) -> dict[str, torch.Tensor]:
+    """Targets ``(B * K, G, G)`` of a batch by name."""
+    flat = [target for sample in batch for target in sample.targets]
+    return {
+        name: torch.stack([getattr(target, name) for target in flat]).to(device)
+        for name in ("pseudo", "valid", "outside")
+    }
+
+
+def between_views(probability: torch.Tensor, batch: Sequence[Sample]) -> torch.Tensor:
+    """Disagreement of neighbouring views of one part of a plane, after undoing what lies between them.
+
+    The paper compares T(p(x)) with p(T(x)) for a transform T of the stored embedding; here T lies
+    between two views that were encoded as images, so that the encoder is part of the comparison.
+    """
+    small = F.interpolate(probability, size=(CONSISTENCY_SIDE,) * 2, mode="area")
+    total, pairs = probability.new_zeros(()), 0
+    for i in range(0, len(batch) - 1, 2):
+        if batch[i].view == batch[i + 1].view:
+            continue
+        warped, valid = warp_between(small[i], batch[i].view, batch[i + 1].view, CONSISTENCY_SIDE)
+        total = total + losses.consistency_loss(warped, small[i + 1], valid.expand_as(warped))
+        pairs += 1
+    return total / max(pairs, 1)
+
+
+def under_flips(
+    probability: torch.Tensor, again: torch.Tensor, quarter_turns: int, mirrored: bool
+) -> torch.Tensor:
+    """Released variant: ``‖T(p(x)) - p(T(x))‖`` for a flip or quarter turn T of the embedding.
+
+    Parameters
+    ----------
+    probability, again : torch.Tensor
+        ``(B, K, G, G)`` probabilities of x and of T(x).
+    quarter_turns, mirrored
+        The transform T: turned, then mirrored left to right.
+    """
+    small, other = (F.interpolate(p, size=(CONSISTENCY_SIDE,) * 2, mode="area") for p in (probability, again))
+    return losses.consistency_loss(turn(small, quarter_turns, mirrored), other, torch.ones_like(other))
+
+
+def turn(maps: torch.Tensor, quarter_turns: int, mirrored: bool) -> torch.Tensor:
+    """Turn maps ``(..., H, W)`` by quarter turns, then mirror them."""
+    turned = torch.rot90(maps, quarter_turns, dims=(-2, -1))
+    return turned.flip(-1) if mirrored else turned

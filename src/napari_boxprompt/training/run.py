@@ -1,0 +1,334 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.events import Event, Finished, Metrics, Preview, Progress
+from napari_boxprompt.prompting import PromptModel, PromptNet
+from napari_boxprompt.supervision import losses
+from napari_boxprompt.training.dataset import Dataset, Sample, build_dataset, working_tile
+from napari_boxprompt.training.objective import Objective, turn, under_flips
+from napari_boxprompt.training.validation import validate
+
+if TYPE_CHECKING:
+    from napari_boxprompt.boxes import BoxSet
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.images import Images, Normalization
+    from napari_boxprompt.models.encoding import Encoder
+
+__all__ = ["TrainingRun", "fit"]
+
+REPORT_EVERY = 10
+"""Steps between two reports of the loss."""
+
+TIE = 0.005
+"""A later checkpoint replaces the best one unless it is worse by more: noise on few held-out planes."""
+
+
+class TrainingRun(Iterator[Event]):
+    """A training in progress: iterate for events, `close` to stop early, then read `model`.
+
+    Parameters
+    ----------
+    images, boxes, config, encoder, normalization, resume
+        See `fit`.
+
+    Attributes
+    ----------
+    seconds : dict
+        Wall time of the phases, ``"encode"`` and ``"train"``.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        boxes: BoxSet,
+        config: TrainConfig,
+        encoder: Encoder,
+        normalization: Normalization,
+        resume: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        self._images, self._boxes, self._config = images, boxes, config
+        self._encoder, self._normalization = encoder, normalization
+        self._loop = _Loop(config, encoder, len(boxes.classes), resume)
+        self._data = Dataset()
+        self._tile = working_tile(boxes, images, config)
+        self.seconds: dict[str, float] = {}
+        self._events = self._run()
+
+    def __iter__(self) -> TrainingRun:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def close(self) -> None:
+        """Stop now; `model` keeps the best weights so far and `state` what is needed to go on."""
+        self._events.close()
+
+    @property
+    def step(self) -> int:
+        """Training steps done."""
+        return self._loop.step
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, averages and optimiser moments: pass it as `resume` to go on from here."""
+        return self._loop.state()
+
+    @property
+    def model(self) -> PromptModel:
+        """Model with the best weights so far; untrained before the first step."""
+        labels = {
+            name: [label for plane in self._data.planes for label in plane.labels[k]]
+            for k, name in enumerate(self._boxes.classes)
+        }
+        areas = {
+            name: np.percentile([label.fill * _area(label.box) for label in found], [5, 50, 95]).tolist()
+            for name, found in labels.items()
+            if found
+        }
+        return PromptModel(
+            weights=self._loop.best,
+            classes=self._boxes.classes,
+            exclusive=self._boxes.exclusive,
+            config=self._config,
+            normalization=self._normalization,
+            tile=self._tile,
+            frozen_sha256=self._encoder.frozen.info.sha256,
+            object_area=areas,
+            record={
+                "steps": self.step,
+                "boxes": len(self._boxes.boxes),
+                "planes": len(self._boxes.boxed_planes),
+                "validation": dict(self._loop.validation),
+                "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            },
+        )
+
+    def _run(self) -> Generator[Event, None, None]:
+        started = time.perf_counter()
+        phase, stopped = "encode", True
+        try:
+            self._data = yield from build_dataset(
+                self._images, self._boxes, self._config, self._encoder, self._normalization, self._tile
+            )
+            self.seconds[phase] = time.perf_counter() - started
+            yield Finished("encode", self.seconds[phase])
+            started, phase = time.perf_counter(), "train"
+            yield from self._loop.run(self._data)
+            stopped = False
+        finally:
+            self.seconds[phase] = time.perf_counter() - started
+            if not stopped:
+                self._loop.finish()
+        yield Finished("train", self.seconds["train"])
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+class _Loop:
+    """Networks, optimiser and the best weights: what a training step changes."""
+
+    def __init__(
+        self, config: TrainConfig, encoder: Encoder, classes: int, resume: Mapping[str, torch.Tensor] | None
+    ) -> None:
+        self.config, self.encoder, self.fabric = config, encoder, encoder.fabric
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            net = PromptNet(encoder.frozen, config.generator, classes)
+        self.average = PromptNet(encoder.frozen, config.generator, classes).to(encoder.device).eval()
+        self.average.load_state_dict(net.state_dict())
+        optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.net, self.optimizer = self.fabric.setup(net, optimizer)
+        self.step, self.score = 0, -math.inf
+        self.best = _copied(self.average)
+        self.validation: Mapping[str, float] = {}
+        if resume is not None:
+            self._restore(resume)
+
+    def run(self, data: Dataset) -> Generator[Event, None, None]:
+        objective = Objective(self.config.loss, data)
+        sums: dict[str, float] = {}
+        while self.step < self.config.steps:
+            for name, value in self._train_step(data, objective).items():
+                sums[name] = sums.get(name, 0.0) + value
+            self.step += 1
+            yield Progress("train", self.step, self.config.steps)
+            checked = self.step % self.config.validate_every == 0 or self.step == self.config.steps
+            if checked:
+                self._check(data)
+            if checked or self.step % REPORT_EVERY == 0:
+                count = self.step % REPORT_EVERY or REPORT_EVERY
+                means = {name: value / count for name, value in sums.items()}
+                means["total"] = sum(means.values())
+                yield Metrics(self.step, self.config.steps, means, self.validation if checked else {})
+                sums = {}
+            if checked:
+                yield Preview(self.step)
+
+    def _train_step(self, data: Dataset, objective: Objective) -> dict[str, float]:
+        config = self.config
+        fraction = self.step / config.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(fraction)
+        # Everything random in a step follows from the seed, the step and the process: a resumed
+        # training takes the same steps as one that was never stopped.
+        rng = np.random.default_rng([config.seed, self.step, self.fabric.global_rank])
+        batch = _draw(data, config.batch, rng)
+        epoch = self.step * config.batch / max(len(data.groups), 1)
+        cuda = [self.encoder.device] if self.encoder.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(int(rng.integers(2**31)))
+            self.net.train()
+            embedding, image = _tensors(batch, self.encoder.device)
+            logits = self.net(embedding, image)
+            terms = objective(logits, batch, objective.hardness(fraction, epoch))
+            if config.loss.consistency and config.loss.consistency_of == "embedding":
+                terms["consistency"] = self._flip_term(logits, embedding, image, rng)
+            loss = torch.stack(list(terms.values())).sum()
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            self.fabric.clip_gradients(self.net, self.optimizer, max_norm=config.clip)
+            self.optimizer.step()
+        with torch.no_grad():
+            weights = self.net.state_dict()
+            for name, value in self.average.state_dict().items():
+                value.lerp_(weights[name].to(value), 1.0 - config.ema)
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _flip_term(
+        self, logits: torch.Tensor, embedding: torch.Tensor, image: torch.Tensor, rng: np.random.Generator
+    ) -> torch.Tensor:
+        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+        again = self.net(turn(embedding, turns, mirrored), turn(image, turns, mirrored))
+        activation = self.config.loss.activation
+        maps = (losses.probabilities(values.float(), activation) for values in (logits, again))
+        return self.config.loss.consistency * under_flips(*maps, turns, mirrored)
+
+    def _check(self, data: Dataset) -> None:
+        """Validate the averaged weights and keep them if they are the best so far."""
+        probabilities = []
+        for sample in data.held:
+            embedding, image = _tensors([sample], self.encoder.device)
+            with torch.no_grad(), self.fabric.autocast():
+                logits = self.average(embedding, image)
+            probabilities.append(logits[0].float().sigmoid().cpu())
+        found = validate(probabilities, data.held)
+        score = sum(found.values()) if found else -math.inf
+        if score >= self.score - TIE:
+            self.score = max(score, self.score)
+            self.best, self.validation = _copied(self.average), found
+
+    def finish(self) -> None:
+        """Keep the last weights where nothing was held out to choose by."""
+        if self.score == -math.inf:
+            self.best = _copied(self.average)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything a later run needs, as flat tensors."""
+        net = self.net.module.state_dict()
+        state = {f"net.{name}": value.detach().cpu() for name, value in net.items()}
+        state |= {f"average.{name}": value for name, value in _copied(self.average).items()}
+        state |= {f"best.{name}": value for name, value in self.best.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
+        state["progress"] = torch.tensor([self.step, self.score], dtype=torch.float64)
+        return state
+
+    def _restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        try:
+            parts = {p: _part(state, p) for p in ("net", "average", "best", "adam")}
+            self.net.module.load_state_dict(parts["net"])
+            self.average.load_state_dict(parts["average"])
+            self.step, self.score = int(state["progress"][0]), float(state["progress"][1])
+        except (KeyError, RuntimeError) as error:
+            raise ConfigError(
+                "The saved training state belongs to other settings or classes; train without --resume."
+            ) from error
+        self.best = parts["best"]
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in parts["adam"].items():
+            index, moment = name.split(".", 1)
+            moments.setdefault(int(index), {})[moment] = value
+        full = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": moments, "param_groups": full["param_groups"]})
+
+
+def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+def _copied(net: PromptNet) -> dict[str, torch.Tensor]:
+    return {name: value.detach().float().cpu().clone() for name, value in net.state_dict().items()}
+
+
+def _schedule(fraction: float) -> float:
+    """Learning rate as a fraction of its peak: a short warm-up, then a cosine down to 2 %."""
+    return min(1.0, (fraction + 0.005) / 0.05) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * fraction)))
+
+
+def _draw(data: Dataset, count: int, rng: np.random.Generator) -> list[Sample]:
+    """`count` samples in pairs of views that show the same part of a plane."""
+    pairs = (count + 1) // 2
+    groups = rng.choice(len(data.groups), size=pairs, replace=pairs > len(data.groups))
+    batch = list[Sample]()
+    for group in (data.groups[i] for i in groups):
+        chosen = rng.choice(len(group), size=2, replace=len(group) < 2)
+        batch += [group[i] for i in chosen]
+    return batch[:count]
+
+
+def _tensors(batch: list[Sample], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    embedding = torch.stack([sample.embedding for sample in batch]).to(device).float()
+    image = torch.stack([sample.image for sample in batch]).to(device).float() / 255
+    return embedding, image
+
+
+def fit(
+    images: Images,
+    boxes: BoxSet,
+    config: TrainConfig,
+    encoder: Encoder,
+    normalization: Normalization,
+    resume: Mapping[str, torch.Tensor] | None = None,
+) -> TrainingRun:
+    """Train prompt generators from boxes.
+
+    Parameters
+    ----------
+    images : Images
+        Only planes with boxes, or marked complete, are read.
+    boxes : BoxSet
+        Drawn boxes on at least two planes, aligned with `images`.
+    config : TrainConfig
+        Settings.
+    encoder : Encoder
+        Frozen model with its cache.
+    normalization : Normalization
+        Intensity range of the dataset.
+    resume : mapping of str to torch.Tensor, optional
+        `TrainingRun.state` of a training that was stopped.
+
+    Returns
+    -------
+    TrainingRun
+        An iterator of events; closing it stops the training and keeps the best weights.
+
+    Raises
+    ------
+    BoxError
+        Fewer than two planes with boxes (when iteration starts).
+    ConfigError
+        `resume` does not fit the settings.
+    """
+    return TrainingRun(images, boxes, config, encoder, normalization, resume)

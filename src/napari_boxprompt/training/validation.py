@@ -1,0 +1,94 @@
+"""How good a model is on held-out boxed planes, judged by boxes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_boxprompt.views import GRID
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_boxprompt.training.dataset import Sample
+
+__all__ = ["box_agreement", "validate"]
+
+
+def box_agreement(mask: npt.NDArray[np.bool_], boxes: npt.NDArray[np.float64]) -> list[float]:
+    """IoU of each drawn box with the box of what was predicted there.
+
+    What was predicted "there" is the foreground within the box enlarged by a quarter of its sides,
+    without what lies in other boxes: so that neither touching neighbours nor an object in pieces
+    decide the figure.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool ``(H, W)``.
+    boxes : numpy.ndarray
+        ``(n, 4)`` (y0, x0, y1, x1) in pixels of the mask.
+
+    Returns
+    -------
+    list of float
+        One value in 0..1 for each box.
+    """
+    agreements = []
+    for i, box in enumerate(boxes):
+        sides = np.array([box[2] - box[0], box[3] - box[1]]) / 4
+        low = np.clip(np.floor(box[:2] - sides).astype(int), 0, mask.shape)
+        high = np.clip(np.ceil(box[2:] + sides).astype(int), 0, mask.shape)
+        part = mask[low[0] : high[0], low[1] : high[1]].copy()
+        for other in np.delete(boxes, i, axis=0):
+            a = np.maximum(np.round(other[:2]).astype(int) - low, 0)
+            b = np.maximum(np.round(other[2:]).astype(int) - low, 0)
+            mine = np.round(box).astype(int) - np.tile(low, 2)
+            hidden = np.zeros_like(part)
+            hidden[a[0] : b[0], a[1] : b[1]] = True
+            hidden[max(mine[0], 0) : mine[2], max(mine[1], 0) : mine[3]] = False
+            part &= ~hidden
+        rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+        if not len(rows):
+            agreements.append(0.0)
+            continue
+        found = np.array([rows[0] + low[0], columns[0] + low[1], rows[-1] + 1 + low[0], columns[-1] + 1 + low[1]])
+        agreements.append(_iou(found.astype(float), box))
+    return agreements
+
+
+def _iou(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(overlap / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap))
+
+
+def validate(probabilities: Sequence[torch.Tensor], samples: Sequence[Sample]) -> dict[str, float]:
+    """Box agreement and pseudo-label Dice on held-out views.
+
+    Parameters
+    ----------
+    probabilities : sequence of torch.Tensor
+        ``(K, G, G)`` for each sample.
+    samples : sequence of Sample
+        Held-out views, axis-aligned.
+
+    Returns
+    -------
+    dict
+        ``box_agreement`` and ``pseudo_dice``, in 0..1; empty when there is nothing to compare with.
+    """
+    agreements, dices = list[float](), list[float]()
+    for probability, sample in zip(probabilities, samples, strict=True):
+        for k, target in enumerate(sample.targets):
+            mask = probability[k] > 0.5
+            boxes = target.grid_boxes().numpy().clip(0, GRID)
+            agreements += box_agreement(mask.numpy(), boxes)
+            seen, wanted = mask & target.valid, target.pseudo & target.valid
+            if wanted.any():
+                dices.append(float(2 * (seen & wanted).sum() / (seen.sum() + wanted.sum())))
+    if not agreements or not dices:
+        return {}
+    return {"box_agreement": float(np.mean(agreements)), "pseudo_dice": float(np.mean(dices))}
