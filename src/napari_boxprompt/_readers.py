@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import lzma
 import struct
+import tokenize
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,6 +41,8 @@ MIN_SIDE = 32
 
 _READ_ERRORS = (
     OSError,
+    ArithmeticError,
+    AssertionError,  # tifffile, on sizes that contradict each other
     ValueError,
     TypeError,
     KeyError,
@@ -49,7 +53,9 @@ _READ_ERRORS = (
     RuntimeError,
     MemoryError,
     EOFError,
+    lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,  # numpy, on a broken .npy header
     zlib.error,
     tifffile.TiffFileError,
     Image.DecompressionBombError,
@@ -192,6 +198,8 @@ class ArrayReader:
             channel_axis, self._alpha = len(shape) - 1, shape[-1] == 4
         else:
             self._alpha = False
+        if channel_axis is not None and not -len(shape) <= channel_axis < len(shape):
+            raise ImageError(f"{name} has no axis {channel_axis} for channels; its shape is {shape}.")
         spatial = [axis for axis in range(len(shape)) if axis != _positive(channel_axis, len(shape))]
         if len(spatial) < 2:
             raise ImageError(f"{name} has {len(shape)} axes; pass at least a height and a width.")

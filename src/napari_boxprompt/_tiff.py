@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tifffile
@@ -86,6 +86,7 @@ class TiffReader:
             if not tif.series:
                 raise ImageError(f"{path} holds no image; save or copy it again.")
             series = tif.series[0]
+            _check_chain(tif, path)
             if len(tif.series) > 1:
                 _log.warning("%s holds %d series; only the first is used.", path, len(tif.series))
             page = series.keyframe
@@ -169,3 +170,19 @@ class TiffReader:
             if page is None:  # OME-TIFF may leave planes out
                 return np.zeros(self._full[lead:], self._dtype)[tuple(key[lead:])]
             return page.asarray()[tuple(key[lead:])]
+
+
+def _check_chain(tif: tifffile.TiffFile, path: Path) -> None:
+    """Refuse a file whose list of pages breaks off: tifffile would show a stack that is too short."""
+    if tif.is_lsm or tif.is_ndpi or tif.is_stk or tif.is_scanimage:
+        return  # they number their pages in ways of their own
+    position = tif.pages.next_page_offset
+    if not position:
+        return
+    tif.filehandle.seek(position)
+    order: Literal["little", "big"] = "little" if tif.byteorder == "<" else "big"
+    if int.from_bytes(tif.filehandle.read(tif.tiff.offsetsize), order) != 0:
+        raise ImageError(
+            f"{path} is damaged or cut short: after page {len(tif.pages)} more are announced than are there; "
+            "save or copy it again."
+        )

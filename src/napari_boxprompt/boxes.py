@@ -7,6 +7,7 @@ Coordinates are ``(y0, x0, y1, x1)`` in continuous pixels, half-open: pixel ``(r
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ class BoxSet:
         object.__setattr__(self, "classes", classes)
 
     def __len__(self) -> int:
+        """Return the number of boxes."""
         return len(self.boxes)
 
     def __bool__(self) -> bool:
@@ -80,17 +82,24 @@ class BoxSet:
         return bool(self.boxes) or any(info.complete for info in self.planes.values())
 
     def __hash__(self) -> int:
+        """Return a hash that equal sets share."""
         return hash((self.boxes, tuple(self.planes), self.classes, self.exclusive))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled.
+        """Say how to copy and pickle the set: a mapping proxy cannot be pickled."""
         return (type(self), (self.boxes, dict(self.planes), self.classes, self.exclusive))
+
+    @cached_property
+    def _by_plane(self) -> dict[PlaneId, list[Box]]:
+        found: dict[PlaneId, list[Box]] = {}
+        for box in self.boxes:
+            found.setdefault(box.plane, []).append(box)
+        return found
 
     @property
     def boxed_planes(self) -> tuple[PlaneId, ...]:
         """Planes with at least one box and complete planes, in first-seen order."""
-        used = {box.plane for box in self.boxes}
-        return tuple(plane for plane, info in self.planes.items() if plane in used or info.complete)
+        return tuple(plane for plane, info in self.planes.items() if plane in self._by_plane or info.complete)
 
     @property
     def unboxed_planes(self) -> tuple[PlaneId, ...]:
@@ -100,9 +109,8 @@ class BoxSet:
 
     def on(self, plane: PlaneId, label: str | None = None) -> tuple[Box, ...]:
         """Return the boxes on one plane, of one class if `label` is given."""
-        return tuple(
-            box for box in self.boxes if box.plane == plane and (label is None or box.label == label)
-        )
+        boxes = self._by_plane.get(plane, ())
+        return tuple(box for box in boxes if label is None or box.label == label)
 
     def with_boxes(self, boxes: Iterable[Box]) -> BoxSet:
         """Return a set with these boxes instead; planes and classes stay, new classes are appended."""
@@ -158,9 +166,8 @@ class BoxSet:
                 text = f"Two boxes of class '{box.label}' on {box.plane} are the same; remove one."
                 problems.append(Problem("duplicate", box, box.plane, text))
             seen.add(key)
-        boxed = {box.plane for box in self.boxes}
         for plane in self.planes:
-            if plane not in shapes and plane not in boxed:
+            if plane not in shapes and plane not in self._by_plane:
                 problems.append(
                     Problem("unknown plane", None, plane, f"There is no plane {plane} in the images.")
                 )

@@ -72,12 +72,15 @@ class Images:
         return tuple(dict.fromkeys(plane.image for plane in self._planes))
 
     def __len__(self) -> int:
+        """Return the number of planes."""
         return len(self._planes)
 
     def __contains__(self, plane: object) -> bool:
+        """Return whether a plane is offered."""
         return plane in self._known
 
     def __repr__(self) -> str:
+        """Return the number of images and planes."""
         return f"Images({len(self.names)} images, {len(self)} planes)"
 
     def extent(self, name: str) -> tuple[int, ...]:

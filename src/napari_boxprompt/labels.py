@@ -65,7 +65,7 @@ def boxes_from_labels(
         consecutive = inverse.reshape(values.shape) + 1
         regions = np.where(wanted, consecutive, 0)
     elif mode == "components":
-        regions = np.asarray(connected(wanted, connectivity=2))  # type: ignore[no-untyped-call]
+        regions = np.asarray(connected(wanted, connectivity=2))
         ids = np.arange(regions.max(initial=0) + 1)
         ids = ids[1:]
     elif mode == "hull":
@@ -74,7 +74,7 @@ def boxes_from_labels(
     else:
         raise BoxError(f"The mode '{mode}' is not known; use one of {', '.join(get_args(LabelMode))}.")
     boxes = []
-    for region in regionprops(regions):  # type: ignore[no-untyped-call]
+    for region in regionprops(regions):
         y0, x0, y1, x1 = region.bbox
         boxes.append(Box(y0, x0, y1, x1, plane, name, int(ids[region.label - 1])))
     return tuple(boxes)

@@ -2,7 +2,8 @@
 
 Ours have a top-level key ``napari_boxprompt`` with ``version`` and ``exclusive``, and per image entry
 ``plane`` (index in a stack), ``complete`` and ``complete_regions`` (``[x, y, width, height]`` each); other
-programs ignore them. COCO counts ``bbox = [x, y, width, height]`` in pixels from the corner of the image, as we do.
+programs ignore them. COCO counts ``bbox = [x, y, width, height]`` in pixels from the corner of the image,
+as we do.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ FORMAT_VERSION = 1
 
 _KEY = "napari_boxprompt"
 
+# A start and a length do not always add up to the stop they came from, so that a box on the border would come
+# back a little beyond it; rounding on both sides gives the same box every time.
+_DIGITS = 9
+
 
 def save_coco(boxset: BoxSet, path: str | Path) -> None:
-    """Write boxes as COCO JSON, all of it or nothing.
+    """Write boxes as COCO JSON, all of it or nothing; coordinates are rounded to 1e-9 pixels.
 
     Parameters
     ----------
@@ -250,21 +255,25 @@ def _from_coco(bbox: Any, where: str, path: Path) -> tuple[float, float, float, 
         raise BoxError(f"{path}: {where} has a bbox that is not finite, {bbox}; correct or remove it.")
     if not (width > 0 and height > 0 and x + width > x and y + height > y):
         raise BoxError(f"{path}: {where} has a bbox without area, {bbox}; correct or remove it.")
-    return (y, x, y + height, x + width)
+    return (_round(y), _round(x), _stop(y, height), _stop(x, width))
 
 
 def _to_coco(box: Sequence[float]) -> list[float]:
     y0, x0, y1, x1 = box
-    return [x0, y0, _length(x0, x1), _length(y0, y1)]
+    return [_round(x0), _round(y0), _length(x0, x1), _length(y0, y1)]
+
+
+def _round(value: float) -> float:
+    return round(value, _DIGITS)
 
 
 def _length(start: float, stop: float) -> float:
-    """Return a length that, added to `start`, gives exactly `stop` again where floating point allows it."""
-    length = stop - start
-    for candidate in (length, math.nextafter(length, math.inf), math.nextafter(length, 0.0)):
-        if start + candidate == stop:
-            return candidate
-    return length
+    return _round(_round(stop) - _round(start)) or stop - start
+
+
+def _stop(start: float, length: float) -> float:
+    stop = _round(start + length)
+    return stop if stop > _round(start) else start + length
 
 
 def _whole(value: object) -> TypeGuard[int]:

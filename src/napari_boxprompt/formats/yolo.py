@@ -160,8 +160,8 @@ def _single_plane(name: str, file: Path, images: Images) -> PlaneId:
     extent = images.extent(name)
     if math.prod(extent) != 1:
         raise BoxError(
-            f"{file} belongs to {name}, a stack of {math.prod(extent)} planes, and YOLO cannot say which plane "
-            'a box lies on; use COCO JSON with "plane" for stacks.'
+            f"{file} belongs to {name}, a stack of {math.prod(extent)} planes, and YOLO cannot say which "
+            'plane a box lies on; use COCO JSON with "plane" for stacks.'
         )
     return PlaneId(name, (0,) * len(extent))
 
@@ -244,7 +244,7 @@ def _plain_names(text: str) -> tuple[str, ...]:
 
 
 def _yaml_names(text: str, file: Path) -> tuple[str, ...]:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         content: Any = yaml.safe_load(text)

@@ -101,9 +101,7 @@ def build_model(state: Mapping[str, Tensor], info: ModelInfo) -> SamModel:
     """
     found = recognise(state)
     if found != info.architecture:
-        raise ModelError(
-            f"The weights of {info.name} are of {found}, not {info.architecture}; import another."
-        )
+        raise ModelError(f"The weights of {info.name} are {found}, not {info.architecture}; import another.")
     state = {name: value.float() for name, value in state.items()}
     if found == "litemedsam":
         return build_litemedsam(state, info)

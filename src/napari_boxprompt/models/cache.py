@@ -130,8 +130,8 @@ class EmbeddingCache:
         """
         if tensor.dtype not in _BITS or not re.fullmatch(r"[0-9a-f]{8,}", key):
             raise ModelError(
-                f"An embedding of type {tensor.dtype} with the key {key!r} cannot be cached; take the key from "
-                "embedding_key and a tensor of bfloat16, float16 or float32."
+                f"An embedding of type {tensor.dtype} with the key {key!r} cannot be cached; take the key "
+                "from embedding_key and a tensor of bfloat16, float16 or float32."
             )
         # A clone, because a row of a batch would keep the whole batch in memory.
         kept = tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_hash", "disk_error", "fetch"]
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _TIMEOUTS = (10.0, 60.0)  # seconds to connect, and between two pieces of data
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -143,7 +143,6 @@ class _Resuming:
                 else:
                     done, total = self._receive(response, part, done)
         except requests.RequestException as error:
-            done = part.stat().st_size if part.is_file() else 0
             raise self._cut(done, total, url) from error
         if total and done < total:
             raise self._cut(done, total, url)
@@ -167,11 +166,14 @@ class _Resuming:
         if length > free:
             raise OSError(errno.ENOSPC, f"{length} bytes are needed and {free} are free")
         with part.open("ab" if resumed else "wb") as file:
-            for piece in response.iter_content(_CHUNK_BYTES):
-                file.write(piece)
-                done += len(piece)
-                if self.progress is not None:
-                    self.progress(done, total)
+            try:
+                for piece in response.iter_content(_CHUNK_BYTES):
+                    file.write(piece)
+                    done += len(piece)
+                    if self.progress is not None:
+                        self.progress(done, total)
+            except requests.RequestException as error:
+                raise self._cut(done, total, response.url) from error
         return done, total
 
     def _cut(self, done: int, total: int, url: str) -> ModelError:

@@ -212,13 +212,14 @@ def import_model(file: str | Path, *, scaling: Scaling | None = None) -> ModelIn
     sha256 = file_sha256(source)
     built_in = _built_in_of(source, sha256)
     info = built_in or describe_weights(source, state, sha256, scaling)
-    build_model(state, info)
-    if info.name == _EMBEDDED:
-        return info
+    if built_in is not None and built_in.name == _EMBEDDED:
+        return built_in
     for other in list_models():
         taken = info.name == other.name or info.filename == other.filename
-        if taken and other.sha256 not in ("", sha256):
+        same = other.sha256 == sha256 or (built_in is not None and built_in.name == other.name)
+        if taken and not same:
             raise ModelError(f"Another model is called {info.name}; rename {source.name} and import that.")
+    build_model(state, info)
     target = models_folder() / info.filename
     _write_atomically(target, lambda path: shutil.copyfile(source, path))
     if built_in is None:

@@ -1,0 +1,1 @@
+"""Boxes as supervision: constraints, pseudo-labels and the loss terms that hold a mask to them."""
