@@ -42,7 +42,7 @@ def write_pages(folder: Path) -> None:
             path.unlink()
 
 
-# Command line ----------------------------------------------------------------------------------------------------
+# --- Command line
 
 
 def cli_page() -> str:
@@ -52,7 +52,8 @@ def cli_page() -> str:
     lines = ["# Command line", "", "Options that stand before the command:", ""]
     lines += parameter_table(root)
     for path, command in commands(root, "boxprompt"):
-        lines += [f"## {path}", "", f"{command.help or ''}".strip(), "", "```text", usage(path, command), "```", ""]
+        lines += [f"## {path}", "", (command.help or "").strip(), ""]
+        lines += ["```text", usage(path, command), "```", ""]
         lines += parameter_table(command)
     return "\n".join(lines) + "\n"
 
@@ -69,9 +70,9 @@ def usage(path: str, command: Any) -> str:
     words = [path]
     for parameter in command.params:
         if parameter.param_type_name == "argument":
-            words.append(parameter.human_readable_name)
+            words.append(parameter.name.upper())
         elif parameter.required:
-            words.append(f"{parameter.opts[0]} {parameter.human_readable_name.rstrip('_').upper()}")
+            words.append(f"{parameter.opts[0]} {parameter.name.rstrip('_').upper()}")
     return " ".join([*words, "[OPTIONS]"])
 
 
@@ -86,7 +87,7 @@ def parameter_table(command: Any) -> list[str]:
 
 def parameter_name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return code(parameter.human_readable_name)
+        return code(parameter.name.upper())
     return " ".join(code(word) for word in (*parameter.opts, *parameter.secondary_opts))
 
 
@@ -100,7 +101,7 @@ def parameter_default(parameter: Any) -> str:
     return code(parameter.default)
 
 
-# Settings --------------------------------------------------------------------------------------------------------
+# --- Settings
 
 
 def settings_page() -> str:
@@ -109,15 +110,16 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of a training, with its default in the preset `balanced`. On the command line they are given",
-        "as `--set NAME=VALUE`, for instance `--set steps=400 --set loss.size=0.02`; in Python as arguments of",
-        "`train`, for instance `train(images, boxes, steps=400, loss={'size': 0.02})`. All of them are saved in the",
-        "trained model.",
+        "Every setting of a training, with its default in the preset `balanced`. On the command line they",
+        "are given as `--set NAME=VALUE`, for instance `--set steps=400 --set loss.size=0.02`; in Python as",
+        "arguments of `train`, for instance `train(images, boxes, steps=400, loss={'size': 0.02})`. All of",
+        "them are saved in the trained model.",
         "",
     ]
-    groups = (("Training", TrainConfig, ""), ("Box constraints", LossConfig, "loss."))
-    for title, model, prefix in (*groups, ("Augmented views", AugmentConfig, "augment.")):
-        lines += [f"## {title}", "", *table(("name", "meaning", "range", "default"), field_rows(model, prefix))]
+    head = ("name", "meaning", "range", "default")
+    lines += ["## Training", "", *table(head, field_rows(TrainConfig, ""))]
+    lines += ["## Box constraints", "", *table(head, field_rows(LossConfig, "loss."))]
+    lines += ["## Augmented views", "", *table(head, field_rows(AugmentConfig, "augment."))]
     lines += ["## Presets", "", *table(("preset", "differs from the defaults in"), preset_rows(PRESETS))]
     return "\n".join(lines) + "\n"
 
@@ -137,14 +139,9 @@ def field_range(field: FieldInfo) -> str:
         for value in get_args(kind)
         if isinstance(value, str)
     ]
-    limits = {
-        "from": "ge",
-        "above": "gt",
-        "to": "le",
-        "below": "lt",
-    }
+    limits = {"from": "ge", "above": "gt", "to": "le", "below": "lt"}
     words = [
-        f"{word} {getattr(limit, name):g}"
+        f"{word} {getattr(limit, name):,.10g}"
         for word, name in limits.items()
         for limit in field.metadata
         if getattr(limit, name, None) is not None
@@ -167,30 +164,42 @@ def flat(changes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + key, value
 
 
-# Frozen models ---------------------------------------------------------------------------------------------------
+# --- Frozen models
 
 
 def models_table() -> str:
     from napari_boxprompt.models.registry import BUILT_IN
 
+    head = ("name", "what it is", "input", "licence", "sha256 begins")
     rows = [
-        (code(info.name), info.description, f"{info.input_size} px", info.licence, code(info.sha256[:12]))
+        (
+            code(info.name),
+            info.description,
+            f"{info.input_size} px",
+            info.licence,
+            code(info.sha256[:12]) if info.sha256 else "none published",
+        )
         for info in BUILT_IN
     ]
-    return "---\norphan: true\n---\n\n" + "\n".join(
-        table(("name", "what it is", "input", "licence", "sha256 begins"), rows)
-    )
+    return "---\norphan: true\n---\n\n" + "\n".join(table(head, rows))
 
 
-# Python ----------------------------------------------------------------------------------------------------------
+# --- Python
 
 
 def public_modules() -> Iterator[str]:
     for found in pkgutil.walk_packages(napari_boxprompt.__path__, "napari_boxprompt."):
         parts = found.name.split(".")
         hidden = any(part.startswith("_") for part in parts) or ".".join(parts[:2]) in HIDDEN
-        if not hidden and not found.ispkg:
+        if not hidden and (not found.ispkg or own_names(found.name)):
             yield found.name
+
+
+def own_names(package: str) -> list[str]:
+    """Names a package defines in its own ``__init__`` file, not those it passes on."""
+    module = importlib.import_module(package)
+    public = getattr(module, "__all__", ())
+    return [name for name in public if getattr(getattr(module, name), "__module__", "") == package]
 
 
 def api_page(modules: list[str]) -> str:
@@ -204,8 +213,8 @@ def api_page(modules: list[str]) -> str:
         "What scripts need can be imported from `napari_boxprompt` itself:",
         "",
         *table(("name", "described in", ""), names),
-        "Everything below is the same code that the command line runs. Coordinates are `(y0, x0, y1, x1)` in pixels,",
-        "half-open: pixel `(r, c)` covers `[r, r + 1) x [c, c + 1)`.",
+        "Everything below is the same code that the command line runs. Coordinates are `(y0, x0, y1, x1)` in",
+        "pixels, half-open: pixel `(r, c)` covers `[r, r + 1) x [c, c + 1)`.",
         "",
         "```{toctree}",
         ":maxdepth: 1",
@@ -226,12 +235,13 @@ def summary(name: str) -> str:
 
 
 def module_page(name: str) -> str:
-    importlib.import_module(name)
     short = name.removeprefix("napari_boxprompt.")
-    return f"# {short}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+    passes_on = hasattr(importlib.import_module(name), "__path__")
+    only = f"\n   :members: {', '.join(own_names(name))}" if passes_on else ""
+    return f"# {short}\n\n```{{eval-rst}}\n.. automodule:: {name}{only}\n```\n"
 
 
-# Markdown --------------------------------------------------------------------------------------------------------
+# --- Markdown
 
 
 def code(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +12,19 @@ from napari_boxprompt.bundle import load_bundle, load_state, save_bundle
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.errors import BundleError
-from napari_boxprompt.events import Event
 from napari_boxprompt.formats import align
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
-from napari_boxprompt.prompting import PromptModel
 from napari_boxprompt.training import TrainingRun, fit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.events import Event
+    from napari_boxprompt.prompting import PromptModel
 
 __all__ = ["Prediction", "TrainedModel", "load_model", "make_encoder", "predict", "start_training", "train"]
 
@@ -101,7 +102,7 @@ def start_training(
     encoder : Encoder, optional
         Frozen model, loaded from the settings by default.
     normalization : Normalization, optional
-        Intensity range; measured on a sample of all planes by default.
+        Intensity scale; measured on a sample of all planes, and in the boxes, by default.
     resume : str or Path, optional
         Folder of a model whose training was stopped.
 
@@ -119,7 +120,7 @@ def start_training(
     images = images if isinstance(images, Images) else open_images(images)
     boxes = align(boxes, images)
     if normalization is None:
-        normalization = Normalization.fit(images)
+        normalization = Normalization.fit(images).lifted(images, boxes)
     if encoder is None:
         encoder = make_encoder(config.model, device=config.device, precision=config.precision)
     state = None if resume is None else load_state(resume)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,6 +14,9 @@ from napari_boxprompt.experiment import Experiment, Outcome, run_experiment
 from napari_boxprompt.images import open_images
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from napari_boxprompt.config import TrainConfig

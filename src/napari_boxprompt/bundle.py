@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -19,6 +17,11 @@ from napari_boxprompt.errors import BundleError, OutputError
 from napari_boxprompt.files import atomic_write_bytes
 from napari_boxprompt.images import Normalization
 from napari_boxprompt.prompting import PromptModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
 
 __all__ = ["FORMAT_VERSION", "check_target", "load_bundle", "load_state", "save_bundle"]
 
@@ -137,7 +140,9 @@ def load_bundle(folder: str | Path) -> PromptModel:
             record=description["record"],
         )
     except (KeyError, TypeError, ValidationError) as error:
-        raise BundleError(f"{folder / _DESCRIPTION} is damaged ({error}); train again or copy it anew.") from error
+        raise BundleError(
+            f"{folder / _DESCRIPTION} is damaged ({error}); train again or copy it anew."
+        ) from error
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -159,7 +164,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise BundleError(f"There is no trained model in {folder} (no {_DESCRIPTION}); check the path.") from error
+        raise BundleError(
+            f"There is no trained model in {folder} (no {_DESCRIPTION}); check the path."
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"{path} cannot be read ({error}); train again or copy the model anew.") from error
     if not isinstance(found, dict):
@@ -174,4 +181,3 @@ def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise BundleError(f"{path} is missing; copy the whole folder of the model.") from error
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} is damaged ({error}); train again or copy the model anew.") from error
-

@@ -70,10 +70,15 @@ class TrainConfig(_Settings):
     ema: float = Field(0.97, ge=0.0, lt=1.0, description="Memory of the weight average that is kept.")
     validate_every: int = Field(40, ge=1, description="Steps between checks on held-out boxed planes.")
     hold_out: float = Field(
-        0.1, ge=0.0, le=0.5, description="Fraction of boxed planes held out for checks (from three planes on)."
+        0.1,
+        ge=0.0,
+        le=0.5,
+        description="Fraction of boxed planes held out for checks (from three planes on).",
     )
     max_encodings: int = Field(
-        160, ge=1, description="Most views that are encoded for training; fewer per image when there are many."
+        160,
+        ge=1,
+        description="Most views that are encoded for training; fewer per image when there are many.",
     )
     tile: Literal["auto", "whole"] | float = Field(
         "auto", description="Side of a tile in image pixels, 'whole' images, or 'auto': from your boxes."
@@ -81,7 +86,8 @@ class TrainConfig(_Settings):
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     device: str = Field("auto", description="auto, cpu, cuda or mps.")
     precision: Literal["auto", "32", "bf16", "16"] = Field(
-        "auto", description="Number format of the frozen model's work; auto picks what this machine does fast."
+        "auto",
+        description="Number format of the frozen model's work; auto picks what this machine does fast.",
     )
     loss: LossConfig = Field(default_factory=LossConfig, description="Box constraints.")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmented views.")

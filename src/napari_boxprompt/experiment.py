@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
 from napari_boxprompt.report import peak_rss_mb, versions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import Box, BoxSet, PlaneId

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,15 +93,11 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets us (not on Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems cannot flush a folder; the file itself is already safe.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EIO):
-            raise
-    finally:
-        os.close(handle)
+    """Make the rename itself durable, where the system lets us."""
+    # Windows cannot flush a folder, nor can some network file systems; the file itself is already safe.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from skimage.measure import regionprops
 from skimage.segmentation import watershed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy.typing as npt
 
 __all__ = ["Instance", "split_objects"]
@@ -87,9 +88,7 @@ def split_objects(
             for piece in regionprops(pieces):
                 if piece.area < smallest / 4:
                     continue
-                y0, x0, y1, x1 = (
-                    int(v + region[i % 2].start) for i, v in enumerate(piece.bbox)
-                )
+                y0, x0, y1, x1 = (int(v + region[i % 2].start) for i, v in enumerate(piece.bbox))
                 number = len(objects) + 1
                 labels[y0:y1, x0:x1][piece.image] = number
                 score = float(probability[y0:y1, x0:x1][piece.image].mean()) / 255
@@ -102,7 +101,10 @@ def _cut(inside: npt.NDArray[np.bool_], typical: float) -> npt.NDArray[np.int32]
     radius = np.sqrt(typical / np.pi)
     smooth = ndimage.gaussian_filter(distance, radius / 6)
     peaks = peak_local_max(
-        smooth, min_distance=max(1, int(radius * 0.6)), threshold_abs=radius * 0.3, labels=inside.astype(np.int32),
+        smooth,
+        min_distance=max(1, int(radius * 0.6)),
+        threshold_abs=radius * 0.3,
+        labels=inside.astype(np.int32),
         exclude_border=False,
     )
     if len(peaks) < 2:

@@ -66,15 +66,11 @@ def boxes_from_labels(
         regions = np.where(wanted, consecutive, 0)
     elif mode == "components":
         regions = np.asarray(connected(wanted, connectivity=2))
-        ids = np.arange(regions.max(initial=0) + 1)
-        ids = ids[1:]
+        ids = np.arange(1, regions.max(initial=0) + 1)
     elif mode == "hull":
         regions = wanted.astype(np.int64)
         ids = np.array([1])
     else:
         raise BoxError(f"The mode '{mode}' is not known; use one of {', '.join(get_args(LabelMode))}.")
-    boxes = []
-    for region in regionprops(regions):
-        y0, x0, y1, x1 = region.bbox
-        boxes.append(Box(y0, x0, y1, x1, plane, name, int(ids[region.label - 1])))
-    return tuple(boxes)
+    corners = ((region.bbox, int(ids[region.label - 1])) for region in regionprops(regions))
+    return tuple(Box(y0, x0, y1, x1, plane, name, number) for (y0, x0, y1, x1), number in corners)

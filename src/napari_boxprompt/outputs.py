@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from napari_boxprompt.errors import OutputError
 from napari_boxprompt.files import atomic_path, atomic_write_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from napari_boxprompt.images import Images
@@ -58,7 +59,12 @@ def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger]) -> None:
     big = labels.nbytes > 3_000_000_000
     with atomic_path(path) as scratch:
         tifffile.imwrite(
-            scratch, labels, compression="zlib", photometric="minisblack", bigtiff=big, metadata={"axes": axes + "YX"}
+            scratch,
+            labels,
+            compression="zlib",
+            photometric="minisblack",
+            bigtiff=big,
+            metadata={"axes": axes + "YX"},
         )
 
 
@@ -116,10 +122,11 @@ class ResultWriter:
     def _write(self, image: str) -> None:
         mask, labels = self._stacks.pop(image)
         stem = self._folder / PurePosixPath(image).with_suffix("")
-        if (self._folder / f"{stem}_mask.tif") in self.written:  # same stem, other suffix
+        if stem.with_name(f"{stem.name}_mask.tif") in self.written:  # same name, other suffix
             stem = self._folder / PurePosixPath(image)
-        smallest = np.uint16 if labels.max(initial=0) < 2**16 else np.uint32
-        for name, values in (("mask", mask), ("objects", labels.astype(smallest))):
+        numbers = labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels
+        results: dict[str, npt.NDArray[np.unsignedinteger]] = {"mask": mask, "objects": numbers}
+        for name, values in results.items():
             path = stem.with_name(f"{stem.name}_{name}.tif")
             write_labels(path, values)
             self.written.append(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import Box
@@ -50,7 +51,9 @@ class Panel:
         height, width = self.image.shape[:2]
         zoom = side / max(height, width)
         size = (round(width * zoom), round(height * zoom))
-        pixels = Image.fromarray((self.image * 255).round().astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        pixels = Image.fromarray((self.image * 255).round().astype(np.uint8)).resize(
+            size, Image.Resampling.BICUBIC
+        )
         canvas = np.asarray(pixels, np.float32).copy()
         if self.filled is not None:
             labels = _enlarged(self.filled, size)

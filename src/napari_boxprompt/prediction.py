@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,8 @@ from napari_boxprompt.models.encoding import PlanePixels, small_image
 from napari_boxprompt.views import View, blend_rows, tile_views
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import PlaneId
@@ -86,10 +87,14 @@ class Predictor:
         embedding = self.encoder.encode(list(inputs)).float().to(self.encoder.device)
         image = small_image(inputs).to(self.encoder.device)
         with torch.no_grad(), self.encoder.fabric.autocast():
-            return self._net(embedding, image)[0].float().cpu()
+            logits: torch.Tensor = self._net(embedding, image)
+        return logits[0].float().cpu()
 
     def predict(
-        self, plane: PlaneId, values: npt.NDArray[np.generic], on_tile: Callable[[int, int], None] | None = None
+        self,
+        plane: PlaneId,
+        values: npt.NDArray[np.generic],
+        on_tile: Callable[[int, int], None] | None = None,
     ) -> Prediction:
         """Segment one plane.
 
@@ -122,9 +127,7 @@ class Predictor:
         for k, name in enumerate(model.classes):
             labels, objects = split_objects(mask[k], probability[k], [name], model.object_area)
             labels[labels > 0] += first
-            found_objects += [
-                Instance(o.id + first, o.label, o.area, o.box, o.score) for o in objects
-            ]
+            found_objects += [Instance(o.id + first, o.label, o.area, o.box, o.score) for o in objects]
             first += len(objects)
             stacks.append(labels)
         return Prediction(plane, mask, probability, np.stack(stacks), tuple(found_objects))

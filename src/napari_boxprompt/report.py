@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["peak_rss_mb", "table_rows", "versions"]
 
@@ -40,6 +42,7 @@ def table_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows (what, figure) of a report in words."""
     dice, seconds = report["dice"], report["seconds"]
     tile = "whole images" if report["tile"] is None else f"tiles of {report['tile']:.0f} px"
+    spread = f"{dice['mean']:.3f} (sd {dice['sd']:.3f}, 5 % {dice['p5']:.3f}, median {dice['p50']:.3f})"
     return [
         ("boxes drawn", f"{report['n_boxes']} on {report['n_train']} planes"),
         ("working scale", tile),
@@ -49,10 +52,7 @@ def table_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("seconds in all", f"{seconds['total']:.1f}"),
         ("peak memory", f"{report['peak_rss_mb']:.0f} MB"),
         ("untouched planes scored", str(report["n_test"])),
-        (
-            "Dice without prompts",
-            f"{dice['mean']:.3f} (sd {dice['sd']:.3f}, 5th percentile {dice['p5']:.3f}, median {dice['p50']:.3f})",
-        ),
+        ("Dice without prompts", spread),
         ("surface distance", f"{report['assd']['mean']:.2f} px"),
         ("frozen model, true boxes (oracle)", f"{report['oracle_dice']:.3f}"),
         ("frozen model, no prompt", f"{report['no_prompt_dice']:.3f}"),

@@ -9,7 +9,6 @@ grid and the image by one mechanism. Coordinates are continuous and half-open: p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,22 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     import numpy.typing as npt
 
     from napari_boxprompt.config import AugmentConfig
 
-__all__ = ["GRID", "View", "choose_tile", "perturbed", "sample_view", "tile_views", "to_region", "warp_between"]
+__all__ = [
+    "GRID",
+    "View",
+    "choose_tile",
+    "perturbed",
+    "sample_view",
+    "tile_views",
+    "to_region",
+    "warp_between",
+]
 
 GRID = 256
 """Side of the logit grid of every SAM decoder: four times its 64 x 64 embedding."""
@@ -76,7 +86,7 @@ class View:
 
     def as_array(self) -> npt.NDArray[np.float64]:
         """Return the 3 x 3 homogeneous matrix."""
-        return np.array([self.matrix[:3], self.matrix[3:], (0.0, 0.0, 1.0)])
+        return np.array([self.matrix[:3], self.matrix[3:], (0.0, 0.0, 1.0)], dtype=np.float64)
 
     def region(self, shape: tuple[int, int], margin: int = 2) -> Region:
         """Smallest pixel region ``(y0, x0, y1, x1)`` of the plane that the view can see."""
@@ -90,10 +100,12 @@ class View:
     def boxes_to_grid(self, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Boxes ``(n, 4)`` (y0, x0, y1, x1) from image pixels to grid pixels, axis-aligned views only."""
         a, _, c, _, e, f = self.matrix
-        return (boxes - np.array([f, c, f, c])) / np.array([e, a, e, a])
+        return np.asarray((boxes - np.array([f, c, f, c])) / np.array([e, a, e, a]))
 
 
-def _pixel_grid(transform: npt.NDArray[np.float64], out: tuple[int, int], source: tuple[int, int]) -> torch.Tensor:
+def _pixel_grid(
+    transform: npt.NDArray[np.float64], out: tuple[int, int], source: tuple[int, int]
+) -> torch.Tensor:
     """Sampling positions for `torch.nn.functional.grid_sample`, shape (1, h, w, 2).
 
     `transform` (3 x 3) maps output pixels to source pixels, both continuous (x, y).
@@ -175,7 +187,9 @@ def to_region(maps: torch.Tensor, view: View, region: Region) -> torch.Tensor:
     return F.grid_sample(maps[None].float(), where, padding_mode="border", align_corners=False)[0]
 
 
-def warp_between(maps: torch.Tensor, source: View, target: View, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def warp_between(
+    maps: torch.Tensor, source: View, target: View, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps on the grid of one view as another view of the same plane sees them.
 
     Parameters
@@ -195,7 +209,9 @@ def warp_between(maps: torch.Tensor, source: View, target: View, size: int) -> t
         Bool ``(size, size)``: what `source` saw.
     """
     side = maps.shape[-1]
-    transform = np.diag([side / GRID, side / GRID, 1.0]) @ np.linalg.inv(source.as_array()) @ target.as_array()
+    transform = (
+        np.diag([side / GRID, side / GRID, 1.0]) @ np.linalg.inv(source.as_array()) @ target.as_array()
+    )
     where = _pixel_grid(transform @ np.diag([GRID / size, GRID / size, 1.0]), (size, size), (side, side))
     where = where.to(maps.device)
     warped = F.grid_sample(maps[None], where, padding_mode="zeros", align_corners=False)[0]

@@ -40,7 +40,9 @@ class _Group(TyperGroup):
         except (OSError, MemoryError, RuntimeError, ValueError) as error:
             if ctx.params.get("debug") or isinstance(error, (typer.Exit, typer.Abort)):
                 raise
-            errors.print(f"[bold red]Error:[/] {type(error).__name__}: {error}", highlight=False, soft_wrap=True)
+            errors.print(
+                f"[bold red]Error:[/] {type(error).__name__}: {error}", highlight=False, soft_wrap=True
+            )
             errors.print("This was not expected. Run 'boxprompt --debug ...' and report what it prints.")
             raise typer.Exit(1) from error
 

@@ -121,8 +121,6 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 def disk_cache(wanted: bool) -> Any:
     """Embedding cache on disk, or in memory only."""
-    from napari_boxprompt.models import EmbeddingCache
-    from napari_boxprompt.models.home import home_folder
+    from napari_boxprompt.models import EmbeddingCache, embeddings_folder
 
-    return EmbeddingCache(home_folder() / "embeddings" if wanted else None)
-
+    return EmbeddingCache(embeddings_folder() if wanted else None)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from napari_boxprompt.training import TrainingRun
 
 ImagesArgument = Annotated[str, typer.Argument(help="Image, stack, folder or quoted pattern.")]
-ChannelOption = Annotated[int | None, typer.Option("--channel", min=0, help="Channel of multi-channel images.")]
+ChannelOption = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Channel of multi-channel images.")
+]
 
 
 def train(
@@ -42,10 +44,13 @@ def train(
     model: ModelOption = "litemedsam",
     generator: Annotated[str, typer.Option("--generator", help="light or simple.")] = "light",
     complete: Annotated[
-        bool, typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background.")
+        bool,
+        typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background."),
     ] = False,
     channel: ChannelOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the stopped training in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the stopped training in --out.")
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     cache: CacheOption = True,

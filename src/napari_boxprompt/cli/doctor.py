@@ -80,7 +80,9 @@ def segment_disc(model: str, device: str) -> tuple[float, float]:
 
     rows, columns = np.mgrid[:256, :256]
     disc = np.hypot(rows - 120, columns - 140) < 45
-    image = (60 + 120 * disc + np.random.default_rng(0).normal(0, 8, disc.shape)).clip(0, 255).astype(np.uint8)
+    image = (
+        (60 + 120 * disc + np.random.default_rng(0).normal(0, 8, disc.shape)).clip(0, 255).astype(np.uint8)
+    )
     encoder = make_encoder(model, device=device)
     box = Box(75, 95, 166, 186, PlaneId("disc"))
     started = time.perf_counter()

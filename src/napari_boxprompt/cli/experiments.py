@@ -25,9 +25,9 @@ from napari_boxprompt.errors import ConfigError
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for labels, model, picture and report.json.")] = Path(
-        "boxprompt-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for labels, model, picture and report.json.")
+    ] = Path("boxprompt-demo"),
     preset: PresetOption = "balanced",
     model: ModelOption = "litemedsam",
     seed: SeedOption = 0,
@@ -54,14 +54,20 @@ def demo(
     write_json(folder / "report.json", outcome.report)
     write_demo(folder, nuclei, experiment, outcome)
     show_table("Nuclei, 60 planes of 256 x 256, boxes on 5", table_rows(outcome.report))
-    output.print(f"Labels, model, picture and report are in {folder}; open overlay.png first.", highlight=False)
+    output.print(
+        f"Labels, model, picture and report are in {folder}; open overlay.png first.", highlight=False
+    )
 
 
 def benchmark(
     folder: Annotated[Path, typer.Argument(help="Folder with images/, masks/ and manifest.csv.")],
     json_: Annotated[Path, typer.Option("--json", help="Where to write the report.")],
-    label: Annotated[int | None, typer.Option("--label", min=1, help="Value of the class in the masks.")] = None,
-    instances: Annotated[bool, typer.Option("--instances", help="Each value of a mask is one object.")] = False,
+    label: Annotated[
+        int | None, typer.Option("--label", min=1, help="Value of the class in the masks.")
+    ] = None,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Each value of a mask is one object.")
+    ] = False,
     one_box: Annotated[bool, typer.Option("--one-box", help="One box round the whole class.")] = False,
     shots: Annotated[int, typer.Option("--shots", min=2, help="Boxed training images.")] = 20,
     test: Annotated[int, typer.Option("--test", min=1, help="Most test images.")] = 50,

@@ -22,13 +22,16 @@ def list_() -> None:
     for column in ("name", "weights", "input", "licence", "what it is"):
         table.add_column(column)
     for info in list_models():
-        here = "here" if model_path(info.name) is not None else "download on first use" if info.url else "import"
+        missing = "download on first use" if info.url and info.sha256 else "to be imported"
+        here = "here" if model_path(info.name).is_file() else missing
         table.add_row(info.name, here, f"{info.input_size} px", info.licence, info.description)
     output.print(table)
 
 
 @app.command("import")
-def import_(file: Annotated[Path, typer.Argument(help="Checkpoint in the SAM layout, or LiteMedSAM's.")]) -> None:
+def import_(
+    file: Annotated[Path, typer.Argument(help="Checkpoint in the SAM layout, or LiteMedSAM's.")],
+) -> None:
     """Check a checkpoint file and copy it to where models are kept."""
     from napari_boxprompt.models import import_model
 
@@ -51,6 +54,6 @@ def verify(name: Annotated[str, typer.Argument(help="Name of a model.")] = "lite
 @app.command()
 def where() -> None:
     """Print the folder of downloaded and imported models; NAPARI_BOXPROMPT_HOME moves it."""
-    from napari_boxprompt.models.home import home_folder
+    from napari_boxprompt.models import models_folder
 
-    typer.echo(home_folder() / "models")
+    typer.echo(models_folder())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,8 @@ from napari_boxprompt.models.cache import EmbeddingCache, embedding_key
 from napari_boxprompt.views import GRID, View, sample_view
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
     from lightning_fabric import Fabric

@@ -7,14 +7,17 @@ Each takes the frozen encoder's embedding ``(B, 256, 64, 64)`` and the image ``(
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from napari_boxprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["GENERATORS", "LightGenerator", "PromptGenerator", "SimpleGenerator", "make_generator"]
 
@@ -39,9 +42,13 @@ class PromptGenerator(nn.Module, ABC):
         """Emit sparse ``(B, N, 256)`` and dense ``(B, 256, 64, 64)`` prompts."""
 
 
-def _block(inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+def _block(
+    inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
     padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
+    convolution = nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False
+    )
     return nn.Sequential(convolution, nn.GroupNorm(8, outputs), nn.GELU())
 
 

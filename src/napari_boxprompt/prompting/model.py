@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from torch import nn
 from napari_boxprompt.prompting.generators import make_generator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Normalization
     from napari_boxprompt.models import FrozenModel

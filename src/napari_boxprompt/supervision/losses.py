@@ -80,7 +80,7 @@ def barrier_t(fraction: float, start: float = 5.0, end: float = 50.0) -> float:
     Parameters
     ----------
     fraction : float
-        Part of the training that is done; values outside 0..1 are moved to the nearer end.
+        Part of the training that is done; moved into 0..1.
     start, end : float
         t at the beginning and at the end, positive.
     """
@@ -166,11 +166,9 @@ def box_mask(
 def _affine_row(row: list[float], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """``a x + b y + c`` of ``(1, W)`` and ``(H, 1)``, as small as the zeros among a, b allow."""
     a, b, c = row
-    if b == 0:
-        return a * x + c
-    if a == 0:
-        return b * y + c
-    return a * x + b * y + c
+    if a and b:
+        return a * x + b * y + c
+    return b * y + c if b else a * x + c
 
 
 def exclusive_masks(masks: torch.Tensor) -> torch.Tensor:
@@ -195,9 +193,8 @@ def pseudo_label_loss(
     """Half binary cross-entropy and half soft Dice against a pseudo-label (P25).
 
     With the weights v, ``BCE = -Σ v (y log p + (1 - y) log(1 - p)) / Σ v`` and
-    ``Dice = 1 - (2 Σ v p y + s) / (Σ v p + Σ v y + s)``. A sample whose target is empty over its valid
-    pixels counts with its whole BCE, because the slope of Dice fades the more there is to remove; a sample
-    without a valid pixel counts 0.
+    ``Dice = 1 - (2 Σ v p y + s) / (Σ v p + Σ v y + s)``. A target that is empty over its valid pixels
+    counts by its whole BCE alone, as Dice fades there; a sample without a valid pixel counts 0.
 
     Parameters
     ----------
@@ -236,9 +233,8 @@ def size_loss(
     """Each object fills a plausible part of its box (P25, with the barrier of K20).
 
     ``(ψ_t(Σ_exclusive p - upper |B|) + ψ_t(lower |B| - Σ_box p)) / |B|``, mean over the boxes. The upper
-    bound sums only pixels of this box alone: a pixel that is shared with a touching or nested box may
-    belong to the neighbour. The lower bound sums the whole box. For boxes that share no pixel this is
-    exactly the paper's formula.
+    bound sums only pixels of this box alone, as a pixel shared with a touching or nested box may belong
+    to the neighbour; the lower one sums the whole box. Without shared pixels it is the paper's formula.
 
     Parameters
     ----------
@@ -299,7 +295,7 @@ def outside_loss(
     p = probability.clamp(0.0, 1.0 - EPSILON)
     background = outside.to(p.dtype)
     count = background.sum(dim=(-2, -1))
-    summed = background if variant == "masked" else (count > 0).to(p.dtype)[..., None, None]
+    summed = background if variant == "masked" else (count > 0)[..., None, None]
     total = (-torch.log1p(-p) * summed).sum(dim=(-2, -1))
     return (total / torch.where(count > 0, count, 1.0)).sum() / max(len(count), 1)
 

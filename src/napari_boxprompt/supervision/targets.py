@@ -6,7 +6,6 @@ a complete region, outside every box of the class. Everything else outside the b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ from napari_boxprompt.supervision.losses import box_mask
 from napari_boxprompt.views import GRID, View, inside_plane, sample_view, to_region
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
@@ -117,7 +118,7 @@ class PlaneTargets:
     complete_regions: tuple[tuple[float, float, float, float], ...] = ()
 
     def known(self, view: View) -> torch.Tensor:
-        """bool ``(G, G)``: pixels of the plane where every object is boxed."""
+        """Bool ``(G, G)``: pixels of the plane where every object is boxed."""
         inside = inside_plane(self.shape, view)
         if self.complete:
             return inside
@@ -187,7 +188,7 @@ def assign(boxes: npt.NDArray[np.float64], views: Sequence[View]) -> npt.NDArray
         whole = (grid[:, 2] - grid[:, 0]) * (grid[:, 3] - grid[:, 1])
         centre = (grid[:, :2] + grid[:, 2:]) / 2 - GRID / 2
         score[i] = np.round(seen / whole, 3) - np.hypot(*centre.T) / (1000 * GRID)
-    return score.argmax(axis=0)
+    return np.asarray(score.argmax(axis=0))
 
 
 def prompted(

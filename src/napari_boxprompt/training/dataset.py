@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, pse
 from napari_boxprompt.views import GRID, View, choose_tile, perturbed, tile_views
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images, Normalization
@@ -117,43 +118,60 @@ def build_dataset(
         raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
     bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
     held = _choose_held(planes, boxes, config, rng)
-    trained = [plane for plane in planes if plane not in held]
-    extra = _augmentations(bases, trained, config, rng)
-    total = sum(map(len, bases.values())) + sum(map(sum, extra.values()))
+    for plane in held:
+        bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
+    extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
+    total = sum(len(bases[plane]) * (1 if plane in held else 1 + extra) for plane in planes)
     data, done = Dataset(), 0
     for plane in planes:
         pixels = PlanePixels(images.read(plane), normalization)
-        inputs, embeddings = [], []
+        encoded = []
         for view in bases[plane]:
-            inputs += encoder.inputs(pixels, [view])
-            embeddings.append(encoder.encode(inputs[-1:])[0])
+            encoded.append(_Encoded.make(view, pixels, encoder))
             done += 1
-            yield Progress("encode", done, total, f"{plane.image} {list(plane.index) or ''}".strip())
-        labels = pseudo_labels(encoder.frozen, bases[plane], torch.stack(embeddings), boxes, plane)
-        info = boxes.planes[plane]
-        targets = PlaneTargets(plane, pixels.shape, labels, info.complete, info.complete_regions)
-        samples = [
-            _sample(*parts, targets) for parts in zip(bases[plane], inputs, embeddings, strict=True)
-        ]
+            yield Progress("encode", done, total, str(plane))
+        targets = _plane_targets(plane, pixels.shape, encoded, boxes, encoder)
+        samples = [item.sample(targets) for item in encoded]
         if plane in held:
-            data.held += samples[: max(1, MAX_HELD_VIEWS // len(held))]
+            data.held += samples
             continue
         data.planes.append(targets)
-        for sample, count in zip(samples, extra[plane], strict=True):
+        for sample in samples:
             group = [sample]
-            for _ in range(count):
+            for _ in range(extra):
                 view = perturbed(sample.view, config.augment, rng)
-                image = encoder.inputs(pixels, [view])
-                group.append(_sample(view, image[0], encoder.encode(image)[0], targets))
+                group.append(_Encoded.make(view, pixels, encoder).sample(targets))
                 done += 1
-                yield Progress("encode", done, total, "augmented views")
+                yield Progress("encode", done, total, f"{plane}, augmented")
             data.groups.append(group)
     return data
 
 
-def _sample(view: View, image: torch.Tensor, embedding: torch.Tensor, targets: PlaneTargets) -> Sample:
-    small = (small_image(image[None])[0] * 255).round().to(torch.uint8)
-    return Sample(view, embedding, small, targets.render(view))
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A view with its pixels and embedding, before its supervision is known."""
+
+    view: View
+    image: torch.Tensor
+    embedding: torch.Tensor
+
+    @classmethod
+    def make(cls, view: View, pixels: PlanePixels, encoder: Encoder) -> _Encoded:
+        inputs = encoder.inputs(pixels, [view])
+        image = (small_image(inputs[0][None])[0] * 255).round().to(torch.uint8)
+        return cls(view, image, encoder.encode(inputs)[0])
+
+    def sample(self, targets: PlaneTargets) -> Sample:
+        return Sample(self.view, self.embedding, self.image, targets.render(self.view))
+
+
+def _plane_targets(
+    plane: PlaneId, shape: tuple[int, int], encoded: Sequence[_Encoded], boxes: BoxSet, encoder: Encoder
+) -> PlaneTargets:
+    views, embeddings = [item.view for item in encoded], torch.stack([item.embedding for item in encoded])
+    labels = pseudo_labels(encoder.frozen, views, embeddings, boxes, plane)
+    info = boxes.planes[plane]
+    return PlaneTargets(plane, shape, labels, info.complete, info.complete_regions)
 
 
 def _base_views(
@@ -195,7 +213,7 @@ def _augmentations(
     trained: Sequence[PlaneId],
     config: TrainConfig,
     rng: np.random.Generator,
-) -> dict[PlaneId, list[int]]:
+) -> int:
     """How many augmented views each base view gets; drops base views beyond the budget."""
     count = sum(len(bases[plane]) for plane in trained)
     if count > config.max_encodings:
@@ -204,6 +222,4 @@ def _augmentations(
             chosen = rng.permutation(len(bases[plane]))[: max(1, round(keep * len(bases[plane])))]
             bases[plane] = [bases[plane][i] for i in np.sort(chosen)]
         count = sum(len(bases[plane]) for plane in trained)
-    budget = max(0, config.max_encodings - count)
-    views = min(config.augment.views, budget // count)
-    return {plane: [views] * len(bases[plane]) for plane in trained}
+    return min(config.augment.views, max(0, config.max_encodings - count) // count)

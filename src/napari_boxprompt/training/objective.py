@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,8 @@ from napari_boxprompt.supervision.targets import size_range
 from napari_boxprompt.views import warp_between
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_boxprompt.config import LossConfig
     from napari_boxprompt.supervision.targets import ClassTargets
     from napari_boxprompt.training.dataset import Dataset, Sample

@@ -148,7 +148,9 @@ class _Loop:
             net = PromptNet(encoder.frozen, config.generator, classes)
         self.average = PromptNet(encoder.frozen, config.generator, classes).to(encoder.device).eval()
         self.average.load_state_dict(net.state_dict())
-        optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         self.net, self.optimizer = self.fabric.setup(net, optimizer)
         self.step, self.score = 0, -math.inf
         self.best = _copied(self.average)
@@ -212,8 +214,9 @@ class _Loop:
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
         again = self.net(turn(embedding, turns, mirrored), turn(image, turns, mirrored))
         activation = self.config.loss.activation
-        maps = (losses.probabilities(values.float(), activation) for values in (logits, again))
-        return self.config.loss.consistency * under_flips(*maps, turns, mirrored)
+        first = losses.probabilities(logits.float(), activation)
+        second = losses.probabilities(again.float(), activation)
+        return self.config.loss.consistency * under_flips(first, second, turns, mirrored)
 
     def _check(self, data: Dataset) -> None:
         """Validate the averaged weights and keep them if they are the best so far."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_boxprompt.views import GRID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
+    import torch
 
     from napari_boxprompt.training.dataset import Sample
 
@@ -55,7 +56,9 @@ def box_agreement(mask: npt.NDArray[np.bool_], boxes: npt.NDArray[np.float64]) -
         if not len(rows):
             agreements.append(0.0)
             continue
-        found = np.array([rows[0] + low[0], columns[0] + low[1], rows[-1] + 1 + low[0], columns[-1] + 1 + low[1]])
+        found = np.array(
+            [rows[0] + low[0], columns[0] + low[1], rows[-1] + 1 + low[0], columns[-1] + 1 + low[1]]
+        )
         agreements.append(_iou(found.astype(float), box))
     return agreements
 
