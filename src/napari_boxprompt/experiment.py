@@ -149,8 +149,9 @@ def _score(
         return
     values = experiment.test_images.read(plane)
     mask = prediction.mask.astype(bool)
-    oracle = oracle_mask(encoder, values, model.normalization, model.tile, experiment.true_boxes(plane))
-    nothing = no_prompt_mask(encoder, values, model.normalization, model.tile)
+    tile = model.tile_for((values.shape[0], values.shape[1]))
+    oracle = oracle_mask(encoder, values, model.normalization, tile, experiment.true_boxes(plane))
+    nothing = no_prompt_mask(encoder, values, model.normalization, tile)
     scores.dice.append(dice(mask, reference))
     scores.assd.append(assd(mask, reference))
     scores.oracle.append(dice(oracle, reference))

@@ -108,7 +108,7 @@ class Predictor:
             Called with tiles done and tiles in all.
         """
         model, pixels = self.model, PlanePixels(values, self.model.normalization)
-        rows = tile_views(pixels.shape, model.tile)
+        rows = tile_views(pixels.shape, model.tile_for(pixels.shape))
         total, done = sum(map(len, rows)), 0
 
         def maps(view: View) -> torch.Tensor:

@@ -79,7 +79,9 @@ class FakeModel:
         low, high = edges[:-1].float(), edges[1:].float()
 
         def covered(start: torch.Tensor, stop: torch.Tensor) -> torch.Tensor:
-            return (torch.minimum(stop[:, None], high) - torch.maximum(start[:, None], low)).clamp(min=0) / size
+            return (torch.minimum(stop[:, None], high) - torch.maximum(start[:, None], low)).clamp(
+                min=0
+            ) / size
 
         y0, x0, y1, x1 = boxes.unbind(dim=1)
         inside = covered(y0, y1)[:, :, None] * covered(x0, x1)[:, None, :]
@@ -138,7 +140,14 @@ def draw_plane(
 
 
 def make_scene(
-    shapes: Sequence[tuple[int, int]] = ((96, 128), (128, 96), (120, 120), (160, 128), (112, 200), (128, 128)),
+    shapes: Sequence[tuple[int, int]] = (
+        (96, 128),
+        (128, 96),
+        (120, 120),
+        (160, 128),
+        (112, 200),
+        (128, 128),
+    ),
     *,
     seed: int = 0,
     objects: int = 3,

@@ -48,9 +48,9 @@ def ellipse(box: tuple[int, int, int, int]) -> torch.Tensor:
 
 
 def test_barrier_values_by_hand():
-    z = torch.tensor([-1.0, -math.e, -0.04, 0.0, 1.0], dtype=torch.float64)
+    z = torch.tensor([-1.0, -math.e, -0.06, -0.04, 0.0, 1.0], dtype=torch.float64)
     linear = math.log(25) / 5 + 0.2
-    expected = [0.0, -0.2, math.log(25) / 5, linear, 5 + linear]
+    expected = [0.0, -0.2, -math.log(0.06) / 5, math.log(25) / 5, linear, 5 + linear]
     assert losses.log_barrier(z, 5.0).tolist() == pytest.approx(expected, abs=1e-12)
 
 
@@ -102,6 +102,7 @@ def test_sigmoid_and_minmax_by_hand():
     minmax = losses.probabilities(logits, "minmax")
     assert minmax.tolist() == [[[0.5, 1.0], [0.0, 0.75]], [[0.0, 0.0], [0.0, 1.0]]]
     assert torch.equal(losses.probabilities(logits[:, None], "minmax"), minmax[:, None])
+    assert torch.allclose(losses.probabilities(logits * 1e-6, "minmax"), minmax)
 
 
 @QUICK

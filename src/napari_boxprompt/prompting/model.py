@@ -74,6 +74,8 @@ class PromptModel:
         Intensity range of the dataset, applied to every plane.
     tile : float or None
         Side of a working tile in image pixels; None for whole images.
+    side : float
+        Median longest side of the planes trained on, in pixels.
     frozen_sha256 : str
         Hash of the frozen model's weights.
     object_area : mapping of str to tuple
@@ -88,9 +90,18 @@ class PromptModel:
     config: TrainConfig
     normalization: Normalization
     tile: float | None
+    side: float
     frozen_sha256: str
     object_area: Mapping[str, Sequence[float]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    def tile_for(self, shape: tuple[int, int]) -> float | None:
+        """Side of the tiles for a plane of ``shape``, None to look at it as a whole.
+
+        A model trained on whole images looks at a plane more than twice as large in tiles of the size it
+        knows: a crop to draw boxes on and the full field to predict show objects of one size.
+        """
+        return self.side if self.tile is None and max(shape) > 2 * self.side else self.tile
 
     def network(self, frozen: FrozenModel) -> PromptNet:
         """Build the network with these weights, on the frozen model's device, ready to predict."""

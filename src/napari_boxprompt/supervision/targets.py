@@ -27,7 +27,7 @@ __all__ = ["BoxLabel", "ClassTargets", "PlaneTargets", "pseudo_labels", "size_ra
 
 Region = tuple[int, int, int, int]
 
-BOXES_AT_ONCE = 16
+BOXES_AT_ONCE = 8
 """Boxes decoded together; a row of the decoder takes about 60 MB."""
 
 

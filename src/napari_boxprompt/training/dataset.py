@@ -113,20 +113,13 @@ def build_dataset(
         Fewer than two planes with boxes.
     """
     rng = np.random.default_rng(config.seed)
-    planes = list(boxes.boxed_planes)
-    if len([plane for plane in planes if boxes.on(plane)]) < 2:
-        raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
-    bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
-    held = _choose_held(planes, boxes, config, rng)
-    for plane in held:
-        bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
-    extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
-    total = sum(len(bases[plane]) * (1 if plane in held else 1 + extra) for plane in planes)
+    bases, held, extra = _plan(images, boxes, config, tile, rng)
+    total = sum(len(views) * (1 if plane in held else 1 + extra) for plane, views in bases.items())
     data, done = Dataset(), 0
-    for plane in planes:
+    for plane, views in bases.items():
         pixels = PlanePixels(images.read(plane), normalization)
         encoded = []
-        for view in bases[plane]:
+        for view in views:
             encoded.append(_Encoded.make(view, pixels, encoder))
             done += 1
             yield Progress("encode", done, total, str(plane))
@@ -145,6 +138,21 @@ def build_dataset(
                 yield Progress("encode", done, total, f"{plane}, augmented")
             data.groups.append(group)
     return data
+
+
+def _plan(
+    images: Images, boxes: BoxSet, config: TrainConfig, tile: float | None, rng: np.random.Generator
+) -> tuple[dict[PlaneId, list[View]], set[PlaneId], int]:
+    """Views of each plane as it is, held-out planes, and how many augmented views each other view gets."""
+    planes = boxes.boxed_planes
+    if len([plane for plane in planes if boxes.on(plane)]) < 2:
+        raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
+    bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
+    held = _choose_held(planes, boxes, config, rng)
+    for plane in held:
+        bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
+    extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
+    return bases, held, extra
 
 
 @dataclass(frozen=True, slots=True)

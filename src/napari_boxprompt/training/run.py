@@ -102,6 +102,7 @@ class TrainingRun(Iterator[Event]):
             config=self._config,
             normalization=self._normalization,
             tile=self._tile,
+            side=float(np.median([max(self._images.shape(p)) for p in self._boxes.boxed_planes])),
             frozen_sha256=self._encoder.frozen.info.sha256,
             object_area=areas,
             record={
