@@ -22,7 +22,8 @@ TASKS = {
 }
 
 
-def row(name: str, report: dict) -> str:
+def table_row(name: str, report: dict) -> str:
+    """Line of the table."""
     seconds = report["seconds"]
     figures = [
         f"{100 * report['dice']['mean']:.1f} ± {100 * report['dice']['sd']:.1f}",
@@ -41,6 +42,7 @@ def row(name: str, report: dict) -> str:
 
 
 def main() -> None:
+    """Run what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
@@ -64,7 +66,7 @@ def main() -> None:
         ]
         command += ["--preset", options.preset, "--seed", options.seed, "--json", str(target)]
         subprocess.run(command, check=True)
-        rows.append(row(name, json.loads(target.read_text())))
+        rows.append(table_row(name, json.loads(target.read_text())))
     print(
         "| data | Dice | 5 % | oracle | no prompt | ratio | ASSD px | boxes | test | tiles | seconds | MB |"
     )

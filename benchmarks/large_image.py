@@ -2,8 +2,8 @@
 
     python benchmarks/large_image.py MODEL [--side 10000] [--tile 1024]
 
-MODEL is the folder of a trained model, for instance `demo-output/model`. The plane is made by repeating a plane
-of the nuclei stack, written as an uncompressed TIFF and read from there. Prints one JSON object.
+MODEL is the folder of a trained model, for instance `demo-output/model`. The plane is made by repeating a
+plane of the nuclei stack, written as an uncompressed TIFF and read from there. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from napari_boxprompt.report import peak_rss_mb
 
 
 def main() -> None:
+    """Predict once and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--side", type=int, default=10_000)
