@@ -12,6 +12,7 @@ from napari_boxprompt.bundle import load_bundle, load_state, save_bundle
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.errors import BundleError
+from napari_boxprompt.events import Progress
 from napari_boxprompt.formats import align
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache, load_frozen
@@ -57,6 +58,7 @@ def make_encoder(
     device: str = "auto",
     precision: str = "auto",
     cache: EmbeddingCache | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Encoder:
     """Load a frozen model and make it ready to encode.
 
@@ -68,6 +70,8 @@ def make_encoder(
         See `napari_boxprompt.devices`.
     cache : EmbeddingCache, optional
         Where embeddings are kept; in memory by default.
+    on_event : callable, optional
+        Called with the progress of a download, in bytes.
 
     Raises
     ------
@@ -77,7 +81,12 @@ def make_encoder(
         The device is not available.
     """
     fabric = make_fabric(device, precision)
-    return Encoder(load_frozen(model, device=str(fabric.device)), fabric, cache)
+
+    def downloaded(done: int, total: int) -> None:
+        if on_event is not None:
+            on_event(Progress("download", done, total, model))
+
+    return Encoder(load_frozen(model, device=str(fabric.device), progress=downloaded), fabric, cache)
 
 
 def start_training(
@@ -154,7 +163,7 @@ def train(
         Ready to predict and to save.
     """
     config = make_config(preset, **settings)
-    encoder = make_encoder(config.model, device=config.device, precision=config.precision)
+    encoder = make_encoder(config.model, device=config.device, precision=config.precision, on_event=on_event)
     run = start_training(images, boxes, config, encoder=encoder)
     for event in run:
         if on_event is not None:
@@ -163,7 +172,12 @@ def train(
 
 
 def load_model(
-    folder: str | Path, *, model: str | None = None, device: str = "auto", cache: EmbeddingCache | None = None
+    folder: str | Path,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    cache: EmbeddingCache | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> TrainedModel:
     """Load a trained model and the frozen model it needs.
 
@@ -177,6 +191,8 @@ def load_model(
         See `napari_boxprompt.devices.choose_device`.
     cache : EmbeddingCache, optional
         Where embeddings are kept.
+    on_event : callable, optional
+        Called with the progress of a download, in bytes.
 
     Raises
     ------
@@ -185,7 +201,9 @@ def load_model(
     """
     trained = load_bundle(folder)
     name = trained.config.model if model is None else model
-    encoder = make_encoder(name, device=device, precision=trained.config.precision, cache=cache)
+    encoder = make_encoder(
+        name, device=device, precision=trained.config.precision, cache=cache, on_event=on_event
+    )
     if encoder.frozen.info.sha256 != trained.frozen_sha256:
         raise BundleError(
             f"{folder} was trained on {trained.config.model!r} (weights {trained.frozen_sha256[:12]}), but "

@@ -94,7 +94,7 @@ class TrainConfig(_Settings):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 120, "max_encodings": 60, "augment": {"views": 2}},
+    "fast": {"steps": 80, "max_encodings": 60, "augment": {"views": 2}},
     "balanced": {},
     "best": {"steps": 900, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
 }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.images import Images
 from napari_boxprompt.models.base import ModelInfo
+from napari_boxprompt.prompting import generators
 
 GRID, CELLS, CHANNELS = 256, 64, 256
 GAIN = 12.0
@@ -94,6 +98,30 @@ class FakeModel:
 
     def to(self, device: torch.device | str) -> FakeModel:
         return self
+
+
+class TinyGenerator(generators.PromptGenerator):
+    """Pixel-wise generator that learns in a few quick steps."""
+
+    def __init__(self, no_mask: torch.Tensor) -> None:
+        super().__init__(no_mask)
+        self.hidden = nn.Conv2d(CHANNELS, 8, 1)
+        self.output = nn.Conv2d(8, CHANNELS, 1)
+        nn.init.zeros_(self.output.weight)
+        with torch.no_grad():
+            self.output.bias.copy_(no_mask)
+
+    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(F.gelu(self.hidden(embedding)))
+
+
+@contextmanager
+def tiny_generator_known() -> Iterator[None]:
+    """Let settings name the generator "tiny"."""
+    with pytest.MonkeyPatch.context() as patch:
+        known: Mapping[str, Any] = {**generators.GENERATORS, "tiny": TinyGenerator}
+        patch.setattr(generators, "GENERATORS", known)
+        yield
 
 
 @dataclass(frozen=True)
@@ -189,8 +217,3 @@ def overlap(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
     """Dice coefficient, written once more so that no test checks a figure with itself."""
     a, b = np.asarray(first, bool), np.asarray(second, bool)
     return 2.0 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1e-9)
-
-
-def drain(events: Iterator[Any]) -> list[Any]:
-    """All events of an iterator."""
-    return list(events)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from napari_boxprompt.config import TrainConfig, make_config
@@ -16,7 +17,21 @@ from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.events import Event, Finished, Metrics
 from napari_boxprompt.events import Progress as Done
 
-__all__ = ["errors", "output", "parse_settings", "settings", "show_events", "show_table"]
+if TYPE_CHECKING:
+    from napari_boxprompt.models import EmbeddingCache
+    from napari_boxprompt.models.encoding import Encoder
+
+__all__ = [
+    "disk_cache",
+    "download_bar",
+    "errors",
+    "load_encoder",
+    "output",
+    "parse_settings",
+    "settings",
+    "show_events",
+    "show_table",
+]
 
 output = Console()
 errors = Console(stderr=True)
@@ -109,6 +124,40 @@ def _shower(bars: Progress) -> Callable[[Event], None]:
     return show
 
 
+@contextmanager
+def download_bar() -> Iterator[Callable[[Event], None]]:
+    """Show a bar while a frozen model is downloaded; nothing where it is here already."""
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=errors
+    )
+
+    def show(event: Event) -> None:
+        if isinstance(event, Done):
+            if not bars.tasks:
+                bars.start()
+                bars.add_task(f"Downloading {event.message}")
+            bars.update(bars.tasks[0].id, completed=event.done, total=event.total)
+
+    try:
+        yield show
+    finally:
+        bars.stop()
+
+
+def load_encoder(config: TrainConfig, cache: bool) -> Encoder:
+    """Load the frozen model of a configuration; a download shows its progress."""
+    from napari_boxprompt.api import make_encoder
+
+    with download_bar() as show:
+        return make_encoder(
+            config.model,
+            device=config.device,
+            precision=config.precision,
+            cache=disk_cache(cache),
+            on_event=show,
+        )
+
+
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Print a table of two columns."""
     table = Table(title=title, show_header=False, title_justify="left", highlight=False)
@@ -119,7 +168,7 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     output.print(table)
 
 
-def disk_cache(wanted: bool) -> Any:
+def disk_cache(wanted: bool) -> EmbeddingCache:
     """Embedding cache on disk, or in memory only."""
     from napari_boxprompt.models import EmbeddingCache, embeddings_folder
 

@@ -17,7 +17,9 @@ from napari_boxprompt.cli.console import (
     SetOption,
     WorkersOption,
     disk_cache,
+    download_bar,
     errors,
+    load_encoder,
     output,
     settings,
     show_events,
@@ -60,7 +62,7 @@ def train(
 
     Ctrl-C stops early and keeps the best model so far; --resume goes on with it.
     """
-    from napari_boxprompt.api import make_encoder, start_training
+    from napari_boxprompt.api import start_training
     from napari_boxprompt.bundle import check_target, save_bundle
     from napari_boxprompt.formats import load_boxes
     from napari_boxprompt.images import open_images
@@ -75,7 +77,7 @@ def train(
             "the boxed images has its box.",
             style="yellow",
         )
-    encoder = make_encoder(config.model, device=device, precision=config.precision, cache=disk_cache(cache))
+    encoder = load_encoder(config, cache)
     run = start_training(opened, drawn, config, encoder=encoder, resume=out if resume else None)
     try:
         show_events(_events(run))
@@ -114,7 +116,8 @@ def predict(
 
     opened = open_images(images, channel=channel)
     folder = prepare_folder(out)
-    trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache))
+    with download_bar() as show:
+        trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
     writer = ResultWriter(folder, opened)
     try:
         count = show_events(_predicted(trained, opened, writer, workers))

@@ -15,7 +15,7 @@ from napari_boxprompt.cli.console import (
     SeedOption,
     SetOption,
     WorkersOption,
-    disk_cache,
+    load_encoder,
     output,
     settings,
     show_events,
@@ -36,7 +36,6 @@ def demo(
     set_: SetOption = None,
 ) -> None:
     """Train on boxes of 5 planes of a real nuclei stack, segment all others, compare with the reference."""
-    from napari_boxprompt.api import make_encoder
     from napari_boxprompt.bundle import check_target, save_bundle
     from napari_boxprompt.demo import load_nuclei, write_demo
     from napari_boxprompt.experiment import run_experiment
@@ -47,7 +46,7 @@ def demo(
     nuclei = load_nuclei()
     folder = prepare_folder(out)
     check_target(folder / "model")
-    encoder = make_encoder(model, device=device, precision=config.precision, cache=disk_cache(cache))
+    encoder = load_encoder(config, cache)
     experiment = nuclei.experiment()
     outcome = show_events(run_experiment(experiment, config, encoder, keep=True))
     save_bundle(outcome.model, folder / "model")
@@ -80,7 +79,6 @@ def benchmark(
     set_: SetOption = None,
 ) -> None:
     """Train on boxes of a few images and test on other subjects, against the frozen model with true boxes."""
-    from napari_boxprompt.api import make_encoder
     from napari_boxprompt.benchmarking import BenchmarkFolder, run_benchmark
     from napari_boxprompt.outputs import prepare_folder, write_json
     from napari_boxprompt.report import table_rows
@@ -91,7 +89,7 @@ def benchmark(
         raise ConfigError("--one-box goes with --label N, not with --instances.")
     config = settings(preset, set_, model=model, seed=seed, device=device)
     prepare_folder(json_.parent)
-    encoder = make_encoder(model, device=device, precision=config.precision, cache=disk_cache(cache))
+    encoder = load_encoder(config, cache)
     data = BenchmarkFolder(folder, "instances" if instances else "hull" if one_box else "components", label)
     outcome = show_events(run_benchmark(data, config, encoder, shots=shots, test=test, workers=workers))
     write_json(json_, outcome.report)
