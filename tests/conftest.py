@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-# Threads of several test processes that wait for each other by spinning are ten times slower than one thread each.
+# On a busy machine threads that wait for each other by spinning are many times slower than one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 from lightning_fabric import Fabric
-from synthetic import FakeModel, Scene, make_scene, tiny_generator_known
+from tests.helpers.synthetic import FakeModel, Scene, make_scene, quick_config, tiny_generator_known
 
 from napari_boxprompt.api import TrainedModel
-from napari_boxprompt.config import TrainConfig, make_config
+from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.events import Event
 from napari_boxprompt.images import Normalization
@@ -75,21 +74,6 @@ def tiny_generator() -> Iterator[None]:
 def quick(tiny_generator: None) -> MakeConfig:
     """Make settings of a training that takes a second; fields can be changed."""
     return quick_config
-
-
-def quick_config(**changes: Any) -> TrainConfig:
-    base: dict[str, Any] = {
-        "generator": "tiny",
-        "steps": 6,
-        "batch": 2,
-        "learning_rate": 0.02,
-        "ema": 0.8,
-        "validate_every": 3,
-        "augment": {"views": 1},
-        "device": "cpu",
-        "precision": "32",
-    }
-    return make_config("fast", **{**base, **changes})
 
 
 @dataclass(frozen=True)

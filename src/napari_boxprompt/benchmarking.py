@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.events import Event
+    from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
 
 __all__ = ["BenchmarkFolder", "Split", "run_benchmark"]
@@ -65,12 +66,15 @@ class BenchmarkFolder:
         """
         path = self.folder / "manifest.csv"
         try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                return {row["file"]: row["subject"] for row in csv.DictReader(stream)}
-        except (OSError, KeyError, UnicodeDecodeError) as error:
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                rows = list(csv.DictReader(stream))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ImageError(
-                f"{path} cannot be read ({error}); it needs the columns 'file' and 'subject'."
+                f"{path} cannot be read ({error}); write a table with the columns 'file' and 'subject'."
             ) from error
+        if not rows or not all(row.get("file") and row.get("subject") for row in rows):
+            raise ImageError(f"{path} needs the columns 'file' and 'subject', filled in every row; add them.")
+        return {row["file"]: row["subject"] for row in rows}
 
     def split(self, shots: int, test: int, seed: int) -> Split:
         """Halve the subjects, then take `shots` and `test` files from the halves.
@@ -81,7 +85,7 @@ class BenchmarkFolder:
         Raises
         ------
         ConfigError
-            Fewer than two subjects or no usable training image.
+            Fewer than two subjects, or fewer than two training images with an object.
         """
         subjects = self.subjects()
         names = sorted(set(subjects.values()))
@@ -99,6 +103,11 @@ class BenchmarkFolder:
                 break
             if len(self.boxes(file)):
                 chosen.append(file)
+        if len(chosen) < 2:
+            raise ConfigError(
+                f"Only {len(chosen)} of {len(train)} training images in {self.folder} show an object; check "
+                "--label and the masks."
+            )
         held = [f for f in shuffled if subjects[f] not in first][:test]
         return Split(tuple(sorted(chosen)), tuple(sorted(held)))
 
@@ -106,6 +115,10 @@ class BenchmarkFolder:
         """Reference mask ``(H, W)`` of a file."""
         masks = open_images(self.folder / "masks" / file)
         return masks.read(masks.planes[0])[..., 0]
+
+    def images(self, files: Sequence[str]) -> Images:
+        """Images of some files; no other file is opened."""
+        return open_images([self.folder / "images" / file for file in files])
 
     def foreground(self, file: str) -> npt.NDArray[np.bool_]:
         """Where the class is, bool ``(H, W)``."""
@@ -117,7 +130,7 @@ class BenchmarkFolder:
         return BoxSet.from_labels(self.mask(file), PlaneId(file), mode=self.mode, label=self.label)
 
     def experiment(self, split: Split) -> Experiment:
-        """Experiment in which only the masks of the training files are read before prediction."""
+        """Experiment in which only the training files are opened before prediction."""
 
         def true_boxes(plane: PlaneId) -> Sequence[Box]:
             return self.boxes(plane.image).boxes
@@ -125,12 +138,14 @@ class BenchmarkFolder:
         def reference(plane: PlaneId) -> npt.NDArray[np.bool_]:
             return self.foreground(plane.image)
 
-        images = open_images(self.folder / "images")
-        train, test = ([PlaneId(file) for file in files] for files in (split.train, split.test))
+        for file in split.test:
+            for path in (self.folder / "images" / file, self.folder / "masks" / file):
+                if not path.is_file():
+                    raise ImageError(f"There is no file {path}; correct the manifest or add the file.")
         return Experiment(
-            train_images=images.restrict(train),
+            train_images=self.images(split.train),
             boxes=BoxSet.merge([self.boxes(file) for file in split.train]),
-            test_images=images.restrict(test),
+            test_images=lambda: self.images(split.test),
             reference=reference,
             true_boxes=true_boxes,
         )

@@ -80,7 +80,7 @@ class TrainConfig(_Settings):
         ge=1,
         description="Most views that are encoded for training; fewer per image when there are many.",
     )
-    tile: Literal["auto", "whole"] | float = Field(
+    tile: Literal["auto", "whole"] | Annotated[float, Field(ge=32.0, le=100_000.0)] = Field(
         "auto", description="Side of a tile in image pixels, 'whole' images, or 'auto': from your boxes."
     )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
@@ -128,6 +128,13 @@ def make_config(preset: str = "balanced", **changes: Any) -> TrainConfig:
     try:
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"Setting {name!r}: {first['msg']}.") from error
+        found = error.errors()
+        place = _place(found[0]["loc"])
+        # A setting of several kinds has one message for each kind.
+        reasons = [problem["msg"] for problem in found if _place(problem["loc"]) == place]
+        raise ConfigError(f"Setting '{'.'.join(place)}': {'; or: '.join(reasons)}.") from error
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Setting, or group and setting, that a message is about."""
+    return tuple(str(part) for part in location[: 2 if location[0] in ("loss", "augment") else 1])

@@ -70,7 +70,7 @@ class Nuclei:
         return Experiment(
             train_images=images.restrict(boxed),
             boxes=BoxSet.merge([self.boxes(plane) for plane in boxed]),
-            test_images=images.restrict([plane for plane in images.planes if plane not in boxed]),
+            test_images=lambda: images.restrict([plane for plane in images.planes if plane not in boxed]),
             reference=reference,
             true_boxes=true_boxes,
             least_coverage=LEAST_COVERAGE,

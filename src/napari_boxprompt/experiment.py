@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_boxprompt.api import start_training
-from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.evaluation import assd, dice, no_prompt_mask, oracle_mask, summary
 from napari_boxprompt.events import Event, Finished, Progress
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
@@ -39,8 +39,8 @@ class Experiment:
         Planes that training may read; no test plane is among them.
     boxes : BoxSet
         Boxes on these planes: all that training learns of a mask.
-    test_images : Images
-        Planes to predict.
+    test_images : callable
+        Gives the planes to predict; called after training, so that no test file is opened before.
     reference : callable
         Reference mask of a test plane, bool ``(H, W)``; called after its prediction.
     true_boxes : callable
@@ -51,7 +51,7 @@ class Experiment:
 
     train_images: Images
     boxes: BoxSet
-    test_images: Images
+    test_images: Callable[[], Images]
     reference: Callable[[PlaneId], npt.NDArray[np.bool_]]
     true_boxes: Callable[[PlaneId], Sequence[Box]]
     least_coverage: float = 0.0
@@ -123,13 +123,13 @@ def run_experiment(
     model = run.model
     scores, kept = _Scores(), list[Prediction]()
     predictor = Predictor(model, encoder)
-    planes = experiment.test_images.planes
-    predicting = predict_planes(predictor, experiment.test_images, workers=workers)
+    images = experiment.test_images()
+    predicting = predict_planes(predictor, images, workers=workers)
     clock = time.perf_counter()
     for done, prediction in enumerate(predicting, start=1):
         scores.seconds += time.perf_counter() - clock
-        yield Progress("predict", done, len(planes), prediction.plane.image)
-        _score(scores, experiment, prediction, model, encoder)
+        yield Progress("predict", done, len(images.planes), prediction.plane.image)
+        _score(scores, experiment, prediction, images, model, encoder)
         if keep:
             kept.append(prediction)
         clock = time.perf_counter()
@@ -141,14 +141,22 @@ def run_experiment(
 
 
 def _score(
-    scores: _Scores, experiment: Experiment, prediction: Prediction, model: PromptModel, encoder: Encoder
+    scores: _Scores,
+    experiment: Experiment,
+    prediction: Prediction,
+    images: Images,
+    model: PromptModel,
+    encoder: Encoder,
 ) -> None:
     plane = prediction.plane
     reference = experiment.reference(plane)
     if reference.mean() < experiment.least_coverage:
         return
-    values = experiment.test_images.read(plane)
-    mask = prediction.mask.astype(bool)
+    values, mask = images.read(plane), prediction.mask.astype(bool)
+    if reference.shape != mask.shape:
+        raise ImageError(
+            f"The mask of {plane} has the shape {reference.shape}, but its image {mask.shape}; correct it."
+        )
     tile = model.tile_for((values.shape[0], values.shape[1]))
     oracle = oracle_mask(encoder, values, model.normalization, tile, experiment.true_boxes(plane))
     nothing = no_prompt_mask(encoder, values, model.normalization, tile)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import tifffile
@@ -72,8 +72,9 @@ class ResultWriter:
     """Collects the planes of an image and writes it when its last plane has come.
 
     For each image ``NAME_mask.tif`` (class masks) and ``NAME_objects.tif`` (object numbers); where
-    classes may overlap, a first axis runs over the classes. `close` writes ``objects.csv`` and the
-    planes of an image that was not finished; planes that are missing stay 0.
+    classes may overlap, an axis before the last two runs over the classes. `close`, or the end of a
+    ``with`` block, writes ``objects.csv``. An image whose last plane never came is left out of both, so
+    that a stack with missing planes is not taken for a result.
 
     Parameters
     ----------
@@ -92,8 +93,15 @@ class ResultWriter:
             depth = self._depth.get(plane.image, (0,) * len(plane.index))
             self._depth[plane.image] = tuple(max(d, i + 1) for d, i in zip(depth, plane.index, strict=True))
         self._stacks: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]] = {}
-        self._rows: list[dict[str, object]] = []
+        self._rows: dict[str, list[dict[str, object]]] = {}
+        self._finished: list[str] = []
         self.written: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def add(self, prediction: Prediction) -> None:
         """Take one plane."""
@@ -103,7 +111,7 @@ class ResultWriter:
             self._stacks[plane.image] = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint32))
         mask, labels = self._stacks[plane.image]
         mask[plane.index], labels[plane.index] = prediction.mask, prediction.labels
-        self._rows += [
+        self._rows.setdefault(plane.image, []).extend(
             {
                 "image": plane.image,
                 "plane": " ".join(map(str, plane.index)),
@@ -114,10 +122,11 @@ class ResultWriter:
                 **dict(zip(("y0", "x0", "y1", "x1"), item.box, strict=True)),
             }
             for item in prediction.objects
-        ]
+        )
         self._left[plane.image] -= 1
         if self._left[plane.image] == 0:
             self._write(plane.image)
+            self._finished.append(plane.image)
 
     def _write(self, image: str) -> None:
         mask, labels = self._stacks.pop(image)
@@ -132,14 +141,12 @@ class ResultWriter:
             self.written.append(path)
 
     def close(self) -> list[Path]:
-        """Write what is left; return all files written."""
-        for image in list(self._stacks):
-            self._write(image)
+        """Write the table of objects; return all files written."""
         table = io.StringIO()
         columns = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._rows)
+        writer.writerows(row for image in self._finished for row in self._rows[image])
         path = self._folder / "objects.csv"
         atomic_write_bytes(path, table.getvalue().encode())
         self.written.append(path)

@@ -204,7 +204,7 @@ def warp_between(
     Returns
     -------
     warped : torch.Tensor
-        ``(C, size, size)``.
+        ``(C, size, size)``; what lies beyond `source` repeats its border.
     valid : torch.Tensor
         Bool ``(size, size)``: what `source` saw.
     """
@@ -214,7 +214,7 @@ def warp_between(
     )
     where = _pixel_grid(transform @ np.diag([GRID / size, GRID / size, 1.0]), (size, size), (side, side))
     where = where.to(maps.device)
-    warped = F.grid_sample(maps[None], where, padding_mode="zeros", align_corners=False)[0]
+    warped = F.grid_sample(maps[None], where, padding_mode="border", align_corners=False)[0]
     return warped, (where[0].abs() <= 1.0).all(dim=-1)
 
 

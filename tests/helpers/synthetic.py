@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 
 from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.images import Images
 from napari_boxprompt.models.base import ModelInfo
 from napari_boxprompt.prompting import generators
@@ -124,6 +125,22 @@ def tiny_generator_known() -> Iterator[None]:
         yield
 
 
+def quick_config(**changes: Any) -> TrainConfig:
+    """Settings of a training of a second on the CPU."""
+    base: dict[str, Any] = {
+        "generator": "tiny",
+        "steps": 6,
+        "batch": 2,
+        "learning_rate": 0.02,
+        "ema": 0.8,
+        "validate_every": 3,
+        "augment": {"views": 1},
+        "device": "cpu",
+        "precision": "32",
+    }
+    return make_config("fast", **{**base, **changes})
+
+
 @dataclass(frozen=True)
 class Scene:
     """Planes with bright ellipses, their labels and the boxes round them."""
@@ -147,7 +164,7 @@ def ellipse(
 def draw_plane(
     shape: tuple[int, int], brightness: Sequence[float], rng: np.random.Generator, radius: float = 0.12
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
-    """Values in 0..1 and labels of a noisy plane with an ellipse for each brightness, apart from each other."""
+    """Values in 0..1 and labels of a noisy plane with a separate ellipse for each brightness."""
     labels = np.zeros(shape, np.int32)
     values = np.full(shape, 0.12)
     mean = radius * min(shape)
@@ -217,3 +234,13 @@ def overlap(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
     """Dice coefficient, written once more so that no test checks a figure with itself."""
     a, b = np.asarray(first, bool), np.asarray(second, bool)
     return 2.0 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1e-9)
+
+
+def finish(steps: Generator[Any, None, Any]) -> tuple[Any, list[Any]]:
+    """Run a generator to its end: what it returns, and what it yields on the way."""
+    yielded = []
+    while True:
+        try:
+            yielded.append(next(steps))
+        except StopIteration as end:
+            return end.value, yielded

@@ -7,18 +7,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
+from rich.text import Text
 from typer.core import TyperGroup
 
 from napari_boxprompt import __version__
 from napari_boxprompt.cli import data, experiments, models
-from napari_boxprompt.cli.console import errors
+from napari_boxprompt.cli.console import INTERRUPTED, errors
 from napari_boxprompt.cli.doctor import doctor
 from napari_boxprompt.errors import BoxPromptError
 
 __all__ = ["app", "main"]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 class _Group(TyperGroup):
@@ -30,7 +28,7 @@ class _Group(TyperGroup):
         except BoxPromptError as error:
             if ctx.params.get("debug"):
                 raise
-            errors.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+            _print_error(str(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             if ctx.params.get("debug"):
@@ -40,11 +38,13 @@ class _Group(TyperGroup):
         except (OSError, MemoryError, RuntimeError, ValueError) as error:
             if ctx.params.get("debug") or isinstance(error, (typer.Exit, typer.Abort)):
                 raise
-            errors.print(
-                f"[bold red]Error:[/] {type(error).__name__}: {error}", highlight=False, soft_wrap=True
-            )
+            _print_error(f"{type(error).__name__}: {error}")
             errors.print("This was not expected. Run 'boxprompt --debug ...' and report what it prints.")
             raise typer.Exit(1) from error
+
+
+def _print_error(message: str) -> None:
+    errors.print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)
 
 
 app = typer.Typer(

@@ -33,8 +33,12 @@ __all__ = [
     "show_table",
 ]
 
-output = Console()
-errors = Console(stderr=True)
+# What is printed holds paths and messages with brackets, which are no markup.
+output = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 Result = TypeVar("Result")
 
@@ -60,7 +64,7 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        A word without ``=``.
+        A word without ``=``, or a name that is a setting and a group at once.
     """
     found: dict[str, Any] = {}
     for word in assignments:
@@ -72,16 +76,22 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             value = text
         *groups, last = name.strip().split(".")
-        place = found
+        place: Any = found
         for group in groups:
-            place = place.setdefault(group, {})
+            place = place.setdefault(group, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {word!r} contradicts another --set; keep one of them.")
         place[last] = value
     return found
 
 
 def settings(preset: str, assignments: Iterable[str] | None, **named: Any) -> TrainConfig:
     """Configuration from the options of a command."""
-    return make_config(preset, **{**parse_settings(assignments or ()), **named})
+    others = parse_settings(assignments or ())
+    for name in ("preset", *named):
+        if name in others:
+            raise ConfigError(f"Write --{name} VALUE instead of --set {name}=VALUE.")
+    return make_config(preset, **others, **named)
 
 
 def show_events(events: Generator[Event, None, Result], quiet: bool = False) -> Result:

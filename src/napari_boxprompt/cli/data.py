@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_boxprompt.cli.console import (
+    INTERRUPTED,
     CacheOption,
     DeviceOption,
     ModelOption,
@@ -86,15 +87,18 @@ def train(
         if run.step and encoder.fabric.is_global_zero:
             save_bundle(run.model, out, run.state())
             errors.print(
-                f"Stopped at step {run.step} of {config.steps}; the best model so far is in {out}. "
-                "The same command with --resume goes on."
+                f"Stopped at step {run.step} of {config.steps}; the best model so far is in {out}, and the "
+                "same command with --resume goes on.",
+                highlight=False,
+                soft_wrap=True,
             )
+            raise typer.Exit(INTERRUPTED) from None
         raise
     if encoder.fabric.is_global_zero:
         save_bundle(run.model, out)
         found = run.model.record["validation"]
         agreement = f"; box agreement on held-out planes {found['box_agreement']:.2f}" if found else ""
-        output.print(f"Model saved in {out}{agreement}.", highlight=False)
+        output.print(f"Model saved in {out}{agreement}.", highlight=False, soft_wrap=True)
 
 
 def predict(
@@ -118,12 +122,13 @@ def predict(
     folder = prepare_folder(out)
     with download_bar() as show:
         trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
-    writer = ResultWriter(folder, opened)
-    try:
+    with ResultWriter(folder, opened) as writer:
         count = show_events(_predicted(trained, opened, writer, workers))
-    finally:
-        written = writer.close()
-    output.print(f"{count} planes segmented; {len(written)} files written to {folder}.", highlight=False)
+    output.print(
+        f"{count} planes segmented; {len(writer.written)} files written to {folder}.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _events(run: TrainingRun) -> Generator[Event, None, None]:

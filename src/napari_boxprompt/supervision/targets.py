@@ -266,5 +266,5 @@ def size_range(labels: Sequence[BoxLabel]) -> tuple[float, float]:
     fills = fills[fills > 0]
     if len(fills) < 5:
         return 0.2, 1.0
-    low, high = np.percentile(fills, [5, 95])
-    return max(0.05, 0.9 * float(low)), min(1.0, 1.1 * float(high))
+    low, high = 0.9 * float(np.percentile(fills, 5)), 1.1 * float(np.percentile(fills, 95))
+    return max(0.05, low), min(1.0, max(0.05, high))

@@ -11,7 +11,7 @@ import torch
 from napari_boxprompt.errors import BoxError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.models.encoding import PlanePixels, small_image
-from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, pseudo_labels
+from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, assign, pseudo_labels
 from napari_boxprompt.views import GRID, View, choose_tile, perturbed, tile_views
 
 if TYPE_CHECKING:
@@ -191,9 +191,10 @@ def _base_views(
         return views
     drawn = np.array([box.as_tuple() for box in boxes.on(plane)], float).reshape(-1, 4)
     counts = np.array([_seen(view, drawn) for view in views])
-    chosen = np.flatnonzero(counts > 0)
+    # A box that no tile shows half of, because it is larger, is learnt from where most of it is seen.
+    chosen = np.union1d(np.flatnonzero(counts > 0), assign(drawn, views))
     if boxes.planes[plane].complete:
-        empty = rng.permutation(np.flatnonzero(counts == 0))
+        empty = rng.permutation(np.setdiff1d(np.arange(len(views)), chosen))
         chosen = np.sort(np.concatenate([chosen, empty[: max(1, len(chosen) // 4)]]))
     return [views[i] for i in chosen]
 
@@ -227,7 +228,7 @@ def _augmentations(
     if count > config.max_encodings:
         keep = config.max_encodings / count
         for plane in trained:
-            chosen = rng.permutation(len(bases[plane]))[: max(1, round(keep * len(bases[plane])))]
+            chosen = rng.permutation(len(bases[plane]))[: max(1, int(keep * len(bases[plane])))]
             bases[plane] = [bases[plane][i] for i in np.sort(chosen)]
         count = sum(len(bases[plane]) for plane in trained)
     return min(config.augment.views, max(0, config.max_encodings - count) // count)

@@ -128,7 +128,7 @@ class TrainingRun(Iterator[Event]):
             stopped = False
         finally:
             self.seconds[phase] = time.perf_counter() - started
-            if not stopped:
+            if stopped:
                 self._loop.finish()
         yield Finished("train", self.seconds["train"])
 
@@ -161,21 +161,20 @@ class _Loop:
 
     def run(self, data: Dataset) -> Generator[Event, None, None]:
         objective = Objective(self.config.loss, data)
-        sums: dict[str, float] = {}
+        recent: list[dict[str, float]] = []
         while self.step < self.config.steps:
-            for name, value in self._train_step(data, objective).items():
-                sums[name] = sums.get(name, 0.0) + value
+            recent.append(self._train_step(data, objective))
             self.step += 1
-            yield Progress("train", self.step, self.config.steps)
             checked = self.step % self.config.validate_every == 0 or self.step == self.config.steps
             if checked:
                 self._check(data)
+            # Only after the check, because whoever is told of a step may close the training.
+            yield Progress("train", self.step, self.config.steps)
             if checked or self.step % REPORT_EVERY == 0:
-                count = self.step % REPORT_EVERY or REPORT_EVERY
-                means = {name: value / count for name, value in sums.items()}
+                means = {name: sum(terms[name] for terms in recent) / len(recent) for name in recent[0]}
                 means["total"] = sum(means.values())
                 yield Metrics(self.step, self.config.steps, means, self.validation if checked else {})
-                sums = {}
+                recent = []
             if checked:
                 yield Preview(self.step)
 
@@ -234,7 +233,7 @@ class _Loop:
             self.best, self.validation = _copied(self.average), found
 
     def finish(self) -> None:
-        """Keep the last weights where nothing was held out to choose by."""
+        """Keep the last weights where nothing has been checked to choose by."""
         if self.score == -math.inf:
             self.best = _copied(self.average)
 
@@ -246,6 +245,7 @@ class _Loop:
         state |= {f"best.{name}": value for name, value in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
+        state |= {f"validation.{name}": torch.tensor(value) for name, value in self.validation.items()}
         state["progress"] = torch.tensor([self.step, self.score], dtype=torch.float64)
         return state
 
@@ -260,6 +260,7 @@ class _Loop:
                 "The saved training state belongs to other settings or classes; train without --resume."
             ) from error
         self.best = parts["best"]
+        self.validation = {name: float(value) for name, value in _part(state, "validation").items()}
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in parts["adam"].items():
             index, moment = name.split(".", 1)
