@@ -89,7 +89,7 @@ class Training:
 @pytest.fixture(scope="session")
 def _training(scene: Scene, normalization: Normalization, fabric: Fabric) -> Training:
     encoder = Encoder(FakeModel(), fabric)
-    config = quick_config(steps=50, validate_every=10)
+    config = quick_config(steps=30, learning_rate=0.04, validate_every=10)
     with tiny_generator_known():
         run = fit(scene.images, scene.boxes, config, encoder, normalization)
         return Training(run, list(run), encoder, config)

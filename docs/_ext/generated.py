@@ -46,7 +46,7 @@ def write_pages(folder: Path) -> None:
 
 
 def cli_page() -> str:
-    from napari_boxprompt.cli import app
+    from napari_boxprompt.cli.app import app
 
     root = typer.main.get_command(app)
     lines = ["# Command line", "", "Options that stand before the command:", ""]

@@ -18,7 +18,7 @@ from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
-from napari_boxprompt.training import TrainingRun, fit
+from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,11 +123,12 @@ def start_training(
     Raises
     ------
     BoxError
-        Boxes that do not fit the images.
+        Boxes that do not fit the images, or lie on fewer than two planes.
     """
     config = make_config() if config is None else config
     images = images if isinstance(images, Images) else open_images(images)
     boxes = align(boxes, images)
+    check_boxed(boxes)
     if normalization is None:
         normalization = Normalization.fit(images).lifted(images, boxes)
     if encoder is None:

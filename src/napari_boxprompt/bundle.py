@@ -76,15 +76,25 @@ def save_bundle(
             if state is not None:
                 atomic_write_bytes(new / _STATE, save({k: v.contiguous() for k, v in state.items()}))
             atomic_write_bytes(new / _DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
-            if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            new.rename(folder)
+            _swap(new, folder, Path(scratch) / "old")
     except OSError as error:
         raise OutputError(
             f"The model could not be written to {folder} ({error.strerror}); choose a folder with free "
             "space that you may write to."
         ) from error
     return folder
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
+    """Put `new` in the place of `folder`, which goes to `old`, or leave everything as it is."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
 
 
 def check_target(folder: str | Path) -> None:
@@ -122,13 +132,13 @@ def load_bundle(folder: str | Path) -> PromptModel:
     """
     folder = Path(folder)
     description = _read_description(folder)
-    if description.get("format", 0) > FORMAT_VERSION:
-        made = description.get("record", {}).get("versions", {}).get("napari-boxprompt", "a newer version")
-        raise BundleError(
-            f"{folder} was saved by napari-boxprompt {made}, which is newer than this one; "
-            "run 'pip install -U napari-boxprompt'."
-        )
     try:
+        if description["format"] > FORMAT_VERSION:
+            made = description.get("record", {}).get("versions", {}).get("napari-boxprompt", "")
+            raise BundleError(
+                f"{folder} was saved by napari-boxprompt {made or 'of another version'}, which is newer than "
+                "this one; run 'pip install -U napari-boxprompt'."
+            )
         return PromptModel(
             weights=_load_tensors(folder / _WEIGHTS),
             classes=tuple(description["classes"]),
@@ -141,9 +151,11 @@ def load_bundle(folder: str | Path) -> PromptModel:
             object_area=description["object_area"],
             record=description["record"],
         )
-    except (KeyError, TypeError, ValidationError) as error:
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        # What pydantic prints takes several lines and has an address in it.
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise BundleError(
-            f"{folder / _DESCRIPTION} is damaged ({error}); train again or copy it anew."
+            f"{folder / _DESCRIPTION} is damaged ({reason}); train again or copy it anew."
         ) from error
 
 

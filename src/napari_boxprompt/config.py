@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from napari_boxprompt.errors import ConfigError
 
@@ -56,6 +56,10 @@ class AugmentConfig(_Settings):
     mirror: bool = Field(False, description="Mirror half of the views; wrong where left and right differ.")
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
+
+
 class TrainConfig(_Settings):
     """Everything that decides a training besides images and boxes."""
 
@@ -64,7 +68,7 @@ class TrainConfig(_Settings):
     generator: str = Field("light", description="Prompt generator: the only part that is trained.")
     steps: int = Field(240, ge=1, le=1_000_000, description="Training steps.")
     batch: int = Field(4, ge=1, le=256, description="Views in a training step.")
-    learning_rate: float = Field(2e-3, gt=0.0, le=1.0, description="Adam's learning rate at its peak.")
+    learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Adam's learning rate at its peak.")
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Adam's decoupled weight decay.")
     clip: float = Field(1.0, gt=0.0, description="Largest norm of a gradient step.")
     ema: float = Field(0.97, ge=0.0, lt=1.0, description="Memory of the weight average that is kept.")
@@ -85,7 +89,7 @@ class TrainConfig(_Settings):
     )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     device: str = Field("auto", description="auto, cpu, cuda or mps.")
-    precision: Literal["auto", "32", "bf16", "16"] = Field(
+    precision: Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)] = Field(
         "auto",
         description="Number format of the frozen model's work; auto picks what this machine does fast.",
     )

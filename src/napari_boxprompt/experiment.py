@@ -190,7 +190,7 @@ def _report(
         "assd": summary(scores.assd),
         "oracle_dice": oracle,
         "no_prompt_dice": float(np.mean(scores.no_prompt)),
-        "ratio": mean / oracle if oracle else float("nan"),
+        "ratio": mean / oracle if oracle else None,  # JSON has no NaN
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "n_boxes": len(experiment.boxes),

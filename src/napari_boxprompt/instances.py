@@ -84,7 +84,8 @@ def split_objects(
             area = int(inside.sum())
             if area < smallest / 4:
                 continue
-            pieces = _cut(inside, typical) if area > largest else inside.astype(np.int32)
+            # Where every pseudo-label was empty there is no usual size.
+            pieces = _cut(inside, typical) if area > largest and typical > 0 else inside.astype(np.int32)
             for piece in regionprops(pieces):
                 if piece.area < smallest / 4:
                     continue

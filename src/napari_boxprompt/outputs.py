@@ -100,8 +100,10 @@ class ResultWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: object, *_: object) -> None:
+        # An empty table after an error would say that there are no objects.
+        if error is None or self._finished:
+            self.close()
 
     def add(self, prediction: Prediction) -> None:
         """Take one plane."""

@@ -56,6 +56,6 @@ def table_rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("surface distance", f"{report['assd']['mean']:.2f} px"),
         ("frozen model, true boxes (oracle)", f"{report['oracle_dice']:.3f}"),
         ("frozen model, no prompt", f"{report['no_prompt_dice']:.3f}"),
-        ("ratio to the oracle", f"{report['ratio']:.3f}"),
+        ("ratio to the oracle", "-" if report["ratio"] is None else f"{report['ratio']:.3f}"),
         ("model, preset, device", f"{report['model']}, {report['preset']}, {report['device']}"),
     ]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
-from napari_boxprompt.cli import app
+from napari_boxprompt.cli.app import app
 
 QUICK = (
     *("--preset", "fast", "--set", "steps=12", "--set", "batch=2", "--set", "learning_rate=0.005"),
@@ -44,7 +44,8 @@ class Ended:
     @property
     def messages(self) -> list[str]:
         """Lines of standard error without progress bars and colours."""
-        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\r", self.err).splitlines()]
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.err)
+        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", plain).splitlines()]
         return [line for line in lines if line and not line.startswith(_BARS)]
 
     def ok(self) -> Ended:
@@ -56,7 +57,8 @@ class Ended:
         """Return the one sentence that a failed command has said."""
         assert self.code == code, (self.code, self.out, self.err)
         assert "Traceback" not in self.err
-        (message,) = self.messages
+        assert len(self.messages) == 1, self.messages
+        message = self.messages[0]
         assert message.startswith("Error: ")
         assert message.endswith((".", ".)"))
         return message

@@ -11,12 +11,12 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from napari_boxprompt import __version__
-from napari_boxprompt.cli import data, experiments, models
-from napari_boxprompt.cli.console import INTERRUPTED, errors
+from napari_boxprompt.cli import INTERRUPTED, data, experiments, models
+from napari_boxprompt.cli.console import errors
 from napari_boxprompt.cli.doctor import doctor
 from napari_boxprompt.errors import BoxPromptError
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 
 class _Group(TyperGroup):
@@ -44,7 +44,8 @@ class _Group(TyperGroup):
 
 
 def _print_error(message: str) -> None:
-    errors.print(Text.assemble(("Error:", "bold red"), f" {message}"), soft_wrap=True)
+    sentence = " ".join(message.splitlines())
+    errors.print(Text.assemble(("Error:", "bold red"), f" {sentence}"), soft_wrap=True)
 
 
 app = typer.Typer(
@@ -85,8 +86,3 @@ app.command()(data.predict)
 app.command()(experiments.benchmark)
 app.add_typer(models.app, name="models")
 app.command()(doctor)
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app()

@@ -37,9 +37,6 @@ __all__ = [
 output = Console(markup=False, emoji=False)
 errors = Console(stderr=True, markup=False, emoji=False)
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-
 Result = TypeVar("Result")
 
 PresetOption = Annotated[str, typer.Option("--preset", help="fast, balanced or best.")]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_boxprompt.cli import INTERRUPTED
 from napari_boxprompt.cli.console import (
-    INTERRUPTED,
     CacheOption,
     DeviceOption,
     ModelOption,
@@ -29,6 +29,7 @@ from napari_boxprompt.events import Event, Progress
 
 if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.images import Images
     from napari_boxprompt.outputs import ResultWriter
     from napari_boxprompt.training import TrainingRun
@@ -72,12 +73,7 @@ def train(
     check_target(out)
     opened = open_images(images, channel=channel)
     drawn = load_boxes(boxes, opened, complete=complete)
-    if not any(info.complete or info.complete_regions for info in drawn.planes.values()):
-        errors.print(
-            "No image is marked complete, so nothing counts as background; add --complete if every object on "
-            "the boxed images has its box.",
-            style="yellow",
-        )
+    _hint_at_completeness(drawn)
     encoder = load_encoder(config, cache)
     run = start_training(opened, drawn, config, encoder=encoder, resume=out if resume else None)
     try:
@@ -99,6 +95,16 @@ def train(
         found = run.model.record["validation"]
         agreement = f"; box agreement on held-out planes {found['box_agreement']:.2f}" if found else ""
         output.print(f"Model saved in {out}{agreement}.", highlight=False, soft_wrap=True)
+
+
+def _hint_at_completeness(drawn: BoxSet) -> None:
+    usable = len({box.plane for box in drawn.boxes}) > 1  # else an error follows, and a hint would hide it
+    if usable and not any(info.complete or info.complete_regions for info in drawn.planes.values()):
+        errors.print(
+            "No image is marked complete, so nothing counts as background; add --complete if every object on "
+            "the boxed images has its box.",
+            style="yellow",
+        )
 
 
 def predict(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_boxprompt.errors import BundleError
 from napari_boxprompt.prompting.generators import make_generator
 
 if TYPE_CHECKING:
@@ -104,7 +105,18 @@ class PromptModel:
         return self.side if self.tile is None and max(shape) > 2 * self.side else self.tile
 
     def network(self, frozen: FrozenModel) -> PromptNet:
-        """Build the network with these weights, on the frozen model's device, ready to predict."""
+        """Build the network with these weights, on the frozen model's device, ready to predict.
+
+        Raises
+        ------
+        BundleError
+            The weights are those of another model.
+        """
         net = PromptNet(frozen, self.config.generator, len(self.classes))
-        net.load_state_dict(dict(self.weights))
+        try:
+            net.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            raise BundleError(
+                "The weights of the model do not fit its classes and generator; train again or copy it anew."
+            ) from error
         return net.to(frozen.device).eval()

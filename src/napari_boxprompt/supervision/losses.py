@@ -243,7 +243,7 @@ def size_loss(
     masks, exclusive : torch.Tensor
         ``(n, H, W)`` inside of each box, see `box_mask`, and its part by itself, see `exclusive_masks`.
     areas : torch.Tensor
-        ``(n,)`` areas |B| that are visible, in pixels; boxes of area 0 are left out.
+        ``(n,)`` areas ``|B|`` that are visible, in pixels; boxes of area 0 are left out.
     lower, upper : float or torch.Tensor
         Range of the fraction of the box that is filled, one or ``(n,)``; 0.7 and 0.9 in P25.
     t : float

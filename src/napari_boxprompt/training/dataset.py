@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
 
-__all__ = ["Dataset", "Sample", "build_dataset", "working_tile"]
+__all__ = ["Dataset", "Sample", "build_dataset", "check_boxed", "working_tile"]
 
 MAX_HELD_VIEWS = 12
 """Most views decoded at a validation: it must stay cheap beside the training itself."""
@@ -77,6 +77,12 @@ def working_tile(boxes: BoxSet, images: Images, config: TrainConfig) -> float | 
         return None
     shapes = [images.shape(plane) for plane in boxes.boxed_planes]
     return choose_tile([box.area**0.5 for box in boxes.boxes], shapes)
+
+
+def check_boxed(boxes: BoxSet) -> None:
+    """Refuse to train on boxes of a single plane, or on none."""
+    if len({box.plane for box in boxes.boxes}) < 2:
+        raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
 
 
 def build_dataset(
@@ -145,8 +151,7 @@ def _plan(
 ) -> tuple[dict[PlaneId, list[View]], set[PlaneId], int]:
     """Views of each plane as it is, held-out planes, and how many augmented views each other view gets."""
     planes = boxes.boxed_planes
-    if len([plane for plane in planes if boxes.on(plane)]) < 2:
-        raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
+    check_boxed(boxes)
     bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
     held = _choose_held(planes, boxes, config, rng)
     for plane in held:

@@ -245,7 +245,8 @@ class _Loop:
         state |= {f"best.{name}": value for name, value in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
-        state |= {f"validation.{name}": torch.tensor(value) for name, value in self.validation.items()}
+        for name, figure in self.validation.items():
+            state[f"validation.{name}"] = torch.tensor(figure, dtype=torch.float64)
         state["progress"] = torch.tensor([self.step, self.score], dtype=torch.float64)
         return state
 

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.helpers.synthetic import FakeModel
+
+from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.prompting import GENERATORS, LightGenerator, SimpleGenerator, make_generator
+
+NO_MASK = torch.linspace(-1, 1, 256)
+
+
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    embedding = torch.randn(2, 256, 64, 64, generator=generator)
+    return embedding, torch.rand(2, 3, 256, 256, generator=generator)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("light", 0), ("simple", 3)])
+def test_prompts_have_the_shapes_of_a_decoder(
+    inputs: tuple[torch.Tensor, torch.Tensor], name: str, tokens: int
+) -> None:
+    generator = make_generator(name, NO_MASK).eval()
+    sparse, dense = generator(*inputs)
+    assert sparse.shape == (2, tokens, 256)
+    assert dense.shape == (2, 256, 64, 64)
+    alone = generator(inputs[0][:1], inputs[1][:1])
+    torch.testing.assert_close(alone[0], sparse[:1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone[1], dense[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_every_weight_is_reached(inputs: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+    generator = make_generator(name, NO_MASK)
+    if name == "light":  # its last layer starts at zero, which hides the others from the first step
+        torch.nn.init.normal_(generator.output.weight, std=0.1)  # type: ignore[arg-type, union-attr]
+    sparse, dense = generator(*inputs)
+    (dense.square().mean() + (sparse.square().mean() if sparse.numel() else 0.0)).backward()
+    for key, weight in generator.named_parameters():
+        assert weight.grad is not None, key
+        assert weight.grad.abs().sum() > 0, key
+
+
+def test_untrained_light_generator_is_no_prompt(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    frozen = FakeModel()
+    no_sparse, no_dense = frozen.no_prompt(2)
+    sparse, dense = LightGenerator(no_dense[0, :, 0, 0])(*inputs)
+    assert torch.equal(sparse, no_sparse)
+    assert torch.equal(dense, no_dense)
+
+
+def test_light_generator_uses_embedding_and_image(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    generator = LightGenerator(NO_MASK).eval()
+    torch.nn.init.normal_(generator.output.weight, std=0.1)
+    embedding, image = inputs
+    dense = generator(embedding, image)[1]
+    assert not torch.allclose(dense, generator(embedding.roll(9, -1), image)[1])
+    assert not torch.allclose(dense, generator(embedding, image.roll(9, -1))[1])
+    assert sum(weight.numel() for weight in generator.parameters()) < 250_000
+
+
+def test_simple_generator_does_not_use_the_image(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    generator = SimpleGenerator(NO_MASK, points=4)
+    embedding, image = inputs
+    sparse, dense = generator(embedding, image)
+    other = generator(embedding, 1 - image)
+    assert torch.equal(dense, other[1])
+    assert torch.equal(sparse, other[0])
+    assert sparse.shape == (2, 5, 256)
+
+
+def test_unknown_generator() -> None:
+    with pytest.raises(ConfigError, match="'heavy'; choose one of light, simple"):
+        make_generator("heavy", NO_MASK)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_boxprompt._readers import ArrayReader
+from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.errors import OutputError
+from napari_boxprompt.images import Images
+from napari_boxprompt.instances import Instance
+from napari_boxprompt.outputs import ResultWriter, prepare_folder, write_json, write_labels
+from napari_boxprompt.prediction import Prediction
+
+SHAPE = (32, 40)
+
+
+def images_of(**shapes: Sequence[int]) -> Images:
+    named = {name.replace("__", "/").replace("_", "."): shape for name, shape in shapes.items()}
+    return Images({name: ArrayReader(np.zeros(shape, np.uint8), name) for name, shape in named.items()})
+
+
+def prediction(plane: PlaneId, number: int = 1, shape: tuple[int, ...] = SHAPE) -> Prediction:
+    mask = np.zeros(shape, np.uint8)
+    mask[..., 2:6, 3:8] = 1
+    score = number / 10
+    item = Instance(number, "cell", 20, (2, 3, 6, 8), score)
+    return Prediction(plane, mask, mask * 200, mask.astype(np.uint32) * number, (item,))
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "objects.csv").open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_single_planes(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, sub__b_tif=SHAPE)
+    with ResultWriter(tmp_path, images) as writer:
+        for number, plane in enumerate(images.planes, start=1):
+            writer.add(prediction(plane, number))
+            assert names(tmp_path) >= {"a_mask.tif", "a_objects.tif"}  # written as soon as it is whole
+    found = {"a_mask.tif", "a_objects.tif", "sub/b_mask.tif", "sub/b_objects.tif", "objects.csv"}
+    assert names(tmp_path) == found
+    assert {path.relative_to(tmp_path).as_posix() for path in writer.written} == found
+    expected = prediction(images.planes[1], 2)
+    mask, labels = (tifffile.imread(tmp_path / "sub" / f"b_{kind}.tif") for kind in ("mask", "objects"))
+    assert (mask.dtype, labels.dtype) == (np.uint8, np.uint16)
+    np.testing.assert_array_equal(mask, expected.mask)
+    np.testing.assert_array_equal(labels, expected.labels)
+    with tifffile.TiffFile(tmp_path / "a_mask.tif") as handle:
+        assert handle.series[0].axes == "YX"
+
+
+def test_table_of_objects(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, b_tif=(2, *SHAPE))
+    with ResultWriter(tmp_path, images) as writer:
+        for number, plane in enumerate(images.planes, start=1):
+            writer.add(prediction(plane, number))
+    found = rows(tmp_path)
+    assert [(row["image"], row["plane"], row["object"]) for row in found] == [
+        ("a.png", "", "1"),
+        ("b.tif", "0", "2"),
+        ("b.tif", "1", "3"),
+    ]
+    assert found[0] == {
+        "image": "a.png",
+        "plane": "",
+        "object": "1",
+        "class": "cell",
+        "area_px": "20",
+        "score": "0.1000",
+        "y0": "2",
+        "x0": "3",
+        "y1": "6",
+        "x1": "8",
+    }
+
+
+@pytest.mark.parametrize(("depth", "axes"), [((3,), "ZYX"), ((2, 3), "TZYX")])
+def test_stacks(tmp_path: Path, depth: tuple[int, ...], axes: str) -> None:
+    images = images_of(s_tif=(*depth, *SHAPE))
+    with ResultWriter(tmp_path, images) as writer:
+        for number, plane in enumerate(reversed(images.planes), start=1):
+            assert not names(tmp_path)
+            writer.add(prediction(plane, number))
+    labels = tifffile.imread(tmp_path / "s_objects.tif")
+    assert labels.shape == (*depth, *SHAPE)
+    for number, plane in enumerate(reversed(images.planes), start=1):
+        np.testing.assert_array_equal(labels[plane.index], prediction(plane, number).labels)
+    with tifffile.TiffFile(tmp_path / "s_objects.tif") as handle:
+        assert handle.series[0].axes == axes
+
+
+def test_some_planes_of_a_stack(tmp_path: Path) -> None:
+    images = images_of(s_tif=(5, *SHAPE))
+    chosen = images.restrict([images.planes[3], images.planes[1]])
+    with ResultWriter(tmp_path, chosen) as writer:
+        for plane in chosen.planes:
+            writer.add(prediction(plane))
+    mask = tifffile.imread(tmp_path / "s_mask.tif")
+    assert mask.shape == (4, *SHAPE)
+    assert mask.any(axis=(1, 2)).tolist() == [False, True, False, True]
+
+
+def test_overlapping_classes_have_an_axis(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, s_tif=(4, *SHAPE))
+    with ResultWriter(tmp_path, images) as writer:
+        for plane in images.planes:
+            writer.add(prediction(plane, shape=(2, *SHAPE)))
+    assert tifffile.imread(tmp_path / "a_mask.tif").shape == (2, *SHAPE)
+    assert tifffile.imread(tmp_path / "s_mask.tif").shape == (4, 2, *SHAPE)
+    assert tifffile.imread(tmp_path / "s_mask.tif").sum() == 4 * 2 * 20
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_images_of_one_name_do_not_overwrite_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("out") if relative else tmp_path / "out"
+    images = images_of(a_png=SHAPE, a_tif=SHAPE, b__a_png=SHAPE)
+    with ResultWriter(folder, images) as writer:
+        for number, plane in enumerate(images.planes, start=1):
+            writer.add(prediction(plane, number))
+    assert names(folder) == {
+        *("a_mask.tif", "a_objects.tif", "a.tif_mask.tif", "a.tif_objects.tif"),
+        *("b/a_mask.tif", "b/a_objects.tif", "objects.csv"),
+    }
+    for name, number in (("a", 1), ("a.tif", 2), ("b/a", 3)):
+        assert tifffile.imread(folder / f"{name}_objects.tif").max() == number
+    assert len(set(writer.written)) == len(writer.written) == 7
+
+
+def test_many_objects_need_wide_numbers(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, b_png=SHAPE)
+    with ResultWriter(tmp_path, images) as writer:
+        for plane, number in zip(images.planes, (2**16 - 1, 2**16), strict=True):
+            writer.add(prediction(plane, number))
+    assert tifffile.imread(tmp_path / "a_objects.tif").dtype == np.uint16
+    wide = tifffile.imread(tmp_path / "b_objects.tif")
+    assert wide.dtype == np.uint32
+    assert wide.max() == 2**16
+
+
+def test_unfinished_stack_is_left_out(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, s_tif=(3, *SHAPE))
+    with ResultWriter(tmp_path, images) as writer:
+        for plane in images.planes[:3]:
+            writer.add(prediction(plane))
+    assert names(tmp_path) == {"a_mask.tif", "a_objects.tif", "objects.csv"}
+    assert [row["image"] for row in rows(tmp_path)] == ["a.png"]
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_error_keeps_what_was_finished(tmp_path: Path, finished: int) -> None:
+    images = images_of(a_png=SHAPE, b_png=SHAPE)
+
+    def work() -> None:
+        with ResultWriter(tmp_path, images) as writer:
+            for plane in images.planes[:finished]:
+                writer.add(prediction(plane))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert names(tmp_path) == ({"a_mask.tif", "a_objects.tif", "objects.csv"} if finished else set())
+
+
+def test_nothing_found_is_an_empty_table(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE)
+    empty = np.zeros(SHAPE, np.uint8)
+    with ResultWriter(tmp_path, images) as writer:
+        writer.add(Prediction(images.planes[0], empty, empty, empty.astype(np.uint32), ()))
+    assert rows(tmp_path) == []
+    header = "image,plane,object,class,area_px,score,y0,x0,y1,x1\n"
+    assert (tmp_path / "objects.csv").read_bytes().decode() == header
+
+
+def test_labels_are_compressed_and_exact(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (2, 64, 64)).astype(np.uint32)
+    write_labels(tmp_path / "deep" / "x.tif", labels)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "deep" / "x.tif"), labels)
+    assert (tmp_path / "deep" / "x.tif").stat().st_size < labels.nbytes / 4
+
+
+def test_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "report.json", {"a": [1, 2.5], "b": None})
+    text = (tmp_path / "report.json").read_text("utf-8")
+    assert json.loads(text) == {"a": [1, 2.5], "b": None}
+    assert text.endswith("}\n")
+
+
+# --- folder -------------------------------------------------------------------------------------------------
+
+
+def test_folder_is_made(tmp_path: Path) -> None:
+    folder = prepare_folder(str(tmp_path / "a" / "b"))
+    assert folder.is_dir()
+    assert not list(folder.iterdir())
+    (folder / "mine.txt").write_text("kept", "utf-8")
+    assert prepare_folder(folder) == folder
+    assert names(folder) == {"mine.txt"}
+
+
+def test_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(OutputError, match="choose another folder"):
+            prepare_folder(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            prepare_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
