@@ -100,7 +100,7 @@ def test_contact_sheet_holds_every_panel() -> None:
 def test_sheet_is_as_wide_as_its_title() -> None:
     narrow = contact_sheet("T", [("", [Panel(GREY, "")])], side=50)
     wide = contact_sheet(
-        "A title that is much longer than the picture" * 2, [("", [Panel(GREY, "")])], side=50
+        "A title that is much longer than the picture " * 2, [("", [Panel(GREY, "")])], side=50
     )
     assert narrow.width == 50 + 2 * 12
     assert wide.width > 400

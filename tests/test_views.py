@@ -243,8 +243,8 @@ def test_warping_there_and_back_is_undone(seed: int, size: int) -> None:
     both = seen_back & (lost[0] == 0)
     both[[0, -1]], both[:, [0, -1]] = False, False
     assert both.float().mean() > 0.3
-    assert (back - map_)[0][both].abs().mean() < 1e-3 * step
-    assert (back - map_)[0][both].abs().max() < 0.05 * step
+    assert (back - map_)[0][both].abs().mean() < 2e-3 * step
+    assert (back - map_)[0][both].abs().max() < 0.06 * step
 
 
 def test_warp_puts_values_where_the_target_sees_them() -> None:

@@ -70,7 +70,8 @@ class FakeModel:
         self, embedding: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor, *, candidates: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         assert len(embedding) == len(sparse) == len(dense)
-        values = torch.einsum("bchw,c->bhw", embedding + dense, self.readout)
+        rows = self.readout.expand(len(embedding), 1, -1)
+        values = torch.bmm(rows, (embedding + dense).flatten(2)).view(-1, CELLS, CELLS)
         if sparse.shape[1]:
             values = values + (sparse.mean(dim=1) @ self.readout)[:, None, None]
         logits = GAIN * F.interpolate(values[:, None], size=(GRID, GRID), mode="bilinear")
@@ -106,14 +107,20 @@ class TinyGenerator(generators.PromptGenerator):
 
     def __init__(self, no_mask: torch.Tensor) -> None:
         super().__init__(no_mask)
-        self.hidden = nn.Conv2d(CHANNELS, 8, 1)
-        self.output = nn.Conv2d(8, CHANNELS, 1)
+        self.hidden, self.output = nn.Linear(CHANNELS, 8), nn.Linear(8, CHANNELS)
         nn.init.zeros_(self.output.weight)
         with torch.no_grad():
             self.output.bias.copy_(no_mask)
 
     def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(F.gelu(self.hidden(embedding)))
+        dense = _mix(self.output, F.gelu(_mix(self.hidden, embedding.flatten(2))))
+        return embedding.new_zeros(len(embedding), 0, CHANNELS), dense.unflatten(2, embedding.shape[2:])
+
+
+def _mix(layer: nn.Linear, values: torch.Tensor) -> torch.Tensor:
+    """Linear layer over the channels of ``(B, C, N)``: quicker on one thread than a convolution."""
+    weight = layer.weight.expand(len(values), -1, -1)
+    return torch.baddbmm(layer.bias[None, :, None], weight, values)
 
 
 @contextmanager

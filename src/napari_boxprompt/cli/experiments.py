@@ -28,7 +28,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for labels, model, picture and report.json.")
     ] = Path("boxprompt-demo"),
-    preset: PresetOption = "balanced",
+    preset: PresetOption = "fast",
     model: ModelOption = "litemedsam",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["file_sha256", "load_state_dict"]
 
 _NESTED = ("model", "state_dict", "model_state")
+_DAMAGE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,  # a length that is none
+    struct.error,
+)
 _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 
 
@@ -92,7 +105,7 @@ def _read(path: Path) -> Any:
                 "that holds only weights, for instance one saved as .safetensors by its author."
             ) from error
         raise ModelError(damaged) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise ModelError(damaged) from error
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -83,9 +83,10 @@ class ClassTargets:
     to_image: torch.Tensor
     axis_aligned: bool
 
-    def masks(self) -> torch.Tensor:
-        """Inside of each box on the grid, ``(n, G, G)``."""
-        return box_mask(self.boxes, (GRID, GRID), self.to_image)
+    def masks(self, side: int = GRID) -> torch.Tensor:
+        """Inside of each box, ``(n, side, side)``, on the grid or a coarser one."""
+        coarse = torch.tensor([GRID / side, GRID / side, 1.0], dtype=self.to_image.dtype)
+        return box_mask(self.boxes, (side, side), self.to_image * coarse)
 
     def grid_boxes(self) -> torch.Tensor:
         """Boxes ``(n, 4)`` in grid pixels, for axis-aligned views."""

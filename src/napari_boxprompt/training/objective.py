@@ -87,19 +87,21 @@ class Objective:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Size and tightness, each a mean over the views."""
         size = tight = probability.new_zeros(())
+        # Areas on half the grid: the same fractions for a quarter of the work, which was a fifth of a step.
+        half = F.avg_pool2d(probability, 2)
         for i, sample in enumerate(batch):
             for k, target in enumerate(sample.targets):
                 if not len(target.boxes):
                     continue
                 if self.config.size:
-                    size = size + self._size(probability[i, k], target, k, t)
+                    size = size + self._size(half[i, k], target, k, t)
                 if self.config.tightness and target.axis_aligned:
                     boxes = target.grid_boxes().to(probability)
                     tight = tight + losses.tightness_loss(probability[i, k], boxes, t)
         return size / len(batch), tight / len(batch)
 
     def _size(self, probability: torch.Tensor, target: ClassTargets, k: int, t: float) -> torch.Tensor:
-        masks = target.masks().to(probability)
+        masks = target.masks(probability.shape[-1]).to(probability)
         areas = masks.flatten(1).sum(dim=1)
         kept = areas >= 1
         masks, areas = masks[kept], areas[kept]

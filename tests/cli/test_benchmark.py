@@ -1,0 +1,263 @@
+"""``boxprompt benchmark``: what it reports, and that it learns from boxes of training images alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from tests.conftest import quick_config
+from tests.helpers.commands import boxprompt, everything, write_image
+from tests.helpers.synthetic import draw_plane
+
+from napari_boxprompt.benchmarking import BenchmarkFolder, run_benchmark
+from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.events import Event
+from napari_boxprompt.experiment import Outcome
+from napari_boxprompt.models.encoding import Encoder
+
+TINY = ("--set", "generator=tiny", "--set", "steps=3", "--set", "batch=2", "--set", "augment.views=0")
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A benchmark folder: two files of each of six subjects, three objects of class 1 and one of class 2."""
+
+    folder: Path
+    subjects: dict[str, str]
+
+    def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
+        return {name: np.asarray(Image.open(self.folder / "masks" / name)) for name in self.subjects}
+
+
+def make_data(folder: Path, suffix: str = ".png", *, numbered: bool = False) -> Data:
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    subjects = {f"s{i // 2}_{i % 2}{suffix}": f"s{i // 2}" for i in range(12)}
+    for name in subjects:
+        values, labels = draw_plane((96, 112), [0.8] * 4, rng)
+        mask = labels if numbered else np.where(labels == 4, 2, labels > 0)
+        write_image(folder / "images" / name, (values * 255).astype(np.uint8))
+        write_image(folder / "masks" / name, mask.astype(np.uint8))
+    rows = "".join(f"{name},{subject}\n" for name, subject in subjects.items())
+    (folder / "manifest.csv").write_text(f"file,subject\n{rows}", encoding="utf-8")
+    return Data(folder, subjects)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    return make_data(tmp_path / "data")
+
+
+@pytest.fixture
+def quick(fake_weights: None, tiny_generator: None) -> None:
+    """The fake model and the tiny generator, by name."""
+
+
+def benchmark(data: Data, out: Path, *words: object) -> dict[str, Any]:
+    out.parent.mkdir(exist_ok=True)
+    boxprompt("benchmark", data.folder, "--json", out, *TINY, *words).ok()
+    found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return found
+
+
+# Report
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_report_has_the_keys_of_the_contract(data: Data, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "report.json"
+    words = ("--instances", "--shots", 4, "--test", 3, "--preset", "fast")
+    ended = boxprompt("benchmark", data.folder, "--json", out, *TINY, *words).ok()
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert set(report["dice"]) == set(report["assd"]) == {"mean", "sd", "p5", "p50"}
+    assert set(report["seconds"]) == {"encode", "train", "predict", "total"}
+    assert report["ratio"] == pytest.approx(report["dice"]["mean"] / report["oracle_dice"])
+    assert (report["n_train"], report["n_test"], report["n_boxes"]) == (4, 3, 8)
+    assert (report["model"], report["preset"], report["device"]) == ("fake", "fast", "cpu")
+    assert 0 <= report["no_prompt_dice"] < report["oracle_dice"] <= 1
+    assert {"peak_rss_mb", "versions", "seed", "tile", "generator", "precision"} <= set(report)
+    for figure in ("dice", "assd"):
+        found = [plane[figure] for plane in report["planes"]]
+        assert report[figure]["mean"] == pytest.approx(np.mean(found))
+        assert report[figure]["p5"] == pytest.approx(np.percentile(found, 5))
+    for word in (
+        "data, 4 shots, seed 0",
+        "8 on 4 planes",
+        f"{report['dice']['mean']:.3f}",
+        "oracle",
+        "no prompt",
+    ):
+        assert word in ended.out
+    assert everything(tmp_path / "new") == {"report.json"}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("words", "per_image"),
+    [(("--label", 1), 3), (("--label", 1, "--one-box"), 1), (("--label", 2), 1), (("--instances",), 2)],
+)
+def test_boxes_of_each_mode(words: tuple[object, ...], per_image: int, data: Data, tmp_path: Path) -> None:
+    report = benchmark(data, tmp_path / "report.json", *words, "--shots", 5, "--test", 1)
+    assert (report["n_boxes"], report["n_train"]) == (5 * per_image, 5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_workers_and_a_second_run_change_nothing(data: Data, tmp_path: Path) -> None:
+    words = ("--label", 1, "--shots", 4, "--test", 4)
+    reports = [
+        benchmark(data, tmp_path / f"{i}.json", *words, *more)
+        for i, more in enumerate(([], ["--workers", 3], ["--seed", 1]))
+    ]
+    assert reports[0]["planes"] == reports[1]["planes"]
+    assert reports[0]["planes"] != reports[2]["planes"]
+
+
+# Who is trained on, who is tested on
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_subject_is_on_both_sides(seed: int, data: Data) -> None:
+    split = BenchmarkFolder(data.folder, "instances").split(20, 50, seed)
+    sides = [{data.subjects[name] for name in files} for files in (split.train, split.test)]
+    assert sides[0].isdisjoint(sides[1])
+    assert len(sides[0]) == len(sides[1]) == 3
+    assert (len(split.train), len(split.test)) == (6, 6)
+    assert split == BenchmarkFolder(data.folder, "instances").split(20, 50, seed)
+    others = [BenchmarkFolder(data.folder, "instances").split(20, 50, s) for s in range(8) if s != seed]
+    assert any(split != other for other in others)
+    assert len(BenchmarkFolder(data.folder, "instances").split(3, 2, seed).train) == 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_nothing_but_training_files_is_opened_before_training_has_ended(suffix: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", suffix)
+    # A process of its own, since a hook that sees every file opened can never be taken off again.
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.opened_files", str(data.folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    opened = json.loads(ended.stdout)
+    split = BenchmarkFolder(data.folder, "components", 1).split(3, 2, 0)
+
+    def files(names: tuple[str, ...]) -> set[str]:
+        return {f"{kind}/{name}" for kind in ("images", "masks") for name in names}
+
+    assert set(opened["before"]) == {"manifest.csv"} | files(split.train)
+    assert set(opened["after"]) >= files(split.test), "the hook sees what is opened"
+    assert set(opened["after"]) <= files(split.test)
+
+
+def outcome(data: Data, encoder: Encoder) -> Outcome:
+    folder = BenchmarkFolder(data.folder, "instances")
+    found = list[Outcome]()
+
+    def work() -> Iterator[Event]:
+        found.append((yield from run_benchmark(folder, quick_config(steps=4), encoder, shots=4, test=3)))
+
+    list(work())
+    return found[0]
+
+
+def sides_only(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One pixel for each side of each object's box, and nothing else of the object."""
+    kept = np.zeros_like(mask)
+    for value in np.unique(mask[mask > 0]):
+        ys, xs = np.nonzero(mask == value)
+        for i in (ys.argmin(), ys.argmax(), xs.argmin(), xs.argmax()):
+            kept[ys[i], xs[i]] = value
+    return kept
+
+
+def test_masks_that_differ_inside_their_boxes_teach_the_same(
+    tmp_path: Path, encoder: Encoder, tiny_generator: None
+) -> None:
+    data = make_data(tmp_path / "data", numbered=True)
+    before = outcome(data, encoder)
+    split = BenchmarkFolder(data.folder, "instances").split(4, 3, 0)
+    for name, mask in data.masks().items():
+        if name in split.train:
+            thin = sides_only(mask)
+            boxes = [BoxSet.from_labels(values, PlaneId(name)).boxes for values in (mask, thin)]
+            assert boxes[0] == boxes[1]
+            assert np.count_nonzero(thin) < np.count_nonzero(mask) / 5
+            write_image(data.folder / "masks" / name, thin)
+    after = outcome(data, encoder)
+    assert before.report["planes"] == after.report["planes"]
+    for name, weights in before.model.weights.items():
+        assert weights.numpy().tobytes() == after.model.weights[name].numpy().tobytes(), name
+
+
+# What can be wrong
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ((), "Give either --label N or --instances"),
+        (("--label", 1, "--instances"), "Give either --label N or --instances"),
+        (("--instances", "--one-box"), "--one-box goes with --label N"),
+        (("--label", 9), "check --label and the masks"),
+    ],
+)
+def test_words_that_do_not_fit(words: tuple[object, ...], advice: str, data: Data, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    assert advice in boxprompt("benchmark", data.folder, "--json", out, *TINY, *words).sentence()
+    assert not out.exists()
+
+
+def without_manifest(data: Data) -> None:
+    (data.folder / "manifest.csv").unlink()
+
+
+def manifest(text: str) -> Any:
+    def write(data: Data) -> None:
+        (data.folder / "manifest.csv").write_text(text, encoding="utf-8")
+
+    return write
+
+
+def without(kind: str, name: str) -> Any:
+    return lambda data: (data.folder / kind / name).unlink()
+
+
+def small_test_masks(data: Data) -> None:
+    for name in BenchmarkFolder(data.folder, "components", 1).split(3, 2, 0).test:
+        write_image(data.folder / "masks" / name, np.ones((50, 50), np.uint8))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("spoil", "advice"),
+    [
+        (without_manifest, "columns 'file' and 'subject'"),
+        (manifest("name,who\na.png,b\n"), "columns 'file' and 'subject'"),
+        (manifest("file,subject\ns0_0.png\n"), "filled in every row"),
+        (manifest("file,subject\n"), "columns 'file' and 'subject'"),
+        (manifest("file,subject\ns0_0.png,x\ns1_0.png,x\n"), "at least two"),
+        (lambda data: [without("images", name)(data) for name in data.subjects], "correct the manifest"),
+        (lambda data: [without("masks", name)(data) for name in data.subjects], "check the path"),
+        (small_test_masks, "correct it"),
+    ],
+)
+def test_folders_that_cannot_be_used(spoil: Any, advice: str, data: Data, tmp_path: Path) -> None:
+    spoil(data)
+    out = tmp_path / "report.json"
+    words = ("benchmark", data.folder, "--label", 1, "--json", out, "--shots", 3, "--test", 2, *TINY)
+    assert advice in boxprompt(*words).sentence()
+    assert not out.exists()
