@@ -70,7 +70,7 @@ def scores(model: PromptModel, encoder: Encoder, scene: Scene, objects: int = 3)
 
 def test_masks_are_learnt_from_boxes(training: Any, unseen: Scene) -> None:
     metrics = [event for event in training.events if isinstance(event, Metrics)]
-    assert metrics[0].losses["total"] > 4 * metrics[-1].losses["total"] > 0
+    assert metrics[0].losses["total"] > 3 * metrics[-1].losses["total"] > 0
     assert metrics[-1].validation["pseudo_dice"] > 0.9
     assert metrics[-1].validation["box_agreement"] > 0.75
     assert np.min(scores(training.run.model, training.encoder, unseen)) > 0.9
