@@ -354,13 +354,18 @@ def test_tiles_are_joined_without_seams(shape: tuple[int, int], tile: float | No
     np.testing.assert_allclose(whole[1][1:-1, 1:-1], (columns + 2 * rows_)[1:-1, 1:-1], atol=0.05)
 
 
-def test_disagreeing_tiles_fade_into_each_other() -> None:
-    shape, rows = (64, 160), tile_views((64, 160), 64.0)
-    values = {view: float(i % 2) for i, view in enumerate(rows[0])}
-    ((_, band),) = blend_rows(shape, rows, lambda view: torch.full((1, GRID, GRID), values[view]))
-    assert band.min() == 0.0
-    assert band.max() == 1.0
-    assert np.abs(np.diff(band[0], axis=1)).max() < 0.25
+@pytest.mark.parametrize("axis", [0, 1])
+def test_disagreeing_tiles_fade_into_each_other(axis: int) -> None:
+    shape = (160, 64) if axis == 0 else (64, 160)
+    rows = tile_views(shape, 64.0)
+    values = {view: float(i % 2) for i, view in enumerate(view for row in rows for view in row)}
+    bands = blend_rows(shape, rows, lambda view: torch.full((1, GRID, GRID), values[view]))
+    whole = np.concatenate([band[0] for _, band in bands])
+    assert len(values) == 3
+    assert (whole.min(), whole.max()) == (0.0, 1.0)
+    assert np.abs(np.diff(whole, axis=axis)).max() < 0.25
+    profile = whole.mean(axis=1 - axis)
+    np.testing.assert_allclose(profile, profile[::-1], atol=1e-5)
 
 
 def test_maps_are_asked_for_once_and_row_by_row() -> None:

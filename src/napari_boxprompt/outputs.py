@@ -42,9 +42,7 @@ def prepare_folder(folder: str | Path) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror}); choose another folder with --out."
-        ) from error
+        raise OutputError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
     return folder
 
 

@@ -13,6 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Rich and typer look at these when they are imported; what is printed shall not depend on where tests run.
+os.environ["COLUMNS"] = "100"
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("NO_COLOR", None)
+os.environ.pop("PY_COLORS", None)
+os.environ.pop("GITHUB_ACTIONS", None)
+
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -44,8 +51,9 @@ class Ended:
     @property
     def messages(self) -> list[str]:
         """Lines of standard error without progress bars and colours."""
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.err)
-        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", plain).splitlines()]
+        # What is left after the colours moves the cursor from line to line.
+        moved = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", colourless(self.err))
+        lines = [line.strip() for line in moved.splitlines()]
         return [line for line in lines if line and not line.startswith(_BARS)]
 
     def ok(self) -> Ended:
@@ -64,6 +72,11 @@ class Ended:
         return message
 
 
+def colourless(text: str) -> str:
+    """Return text without colours: typer uses them in continuous integration, whatever it writes to."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 def boxprompt(*words: object) -> Ended:
     """Run a command in this process; an error that is not reported as one comes through."""
     out, err = io.StringIO(), io.StringIO()
@@ -74,7 +87,7 @@ def boxprompt(*words: object) -> Ended:
         except SystemExit as end:
             code = end.code or 0
     assert isinstance(code, int)
-    return Ended(code, out.getvalue(), err.getvalue())
+    return Ended(code, colourless(out.getvalue()), colourless(err.getvalue()))
 
 
 def process(*words: object, **environment: str) -> Ended:
@@ -88,7 +101,7 @@ def process(*words: object, **environment: str) -> Ended:
         timeout=300,
         check=False,
     )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+    return Ended(ended.returncode, colourless(ended.stdout), colourless(ended.stderr))
 
 
 @dataclass(frozen=True)

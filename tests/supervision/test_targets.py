@@ -212,6 +212,13 @@ def test_padding_never_counts() -> None:
         assert not (found.outside & beyond).any()
 
 
+def test_pseudo_labels_do_not_spill_over_the_edge_of_a_box() -> None:
+    box, view = (20.4, 10.4, 59.6, 50.4), View.square(0, 0, 64)  # edges between the centres of pixels
+    (found,) = targets_of([box], complete=True).render(view)
+    assert not (found.pseudo & ~grid_of(box, view)).any()
+    assert found.pseudo.sum() > 0.95 * grid_of(box, view).sum()
+
+
 # --- parts of a plane ---------------------------------------------------------------------------------------
 
 
@@ -312,6 +319,14 @@ def test_fill_is_the_fraction_above_one_half() -> None:
 )
 def test_size_range(fills: list[float], expected: tuple[float, float]) -> None:
     assert size_range(filled(*fills)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_boxes_that_no_view_shows_say_nothing_about_sizes(encoder: Encoder) -> None:
+    boxes = BoxSet(tuple(Box(*box, PLANE) for box in (BOX, (20, 40, 60, 80), (62, 66, 90, 90))))
+    (labels,) = labels_on(np.ones(SHAPE), boxes, encoder, [View.square(0, 0, 64)])
+    assert [label.whole for label in labels] == [True, False, False]
+    wrong = [replace(label, whole=False) for label in filled(*[0.1] * 20)]
+    assert size_range(filled(*[0.7] * 5) + wrong) == pytest.approx((0.63, 0.77), abs=1e-3)
 
 
 def test_learnt_range_holds_the_true_fill(encoder: Encoder) -> None:

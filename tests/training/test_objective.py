@@ -267,6 +267,20 @@ def test_turn_is_a_quarter_turn_then_a_mirror() -> None:
     assert turn(corner, 1, True).tolist() == [[4, 2], [3, 1]]
 
 
+def test_shared_pixels_break_no_upper_bound(data: Dataset) -> None:
+    sample = data.groups[0][0]
+    (target,) = sample.targets
+    y0, x0, y1, x1 = target.boxes[0].tolist()
+    middle = (x0 + x1) / 2
+    halves = [[y0, x0, y1, x1], [y0, x0, y1, middle], [y0, middle, y1, x1]]
+    shared = replace(target, boxes=torch.tensor(halves, dtype=torch.float64))
+    full = torch.full((1, 1, GRID, GRID), 8.0)
+    objective = Objective(LossConfig(size_range="fixed"), data)
+    # Every pixel may belong to another box, so a full box is not too much.
+    assert float(objective(full, [replace(sample, targets=(shared,))], 20.0)["size"]) < 0
+    assert float(objective(full, [sample], 20.0)["size"]) > 0
+
+
 def test_views_without_boxes_are_harmless(data: Dataset, logits: torch.Tensor) -> None:
     sample = data.groups[0][0]
     (target,) = sample.targets

@@ -64,15 +64,17 @@ def train(
 
     Ctrl-C stops early and keeps the best model so far; --resume goes on with it.
     """
-    from napari_boxprompt.api import start_training
-    from napari_boxprompt.bundle import check_target, save_bundle
     from napari_boxprompt.formats import load_boxes
     from napari_boxprompt.images import open_images
 
     config = settings(preset, set_, model=model, generator=generator, seed=seed, device=device)
-    check_target(out)
     opened = open_images(images, channel=channel)
     drawn = load_boxes(boxes, opened, complete=complete)
+    # What takes seconds to load comes after everything that can be wrong with words and files.
+    from napari_boxprompt.api import start_training
+    from napari_boxprompt.bundle import check_target, save_bundle
+
+    check_target(out)
     _hint_at_completeness(drawn)
     encoder = load_encoder(config, cache)
     run = start_training(opened, drawn, config, encoder=encoder, resume=out if resume else None)
@@ -120,12 +122,13 @@ def predict(
     workers: WorkersOption = 1,
 ) -> None:
     """Segment images without any prompt."""
-    from napari_boxprompt.api import load_model
     from napari_boxprompt.images import open_images
     from napari_boxprompt.outputs import ResultWriter, prepare_folder
 
     opened = open_images(images, channel=channel)
     folder = prepare_folder(out)
+    from napari_boxprompt.api import load_model
+
     with download_bar() as show:
         trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
     with ResultWriter(folder, opened) as writer:

@@ -53,7 +53,9 @@ def doctor(
     show_table("boxprompt doctor", rows)
     for package, (what, command) in _OPTIONAL.items():
         if find_spec(package) is None:
-            output.print(f"Not installed: {what}. Install it with: {command}", highlight=False, markup=False)
+            output.print(
+                f"Not installed: {what}. Install it with: {command}", highlight=False, soft_wrap=True
+            )
     if memory.available < 3e9:
         output.print("Less than 3 GB of memory is free: close other programs before training.")
     for problem in problems:

@@ -54,7 +54,9 @@ def demo(
     write_demo(folder, nuclei, experiment, outcome)
     show_table("Nuclei, 60 planes of 256 x 256, boxes on 5", table_rows(outcome.report))
     output.print(
-        f"Labels, model, picture and report are in {folder}; open overlay.png first.", highlight=False
+        f"Labels, model, picture and report are in {folder}; open overlay.png first.",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

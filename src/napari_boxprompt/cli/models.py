@@ -20,7 +20,7 @@ def list_() -> None:
 
     table = Table(highlight=False)
     for column in ("name", "weights", "input", "licence", "what it is"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "name")
     for info in list_models():
         missing = "download on first use" if info.url and info.sha256 else "to be imported"
         here = "here" if model_path(info.name).is_file() else missing

@@ -43,11 +43,14 @@ class BoxLabel:
         Pixels around the box that `probability` covers.
     probability : numpy.ndarray
         float16 probabilities of the prompted mask, 0 outside the box.
+    whole : bool
+        The view that was prompted shows the box; what lies beyond it is a guess, as is then `fill`.
     """
 
     box: tuple[float, float, float, float]
     region: Region
     probability: npt.NDArray[np.float16]
+    whole: bool = True
 
     @property
     def fill(self) -> float:
@@ -254,16 +257,19 @@ def _box_label(box: tuple[float, float, float, float], logits: torch.Tensor, vie
     rows = torch.arange(region[0], region[2]) + 0.5
     columns = torch.arange(region[1], region[3]) + 0.5
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]
-    return BoxLabel(box, region, (probability * inside).half().numpy())
+    grid = view.boxes_to_grid(np.array(box))
+    cut = np.clip(grid, 0, GRID)
+    whole = bool((cut[2:] - cut[:2]).prod() > 0.9 * (grid[2:] - grid[:2]).prod())
+    return BoxLabel(box, region, (probability * inside).half().numpy(), whole)
 
 
 def size_range(labels: Sequence[BoxLabel]) -> tuple[float, float]:
     """Fractions of a box that objects of a class fill, learnt from its pseudo-labels.
 
     The 5th and 95th percentile, widened by a tenth, because pseudo-labels err at both ends; with
-    fewer than five boxes the whole plausible range is kept.
+    fewer than five boxes the whole plausible range is kept. Boxes that no tile shows are left out.
     """
-    fills = np.array([label.fill for label in labels])
+    fills = np.array([label.fill for label in labels if label.whole])
     fills = fills[fills > 0]
     if len(fills) < 5:
         return 0.2, 1.0

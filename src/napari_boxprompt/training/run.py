@@ -87,7 +87,7 @@ class TrainingRun(Iterator[Event]):
     def model(self) -> PromptModel:
         """Model with the best weights so far; untrained before the first step."""
         labels = {
-            name: [label for plane in self._data.planes for label in plane.labels[k]]
+            name: [label for plane in self._data.planes for label in plane.labels[k] if label.whole]
             for k, name in enumerate(self._boxes.classes)
         }
         areas = {
