@@ -30,7 +30,7 @@ def table_row(name: str, report: dict) -> str:
         f"{100 * report['dice']['p5']:.1f}",
         f"{100 * report['oracle_dice']:.1f}",
         f"{100 * report['no_prompt_dice']:.1f}",
-        f"{report['ratio']:.3f}",
+        "-" if report["ratio"] is None else f"{report['ratio']:.3f}",
         f"{report['assd']['mean']:.2f}",
         f"{report['n_boxes']} on {report['n_train']}",
         str(report["n_test"]),

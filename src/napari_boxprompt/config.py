@@ -98,7 +98,7 @@ class TrainConfig(_Settings):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 80, "max_encodings": 60, "augment": {"views": 2}},
+    "fast": {"steps": 100, "max_encodings": 60, "augment": {"views": 2}},
     "balanced": {},
     "best": {"steps": 900, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
 }

@@ -135,6 +135,6 @@ def overlay(
         [
             ("You draw boxes (yellow) on a few planes", drawn),
             ("The trained model finds the objects (blue) on all other planes, without a prompt", predicted),
-            ("The same against the reference (pink): low, median and high Dice", compared),
+            ("The same against the reference (pink), on planes of low, median and high Dice", compared),
         ],
     )

@@ -96,7 +96,8 @@ def train(
         save_bundle(run.model, out)
         found = run.model.record["validation"]
         agreement = f"; box agreement on held-out planes {found['box_agreement']:.2f}" if found else ""
-        output.print(f"Model saved in {out}{agreement}.", highlight=False, soft_wrap=True)
+        scale = "whole images" if run.model.tile is None else f"tiles of {run.model.tile:.0f} px"
+        output.print(f"Model saved in {out}; {scale}{agreement}.", highlight=False, soft_wrap=True)
 
 
 def _hint_at_completeness(drawn: BoxSet) -> None:
