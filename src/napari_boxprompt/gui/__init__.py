@@ -1,0 +1,1 @@
+"""The dock widget: everything that knows napari and Qt."""
