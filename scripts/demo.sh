@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 make_venv
-install demo ""
+install demo
 say "Running the demonstration"
 "$VENV/bin/boxprompt" demo --out demo-output "$@"
 wall_time "Demonstration"

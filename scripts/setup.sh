@@ -69,9 +69,11 @@ make_venv() {
     fi
 }
 
-# install EXTRAS GROUP: the package, editable, with its extras; GROUP ('' for none) is a dependency group.
+# install EXTRAS [GROUP...]: the package, editable, with its extras and dependency groups.
 install() {
-    local pip=("$VENV/bin/python" -m pip --disable-pip-version-check) stamp="$VENV/.boxprompt-$1-$2" wanted
+    local extras=$1 pip=("$VENV/bin/python" -m pip --disable-pip-version-check) stamp wanted
+    shift
+    stamp="$VENV/.boxprompt-$extras$(printf -- '-%s' "$@")"
     wanted=$({ pwd; cat pyproject.toml; } | cksum)
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         return 0
@@ -80,7 +82,7 @@ install() {
     "${pip[@]}" install -q --upgrade "pip>=25.1"
     # First and by itself, so that whatever build of PyTorch is here, or pip's default, is what stays.
     "$VENV/bin/python" -c 'import torch, torchvision' 2>/dev/null || "${pip[@]}" install -q torch torchvision
-    "${pip[@]}" install -q -e ".[$1]" ${2:+--group "$2"}
+    "${pip[@]}" install -q -e ".[$extras]" "${@/#/--group=}"
     printf '%s\n' "$wanted" >"$stamp"
 }
 

@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 make_venv
-install demo test
+install demo test gui
 qt_libraries
 say "Running the tests"
 # Part of the tests says nothing about how much of the code all tests cover.
