@@ -1,0 +1,54 @@
+"""Colours of objects in a label layer: the colour of the class, a little different from object to object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["class_colormap"]
+
+# Brightness of object 1, 2, ...; neighbours in number are often neighbours in place, so they lie far apart.
+# Few values, because napari is slow with thousands of different colours.
+_LIGHT = (0.0, -0.3, 0.3, -0.15, 0.15, -0.4, 0.4)
+_UNKNOWN = (0.75, 0.75, 0.75, 1.0)
+_CLEAR = np.zeros(4)
+
+
+def class_colormap(objects: Mapping[int, str], colors: Mapping[str, Sequence[float]]) -> DirectLabelColormap:
+    """Make the colours of a label layer.
+
+    Parameters
+    ----------
+    objects : mapping of int to str
+        The class of every object.
+    colors : mapping of str to RGBA
+        The colour of every class, from 0 to 1.
+
+    Returns
+    -------
+    napari.utils.colormaps.DirectLabelColormap
+        0 is clear. Objects that are painted later have the colour of the class if there is only one, and
+        are grey otherwise.
+    """
+    shades = {name: [_shade(color, light) for light in _LIGHT] for name, color in colors.items()}
+    grey = [_shade(_UNKNOWN, light) for light in _LIGHT]
+    later = next(iter(shades.values())) if len(shades) == 1 else grey
+    by_number: dict[int | None, npt.NDArray[np.float64]] = {0: _CLEAR, None: later[0]}
+    for number, name in objects.items():
+        if number != 0:
+            by_number[number] = shades.get(name, grey)[number % len(_LIGHT)]
+    return DirectLabelColormap(color_dict=by_number)
+
+
+def _shade(color: Sequence[float], light: float) -> npt.NDArray[np.float64]:
+    """Return a colour moved towards white, or towards black if `light` is negative."""
+    rgba = np.array([*color, 1.0][:4], dtype=np.float64)
+    rgba[:3] = rgba[:3] + (1 - rgba[:3]) * light if light > 0 else rgba[:3] * (1 + light)
+    return rgba

@@ -1,0 +1,182 @@
+"""The border post between napari's layers and the domain: every conversion passes here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from napari.layers import Labels, Shapes
+
+from napari_boxprompt.gui.colors import class_colormap
+from napari_boxprompt.gui.geometry import image_from_layer, layer_from_image, physical_matrix
+from napari_boxprompt.gui.planes import PlaneView, combined_images
+from napari_boxprompt.gui.reading import BoxProblem, BoxReading, box_corners, read_boxes
+from napari_boxprompt.gui.sampling import labels_on_plane, labels_to_boxes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_boxprompt.boxes import PlaneId
+
+__all__ = [
+    "ROLE_KEY",
+    "BoxProblem",
+    "BoxReading",
+    "PlaneView",
+    "Role",
+    "box_corners",
+    "class_colormap",
+    "combined_images",
+    "empty_labels",
+    "image_from_layer",
+    "labels_on_plane",
+    "labels_to_boxes",
+    "layer_from_image",
+    "layer_transform",
+    "layers_with_role",
+    "new_boxes_layer",
+    "new_labels_layer",
+    "plane_slice",
+    "read_boxes",
+    "role_of",
+]
+
+ROLE_KEY = "napari-boxprompt"
+"""Key in the metadata of our layers; the entry is a dict with at least ``role``."""
+
+Role = Literal["boxes", "complete", "preview", "prediction"]
+
+
+def layer_transform(view: PlaneView) -> dict[str, Any]:
+    """Return what a new layer with as many axes as the image needs to lie over it."""
+    layer = view.layer
+    return {
+        "scale": np.array(layer.scale),
+        "translate": np.array(layer.translate),
+        "rotate": np.array(layer.rotate),
+        "shear": np.array(layer.shear),
+        "affine": np.array(layer.affine.affine_matrix),
+        "units": tuple(layer.units),
+        "axis_labels": tuple(layer.axis_labels),
+    }
+
+
+def _metadata(view: PlaneView, role: Role, given: dict[str, Any]) -> dict[str, Any]:
+    entry = {"role": role, "image": view.name, "axes": view.axes}
+    return {**given.pop("metadata", {}), ROLE_KEY: entry}
+
+
+def new_boxes_layer(view: PlaneView, *, name: str, role: Role = "boxes", **kwargs: Any) -> Shapes:
+    """Make an empty Shapes layer over the image.
+
+    Parameters
+    ----------
+    view : PlaneView
+        The image.
+    name : str
+        Name of the layer.
+    role : Role
+        What the layer is for.
+    **kwargs
+        Passed on to `napari.layers.Shapes`.
+    """
+    metadata = _metadata(view, role, kwargs)
+    return Shapes(ndim=view.ndim, name=name, metadata=metadata, **{**layer_transform(view), **kwargs})
+
+
+def empty_labels(
+    view: PlaneView, dtype: npt.DTypeLike = np.uint32, plane: PlaneId | None = None
+) -> npt.NDArray[Any]:
+    """Return zeros for the whole image, or for one plane of it.
+
+    Parameters
+    ----------
+    view : PlaneView
+        The image.
+    dtype : data type
+        Type of the labels.
+    plane : PlaneId, optional
+        Only this plane.
+
+    Returns
+    -------
+    ndarray, view.ndim axes
+        As long as the image along its axes; 1 along a channel axis and, for one plane, along plane axes.
+    """
+    lengths = list(view.lengths)
+    single = [] if plane is None else list(view.plane_axes)
+    if view.channel_axis is not None:
+        single.append(view.channel_axis)
+    for axis in single:
+        lengths[axis] = 1
+    return np.zeros(lengths, dtype)
+
+
+def plane_slice(view: PlaneView, plane: PlaneId, *, of_one_plane: bool = False) -> tuple[int | slice, ...]:
+    """Return the index of the ``(H, W)`` plane in an array from `empty_labels`.
+
+    Parameters
+    ----------
+    view : PlaneView
+        The image.
+    plane : PlaneId
+        The plane.
+    of_one_plane : bool
+        Whether the array holds one plane only.
+    """
+    key: list[int | slice] = [0] * view.ndim
+    if not of_one_plane:
+        for axis, position in zip(view.plane_axes, plane.index, strict=True):
+            key[axis] = position
+    for axis in view.axes:
+        key[axis] = slice(None)
+    return tuple(key)
+
+
+def new_labels_layer(
+    view: PlaneView, data: Any, *, name: str, role: Role, offset: Sequence[int] = (), **kwargs: Any
+) -> Labels:
+    """Make a Labels layer whose pixels lie on those of the image.
+
+    Parameters
+    ----------
+    view : PlaneView
+        The image.
+    data : array with view.ndim axes
+        Labels, as from `empty_labels`; a length of 1 along a channel axis is stretched over all channels.
+    name : str
+        Name of the layer.
+    role : Role
+        What the layer is for.
+    offset : sequence of int
+        Data index of the first element in the image; none by default.
+    **kwargs
+        Passed on to `napari.layers.Labels`.
+    """
+    place = layer_transform(view)
+    first = np.array(offset, dtype=np.float64) if len(offset) else np.zeros(view.ndim)
+    stretch = np.ones(view.ndim)
+    axis = view.channel_axis
+    if axis is not None and data.shape[axis] == 1:
+        channels = view.lengths[axis]
+        stretch[axis], first[axis] = channels, (channels - 1) / 2
+    place["translate"] = place["translate"] + physical_matrix(view.layer)[:-1, :-1] @ first
+    place["scale"] = place["scale"] * stretch
+    metadata = _metadata(view, role, kwargs)
+    return Labels(data, name=name, metadata=metadata, **{**place, **kwargs})
+
+
+def role_of(layer: Layer) -> str | None:
+    """Return the role of a layer, None if it is not one of ours."""
+    entry = layer.metadata.get(ROLE_KEY)
+    role = entry.get("role") if isinstance(entry, dict) else None
+    return role if isinstance(role, str) else None
+
+
+def layers_with_role(viewer: ViewerModel, role: Role) -> list[Layer]:
+    """Return the layers with a role, from bottom to top, whatever they are called."""
+    return [layer for layer in viewer.layers if role_of(layer) == role]
