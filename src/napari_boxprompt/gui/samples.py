@@ -5,21 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from napari.layers import Image
 
-from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.demo import load_nuclei
+from napari_boxprompt.gui.classes import COLORS, COMPLETE_COLOR
+from napari_boxprompt.gui.layers import PlaneView, box_corners, new_boxes_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+    from napari.layers import Shapes
+
+    from napari_boxprompt.gui.layers import Role
 
 
 __all__ = ["BOXED", "Cells", "make_cells", "nuclei", "synthetic_cells"]
 
 LayerTuple = tuple[Any, dict[str, Any], str]
-
-ROLE_KEY = "napari-boxprompt"
 
 NUCLEI_SCALE = (0.29, 0.26, 0.26)
 """Micrometres of a voxel, as scikit-image gives them for ``cells3d``, which the nuclei were taken from."""
@@ -70,38 +74,26 @@ def synthetic_cells() -> list[LayerTuple]:
     return _layers(cells.image, BoxSet.merge(sets), CELLS_SCALE)
 
 
-def _layers(image: npt.NDArray[Any], boxes: BoxSet, scale: Sequence[float]) -> list[LayerTuple]:
-    """Image, complete planes and boxes as layers that lie over each other."""
+def _layers(values: npt.NDArray[Any], boxes: BoxSet, scale: Sequence[float]) -> list[LayerTuple]:
+    """Image, complete planes and boxes as layers that lie over each other; the boxes are on top."""
     (name,) = {plane.image for plane in boxes.planes}
-    (label,) = boxes.classes
+    limits = [float(limit) for limit in np.percentile(values, (0.5, 99.8))]
     place = {"scale": scale, "units": ("um",) * 3, "axis_labels": ("z", "y", "x")}
-    limits = (float(np.percentile(image, 0.5)), float(np.percentile(image, 99.8)))
-    height, width = image.shape[1:]
-    whole = [_rectangle(plane.index[0], 0, 0, height, width) for plane in boxes.planes]
-    drawn = [_rectangle(box.plane.index[0], *box.as_tuple()) for box in boxes.boxes]
-
-    def shapes(role: str, rectangles: list[npt.NDArray[np.float64]], **more: Any) -> LayerTuple:
-        metadata = {ROLE_KEY: {"role": role, "image": name, "axes": (1, 2)}}
-        settings = {"shape_type": "rectangle", "face_color": "transparent", "metadata": metadata}
-        return rectangles, {"name": f"{name} {role}", **settings, **place, **more}, "shapes"
-
-    return [
-        (image, {"name": name, "contrast_limits": limits, **place}, "image"),
-        shapes("complete", whole, edge_color="#26a269", edge_width=2),
-        shapes(
-            "boxes",
-            drawn,
-            features={"class": [label] * len(drawn)},
-            feature_defaults={"class": label},
-            edge_color="#ffd166",
-            edge_width=1,
-        ),
-    ]
+    image = Image(values, name=name, contrast_limits=limits, **place)
+    view = PlaneView(image, (1, 2))
+    whole = [Box(0, 0, *view.shape, plane) for plane in boxes.planes]
+    complete = _drawn(whole, view, f"{name} complete", "complete", COMPLETE_COLOR, edge_width=2)
+    drawn = _drawn(boxes.boxes, view, f"{name} boxes", "boxes", COLORS[0], edge_width=1)
+    drawn.features = {"class": [box.label for box in boxes.boxes]}
+    drawn.feature_defaults = {"class": boxes.classes[0]}
+    return [layer.as_layer_data_tuple() for layer in (image, complete, drawn)]
 
 
-def _rectangle(z: int, y0: float, x0: float, y1: float, x1: float) -> npt.NDArray[np.float64]:
-    """Corners of a box in napari's coordinates, where pixel 0 begins at -0.5."""
-    return np.array([[z, y, x] for y, x in ((y0, x0), (y0, x1), (y1, x1), (y1, x0))]) - (0, 0.5, 0.5)
+def _drawn(boxes: Sequence[Box], view: PlaneView, name: str, role: Role, color: str, **more: Any) -> Shapes:
+    layer = new_boxes_layer(view, name=name, role=role)
+    corners = [box_corners(box, view, layer) for box in boxes]
+    layer.add_rectangles(corners, edge_color=color, face_color="transparent", **more)
+    return layer
 
 
 def make_cells(seed: int = 7) -> Cells:
