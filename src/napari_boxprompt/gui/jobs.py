@@ -14,11 +14,12 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal, Slot
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal, Slot
 
 from napari_boxprompt.errors import BoxPromptError
 
@@ -43,17 +44,28 @@ class Stop(threading.Event):
 
 
 class _Relay(QObject):
-    """Carries calls from a worker to the main thread; it has no parent, so that it outlives the widget."""
+    """Carries calls from a worker to the main thread; the application owns it, so it outlives the widget."""
 
     called = Signal(object)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(QCoreApplication.instance())
         self.called.connect(self._call, Qt.ConnectionType.QueuedConnection)
 
     @Slot(object)
     def _call(self, call: Callable[[], None]) -> None:
         call()
+
+
+@dataclass(frozen=True)
+class _Callbacks(Generic[R]):
+    """What a job calls on the main thread; see `Jobs.start`. `on_free` comes when its name is free again."""
+
+    on_event: Callable[[object], None] | None
+    on_result: Callable[[R], None] | None
+    on_error: Callable[[str], None] | None
+    on_end: Callable[[], None] | None
+    on_free: Callable[[], object]
 
 
 class Job(Generic[R]):
@@ -63,8 +75,12 @@ class Job(Generic[R]):
     ----------
     name : str
         What is being done.
-    on_event, on_result, on_error, on_end, on_free
-        See `Jobs.start`; `on_free` comes before the last of them.
+    work : callable
+        See `Jobs.start`.
+    callbacks : _Callbacks
+        What to call on the main thread.
+    after : Job, optional
+        A job that must have ended before this one begins.
 
     Attributes
     ----------
@@ -75,74 +91,53 @@ class Job(Generic[R]):
     def __init__(
         self,
         name: str,
-        *,
-        on_event: Callable[[object], None] | None,
-        on_result: Callable[[R], None] | None,
-        on_error: Callable[[str], None] | None,
-        on_end: Callable[[], None] | None,
-        on_free: Callable[[], object],
+        work: Callable[[Stop], Generator[object, None, R]],
+        callbacks: _Callbacks[R],
+        after: Job[R] | None = None,
     ) -> None:
         self.name, self.stop = name, Stop()
-        self._on_event, self._on_result = on_event, on_result
-        self._on_error, self._on_end, self._on_free = on_error, on_end, on_free
+        self._callbacks = callbacks
         self._abandoned = self._failed = False
         self._relay = _Relay()
         self._unread = threading.Semaphore(UNREAD)
-        self._thread = threading.Thread(name=f"boxprompt {name}")
+        # Not a daemon: one that is inside torch when Python ends takes the process down.
+        self._thread = threading.Thread(target=self._run, args=(work, after), name=f"boxprompt {name}")
+        self._thread.start()
 
     @property
     def running(self) -> bool:
         """Whether its thread is alive."""
         return self._thread.is_alive()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until the thread has ended; for tests, because the viewer stands still meanwhile.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds.
-
-        Returns
-        -------
-        bool
-            Whether it has ended.
-        """
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
     def abandon(self) -> None:
         """End it without its result: none of its callbacks comes any more."""
         self._abandoned = True
         self.stop.set()
-
-    def begin(self, work: Callable[[Stop], Generator[object, None, R]], after: Job[R] | None) -> None:
-        """Start the thread; it waits for another job to end first."""
-        # Not a daemon: one that is inside torch when Python ends takes the process down.
-        self._thread = threading.Thread(target=self._run, args=(work, after), name=self._thread.name)
-        self._thread.start()
 
     # In the worker thread.
 
     def _run(self, work: Callable[[Stop], Generator[object, None, R]], after: Job[R] | None) -> None:
         _lower_priority()
         if after is not None:
-            after.wait()
+            after._thread.join()
         try:
-            if self._unwanted():
-                return
             result = self._drain(work(self.stop))
         except BoxPromptError as error:
-            logger.info("%s: %s", self.name, error, exc_info=True)
-            self._relay.called.emit(partial(self._end_failed, str(error)))
+            logger.info("The job %r ended: %s", self.name, error, exc_info=True)
+            last = partial(self._end_failed, str(error))
         except BaseException as error:
             logger.exception("Unexpected error in the job %r", self.name)
-            self._relay.called.emit(partial(self._end_failed, _unexpected(self.name, error)))
+            last = partial(self._end_failed, _unexpected(self.name, error))
         else:
-            self._relay.called.emit(partial(self._end, result))
+            last = partial(self._end, result)
+        self._post(last)
+
+    def _post(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the application has gone, and the relay with it
+            self._relay.called.emit(call)
 
     def _drain(self, generator: Generator[object, None, R]) -> R | None:
-        while True:
+        while not self._unwanted():
             try:
                 event = next(generator)
             except StopIteration as ended:
@@ -151,38 +146,24 @@ class Job(Generic[R]):
             while not self._unread.acquire(timeout=0.1):
                 if self._unwanted():
                     break
-            if self._unwanted():
-                generator.close()
-                return None
-            self._relay.called.emit(partial(self._event, event))
+            self._post(partial(self._event, event))
+        generator.close()
+        return None
 
     def _unwanted(self) -> bool:
-        # The main thread ends before Python waits for the others.
+        # Where nobody has said that Python is ending: it waits for this thread once the main one is over.
         return self._abandoned or not threading.main_thread().is_alive()
 
     # On the main thread.
 
     def _event(self, event: object) -> None:
         self._unread.release()
-        if self._on_event is not None:
-            self._guarded(self._on_event, event)
-
-    def _guarded(self, callback: Callable[..., None], *arguments: object) -> None:
-        """Call back, and end the job where that fails, so that it fails once and not at every event."""
-        if self._abandoned or self._failed:
-            return
-        try:
-            callback(*arguments)
-        except Exception:
-            self._failed = True
-            self.stop.set()
-            raise
+        self._call(self._callbacks.on_event, event)
 
     def _end(self, result: R | None) -> None:
         try:
             self._free()
-            if self._on_result is not None:
-                self._guarded(self._on_result, result)
+            self._call(self._callbacks.on_result, result)
         finally:
             self._last()
 
@@ -191,18 +172,36 @@ class Job(Generic[R]):
             self._free()
             if not self._abandoned:
                 show_error(message)
-            if self._on_error is not None:
-                self._guarded(self._on_error, message)
+            self._call(self._callbacks.on_error, message)
         finally:
             self._last()
 
     def _free(self) -> None:
         if not self._abandoned:
-            self._on_free()
+            self._callbacks.on_free()
+
+    def _call(self, callback: Callable[..., None] | None, *arguments: object) -> None:
+        """Call back, and end the job where that fails, so that it fails once and not at every event."""
+        if callback is None or self._abandoned or self._failed:
+            return
+        try:
+            callback(*arguments)
+        except BoxPromptError as error:
+            self._fail()
+            logger.info("The job %r ended: %s", self.name, error, exc_info=True)
+            show_error(str(error))
+        except Exception:
+            self._fail()
+            raise
+
+    def _fail(self) -> None:
+        self._failed = True
+        self.stop.set()
 
     def _last(self) -> None:
-        if self._on_end is not None and not self._abandoned:
-            self._on_end()
+        self._relay.deleteLater()
+        if self._callbacks.on_end is not None and not self._abandoned:
+            self._callbacks.on_end()
 
 
 class Jobs(QObject):
@@ -210,16 +209,18 @@ class Jobs(QObject):
 
     Parameters
     ----------
-    parent : QObject, optional
-        The widget; the work ends with it, however it goes.
+    parent : QWidget, optional
+        The widget; the work ends when it is destroyed or taken out of its dock.
     """
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._jobs: dict[str, Job[object]] = {}
-        self._closed = False
+        self._jobs: dict[str, Job[Any]] = {}
+        self._closed = Stop()
         # Not a method: those of a destroyed object are not called.
-        self.destroyed.connect(partial(_abandon_all, self._jobs))
+        self.destroyed.connect(partial(_close, self._closed, self._jobs))
+        if parent is not None:
+            parent.installEventFilter(self)
         application = QCoreApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.close)
@@ -246,8 +247,9 @@ class Jobs(QObject):
     ) -> Job[R]:
         """Run `work` in a thread of low priority.
 
-        All callbacks come on the main thread, in order. A callback that fails ends the job; its error is
-        raised once, for napari to show.
+        All callbacks come on the main thread, in order. A callback that fails ends the job: a
+        `BoxPromptError` is shown as one of the work would be, anything else is raised for napari to show;
+        then `on_end` comes.
 
         Parameters
         ----------
@@ -272,23 +274,16 @@ class Jobs(QObject):
         BoxPromptError
             A job of this name runs, or the widget is closed.
         """
-        if self._closed:
+        if self._closed.is_set():
             raise BoxPromptError("The widget has been closed; open it again from the Plugins menu.")
         before = self._jobs.get(name)
         if before is not None:
             if not replace:
                 raise BoxPromptError(f"'{name}' is still running; wait until it has ended or stop it first.")
             before.abandon()
-        job: Job[R] = Job(
-            name,
-            on_event=on_event,
-            on_result=on_result,
-            on_error=on_error,
-            on_end=on_end,
-            on_free=partial(self._jobs.pop, name, None),
-        )
-        self._jobs[name] = job  # type: ignore[assignment]
-        job.begin(work, before)  # type: ignore[arg-type]
+        free = partial(self._jobs.pop, name, None)
+        callbacks = _Callbacks(on_event, on_result, on_error, on_end, free)
+        self._jobs[name] = job = Job(name, work, callbacks, before)
         return job
 
     def stop(self, name: str) -> None:
@@ -303,11 +298,25 @@ class Jobs(QObject):
 
     def close(self) -> None:
         """End all work without results; no callback comes any more, and nothing can be started."""
-        self._closed = True
-        _abandon_all(self._jobs)
+        _close(self._closed, self._jobs)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """End all work when the widget is taken out of its dock.
+
+        That is all that the dock's button does: no `closeEvent`, and the widget is only destroyed once
+        nothing refers to it, as running work does. A widget that is docked again can start new work.
+        """
+        if event.type() == QEvent.Type.ParentChange and watched.parent() is None:
+            _abandon(self._jobs)
+        return False
 
 
-def _abandon_all(jobs: dict[str, Job[object]], _destroyed: object = None) -> None:
+def _close(closed: Stop, jobs: dict[str, Job[Any]], _destroyed: object = None) -> None:
+    closed.set()
+    _abandon(jobs)
+
+
+def _abandon(jobs: dict[str, Job[Any]]) -> None:
     for job in jobs.values():
         job.abandon()
     jobs.clear()
