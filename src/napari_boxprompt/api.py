@@ -18,6 +18,7 @@ from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
+from napari_boxprompt.previews import boxes_preview, encode_plane, preview_tile
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
@@ -27,7 +28,18 @@ if TYPE_CHECKING:
     from napari_boxprompt.events import Event
     from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["Prediction", "TrainedModel", "load_model", "make_encoder", "predict", "start_training", "train"]
+__all__ = [
+    "Prediction",
+    "TrainedModel",
+    "boxes_preview",
+    "encode_plane",
+    "load_model",
+    "make_encoder",
+    "predict",
+    "preview_tile",
+    "start_training",
+    "train",
+]
 
 ImageSource = Images | str | Path | np.ndarray[Any, Any]
 

@@ -27,6 +27,7 @@ __all__ = [
     "GRID",
     "View",
     "choose_tile",
+    "ideal_tile",
     "perturbed",
     "sample_view",
     "tile_views",
@@ -232,6 +233,12 @@ def perturbed(view: View, settings: AugmentConfig, rng: np.random.Generator) -> 
     return replace(view, matrix=(*m[0].tolist(), *m[1].tolist()), gamma=gamma)
 
 
+def ideal_tile(sides: Sequence[float]) -> float:
+    """Side of a working tile for boxes of these sides, whatever the size of the image; see `choose_tile`."""
+    scale = max(float(np.median(sides)) / OBJECT_SIDE, 1.0 / LARGEST_ENLARGEMENT)
+    return 16.0 * math.ceil(scale * GRID / 16.0)
+
+
 def choose_tile(sides: Sequence[float], shapes: Sequence[tuple[int, int]]) -> float | None:
     """Side of a working tile from the drawn boxes; None where whole images are best.
 
@@ -252,8 +259,7 @@ def choose_tile(sides: Sequence[float], shapes: Sequence[tuple[int, int]]) -> fl
     """
     if not len(sides):
         return None
-    scale = max(float(np.median(sides)) / OBJECT_SIDE, 1.0 / LARGEST_ENLARGEMENT)
-    tile = 16.0 * math.ceil(scale * GRID / 16.0)
+    tile = ideal_tile(sides)
     longest = float(np.median([max(shape) for shape in shapes]))
     return None if tile >= 0.8 * longest else tile
 

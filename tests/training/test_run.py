@@ -275,6 +275,45 @@ def test_state_of_other_settings_is_refused(start: Start) -> None:
             start(resume={name: value for name, value in state.items() if name != missing})
 
 
+# --- looking on ---------------------------------------------------------------------------------------------
+
+
+def test_a_look_at_the_training_does_not_change_it(start: Start, encoder: Encoder, unseen: Scene) -> None:
+    settings: dict[str, Any] = {"generator": "light", "steps": 3, "validate_every": 2}
+    whole = finished(start(**settings))
+    watched = start(**settings)
+    plane = unseen.images.planes[0]
+    for _ in watched:
+        predictor = Predictor(watched.snapshot(), encoder)
+        predictor.predict(plane, unseen.images.read(plane))
+    assert same(watched.state(), whole.state())
+
+
+def test_snapshots_are_copies_of_the_average(start: Start) -> None:
+    training = start(steps=4, validate_every=4)
+    seen: list[PromptModel] = []
+    for event in training:
+        if isinstance(event, Progress) and event.phase == "train":
+            average = {n[8:]: v for n, v in training.state().items() if n.startswith("average.")}
+            seen.append(training.snapshot())
+            assert same(seen[-1].weights, average)
+    assert [model.record["steps"] for model in seen] == [1, 2, 3, 4]
+    assert not any(same(a.weights, b.weights) for a, b in pairwise(seen))
+    assert same(seen[-1].weights, training.model.weights), "a checked step"
+    assert all(model.object_area == training.model.object_area != {} for model in seen)
+    assert seen[-1].record["validation"] == {}
+    assert training.model.record["validation"]
+
+
+def test_snapshot_before_the_first_step_is_untrained(start: Start) -> None:
+    training = start()
+    first = training.snapshot()
+    next(training)
+    assert same(first.weights, training.snapshot().weights)
+    assert same(first.weights, training.model.weights)
+    assert training.snapshot().object_area == {}
+
+
 # --- which weights are kept ---------------------------------------------------------------------------------
 
 

@@ -53,10 +53,15 @@ class BoxLabel:
     whole: bool = True
 
     @property
+    def area(self) -> float:
+        """Area of the box, in pixels."""
+        y0, x0, y1, x1 = self.box
+        return (y1 - y0) * (x1 - x0)
+
+    @property
     def fill(self) -> float:
         """Fraction of the box that the pseudo-label fills."""
-        y0, x0, y1, x1 = self.box
-        return float((self.probability > 0.5).sum()) / ((y1 - y0) * (x1 - x0))
+        return float((self.probability > 0.5).sum()) / self.area
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
 
-__all__ = ["Dataset", "Sample", "build_dataset", "check_boxed", "working_tile"]
+__all__ = ["Dataset", "Sample", "build_dataset", "check_boxed", "object_areas", "working_tile"]
 
 MAX_HELD_VIEWS = 12
 """Most views decoded at a validation: it must stay cheap beside the training itself."""
@@ -77,6 +77,19 @@ def working_tile(boxes: BoxSet, images: Images, config: TrainConfig) -> float | 
         return None
     shapes = [images.shape(plane) for plane in boxes.boxed_planes]
     return choose_tile([box.area**0.5 for box in boxes.boxes], shapes)
+
+
+def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]]:
+    """5th, 50th and 95th percentile of the object area by class, in pixels, from the pseudo-labels."""
+    found = {
+        name: [label for plane in data.planes for label in plane.labels[k] if label.whole]
+        for k, name in enumerate(classes)
+    }
+    return {
+        name: np.percentile([label.fill * label.area for label in labels], [5, 50, 95]).tolist()
+        for name, labels in found.items()
+        if labels
+    }
 
 
 def check_boxed(boxes: BoxSet) -> None:

@@ -14,7 +14,13 @@ from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.events import Event, Finished, Metrics, Preview, Progress
 from napari_boxprompt.prompting import PromptModel, PromptNet
 from napari_boxprompt.supervision import losses
-from napari_boxprompt.training.dataset import Dataset, Sample, build_dataset, working_tile
+from napari_boxprompt.training.dataset import (
+    Dataset,
+    Sample,
+    build_dataset,
+    object_areas,
+    working_tile,
+)
 from napari_boxprompt.training.objective import Objective, turn, under_flips
 from napari_boxprompt.training.validation import validate
 
@@ -60,6 +66,7 @@ class TrainingRun(Iterator[Event]):
         self._encoder, self._normalization = encoder, normalization
         self._loop = _Loop(config, encoder, len(boxes.classes), resume)
         self._data = Dataset()
+        self._areas: dict[str, list[float]] = {}
         self._tile = working_tile(boxes, images, config)
         self.seconds: dict[str, float] = {}
         self._events = self._run()
@@ -86,17 +93,19 @@ class TrainingRun(Iterator[Event]):
     @property
     def model(self) -> PromptModel:
         """Model with the best weights so far; untrained before the first step."""
-        labels = {
-            name: [label for plane in self._data.planes for label in plane.labels[k] if label.whole]
-            for k, name in enumerate(self._boxes.classes)
-        }
-        areas = {
-            name: np.percentile([label.fill * _area(label.box) for label in found], [5, 50, 95]).tolist()
-            for name, found in labels.items()
-            if found
-        }
+        return self._model(self._loop.best, self._loop.validation)
+
+    def snapshot(self) -> PromptModel:
+        """Model with the weights as they are now, averaged as those that are checked.
+
+        It is a copy to look at while the training goes on, and may be taken between any two events by
+        the thread that iterates. `model` is the best of those that were checked.
+        """
+        return self._model(self._loop.averaged(), {})
+
+    def _model(self, weights: Mapping[str, torch.Tensor], validation: Mapping[str, float]) -> PromptModel:
         return PromptModel(
-            weights=self._loop.best,
+            weights=weights,
             classes=self._boxes.classes,
             exclusive=self._boxes.exclusive,
             config=self._config,
@@ -104,12 +113,12 @@ class TrainingRun(Iterator[Event]):
             tile=self._tile,
             side=float(np.median([max(self._images.shape(p)) for p in self._boxes.boxed_planes])),
             frozen_sha256=self._encoder.frozen.info.sha256,
-            object_area=areas,
+            object_area=dict(self._areas),
             record={
                 "steps": self.step,
                 "boxes": len(self._boxes.boxes),
                 "planes": len(self._boxes.boxed_planes),
-                "validation": dict(self._loop.validation),
+                "validation": dict(validation),
                 "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
             },
         )
@@ -121,6 +130,7 @@ class TrainingRun(Iterator[Event]):
             self._data = yield from build_dataset(
                 self._images, self._boxes, self._config, self._encoder, self._normalization, self._tile
             )
+            self._areas = object_areas(self._data, self._boxes.classes)
             self.seconds[phase] = time.perf_counter() - started
             yield Finished("encode", self.seconds[phase])
             started, phase = time.perf_counter(), "train"
@@ -131,10 +141,6 @@ class TrainingRun(Iterator[Event]):
             if stopped:
                 self._loop.finish()
         yield Finished("train", self.seconds["train"])
-
-
-def _area(box: tuple[float, float, float, float]) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 class _Loop:
@@ -154,7 +160,7 @@ class _Loop:
         )
         self.net, self.optimizer = self.fabric.setup(net, optimizer)
         self.step, self.score = 0, -math.inf
-        self.best = _copied(self.average)
+        self.best = self.averaged()
         self.validation: Mapping[str, float] = {}
         if resume is not None:
             self._restore(resume)
@@ -230,18 +236,24 @@ class _Loop:
         score = sum(found.values()) if found else -math.inf
         if score >= self.score - TIE:
             self.score = max(score, self.score)
-            self.best, self.validation = _copied(self.average), found
+            self.best, self.validation = self.averaged(), found
 
     def finish(self) -> None:
         """Keep the last weights where nothing has been checked to choose by."""
         if self.score == -math.inf:
-            self.best = _copied(self.average)
+            self.best = self.averaged()
+
+    def averaged(self) -> dict[str, torch.Tensor]:
+        """A copy of the averaged weights, float32 on the CPU."""
+        return {
+            name: value.detach().float().cpu().clone() for name, value in self.average.state_dict().items()
+        }
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a later run needs, as flat tensors."""
         net = self.net.module.state_dict()
         state = {f"net.{name}": value.detach().cpu() for name, value in net.items()}
-        state |= {f"average.{name}": value for name, value in _copied(self.average).items()}
+        state |= {f"average.{name}": value for name, value in self.averaged().items()}
         state |= {f"best.{name}": value for name, value in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
@@ -272,10 +284,6 @@ class _Loop:
 
 def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
-
-
-def _copied(net: PromptNet) -> dict[str, torch.Tensor]:
-    return {name: value.detach().float().cpu().clone() for name, value in net.state_dict().items()}
 
 
 def _schedule(fraction: float) -> float:
