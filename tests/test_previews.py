@@ -4,23 +4,51 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, make_scene, overlap, quick_config
 
+from napari_boxprompt import previews
 from napari_boxprompt.api import boxes_preview, encode_plane, make_encoder, preview_tile
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.events import Progress
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.models.encoding import Encoder
+from napari_boxprompt.previews import BoxMasks
 from napari_boxprompt.training.dataset import working_tile
 
 PLANE = PlaneId("plane3.tif")
 
 
-def masks(scene: Scene, encoder: Encoder, boxes: BoxSet, tile: float | None = None) -> np.ndarray:
+class CountingModel(FakeModel):
+    """Frozen model that counts the boxes it is asked about."""
+
+    asked = 0
+
+    def box_prompt(self, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked += len(boxes)
+        return super().box_prompt(boxes)
+
+
+@pytest.fixture
+def counting(fabric: Fabric) -> Encoder:
+    return Encoder(CountingModel(), fabric)
+
+
+def asked(encoder: Encoder) -> int:
+    """How many boxes since the last call."""
+    assert isinstance(encoder.frozen, CountingModel)
+    count, encoder.frozen.asked = encoder.frozen.asked, 0
+    return count
+
+
+def masks(
+    scene: Scene, encoder: Encoder, boxes: BoxSet, tile: float | None = None, memory: BoxMasks | None = None
+) -> np.ndarray:
     scale = Normalization.fit(scene.images)
     plane = boxes.boxes[0].plane if boxes.boxes else PLANE
-    return boxes_preview(encoder, scene.images.read(plane), scale, boxes, plane, tile)
+    return boxes_preview(encoder, scene.images.read(plane), scale, boxes, plane, tile, memory)
 
 
 # --- masks of boxes -----------------------------------------------------------------------------------------
@@ -108,6 +136,61 @@ def test_a_box_gives_the_same_mask_alone(scene: Scene, encoder: Encoder, tile: f
     drawn = scene.boxes.on(PLANE)
     alone = [masks(scene, encoder, scene.boxes.with_boxes([box]), tile) for box in drawn]
     np.testing.assert_array_equal(masks(scene, encoder, scene.boxes.with_boxes(drawn), tile), sum(alone))
+
+
+@pytest.mark.parametrize("tile", [None, 64.0])
+def test_only_new_boxes_are_asked_about(scene: Scene, counting: Encoder, tile: float | None) -> None:
+    memory: BoxMasks = {}
+    drawn = scene.boxes.on(PLANE)
+    masks(scene, counting, scene.boxes.with_boxes(drawn[:2]), tile, memory)
+    assert asked(counting) == 2
+    found = masks(scene, counting, scene.boxes.with_boxes(drawn), tile, memory)
+    assert asked(counting) == 1
+    np.testing.assert_array_equal(found, masks(scene, counting, scene.boxes.with_boxes(drawn), tile))
+    assert asked(counting) == 3
+    moved = replace(drawn[0], y0=drawn[0].y0 + 2)
+    masks(scene, counting, scene.boxes.with_boxes((moved, *drawn[1:])), tile, memory)
+    assert asked(counting) == 1
+    named = BoxSet(tuple(replace(box, label="other") for box in drawn))
+    assert masks(scene, counting, named, tile, memory).any()
+    masks(scene, counting, scene.boxes.with_boxes(drawn[2:]), tile, memory)
+    assert asked(counting) == 0, "a new name or fewer boxes are no work"
+
+
+def test_memory_knows_planes_scales_and_tiles_apart(scene: Scene, counting: Encoder) -> None:
+    memory: BoxMasks = {}
+    other, scale = scene.images.planes[1], Normalization.fit(scene.images)
+    for plane, normalization, tile in (
+        (PLANE, scale, None),
+        (other, scale, None),
+        (PLANE, scale.model_copy(update={"gamma": 0.5}), None),
+        (PLANE, scale, 64.0),
+    ):
+        boxes = BoxSet((Box(30, 30, 60, 60, plane),))
+        for expected in (1, 0):
+            boxes_preview(counting, scene.images.read(plane), normalization, boxes, plane, tile, memory)
+            assert asked(counting) == expected
+
+
+def test_tiles_that_look_alike_are_told_apart(counting: Encoder) -> None:
+    image = open_images(np.full((64, 128), 255, np.uint8), name="white")
+    plane, scale = image.planes[0], Normalization(low=(0.0,), high=(255.0,))
+    memory: BoxMasks = {}
+    for x in (4, 100):
+        boxes = BoxSet((Box(20, x, 40, x + 20, plane),))
+        found = boxes_preview(counting, image.read(plane), scale, boxes, plane, 64.0, memory)
+        assert found[24:36, x + 4 : x + 16].all()
+        assert found.sum() <= 400
+
+
+def test_memory_has_an_end(scene: Scene, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(previews, "MOST_MASKS", 2)
+    memory: BoxMasks = {}
+    drawn = scene.boxes.on(PLANE)
+    for box in (drawn[0], drawn[1], drawn[0], drawn[2]):
+        masks(scene, encoder, scene.boxes.with_boxes([box]), None, memory)
+    assert [key[-1] for key in memory] == [drawn[0].as_tuple(), drawn[2].as_tuple()]
+    assert masks(scene, encoder, scene.boxes.with_boxes(drawn), None, memory).any()
 
 
 @pytest.mark.parametrize(("tile", "count"), [(None, 1), (96.0, 4)])

@@ -18,7 +18,7 @@ from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
-from napari_boxprompt.previews import boxes_preview, encode_plane, preview_tile
+from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, preview_tile
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.prompting import PromptModel
 
 __all__ = [
+    "BoxMasks",
     "Prediction",
     "TrainedModel",
     "boxes_preview",

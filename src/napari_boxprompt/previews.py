@@ -10,7 +10,7 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.supervision.targets import assign, pseudo_labels
 from napari_boxprompt.training.dataset import working_tile
-from napari_boxprompt.views import ideal_tile, tile_views
+from napari_boxprompt.views import View, ideal_tile, tile_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
 
-__all__ = ["boxes_preview", "encode_plane", "preview_tile"]
+__all__ = ["BoxMasks", "boxes_preview", "encode_plane", "preview_tile"]
+
+BoxMasks = dict[tuple[str, View, tuple[float, float, float, float]], "npt.NDArray[np.bool_]"]
+"""Masks by what the frozen model saw, where that lies, and the box; see `boxes_preview`."""
+
+MOST_MASKS = 1000
+"""Masks that are remembered; beyond it the oldest are forgotten."""
 
 STAY = 1.4
 """A tile is kept while the one that fits the boxes best differs by less than this factor."""
@@ -93,6 +99,7 @@ def boxes_preview(
     boxes: BoxSet,
     plane: PlaneId,
     tile: float | None,
+    memory: BoxMasks | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Class mask that the frozen model gives for the drawn boxes of a plane: what a training learns from.
 
@@ -112,6 +119,9 @@ def boxes_preview(
         The plane.
     tile : float or None
         Working tile, from `preview_tile`.
+    memory : dict, optional
+        Empty at first, and given again each time: then only boxes that are new or have moved are worked
+        on. One serves all planes, images and settings, and does not grow without end.
 
     Returns
     -------
@@ -123,19 +133,43 @@ def boxes_preview(
     canvas = np.zeros(pixels.shape, np.uint8)
     here = boxes.restrict([plane]).clipped({plane: pixels.shape})
     drawn = [box for box in here.boxes if box.label in here.classes]
-    if not drawn:
-        return canvas
-    tiles = [view for row in tile_views(pixels.shape, tile) for view in row]
-    views = [tiles[i] for i in np.unique(assign(np.array([box.as_tuple() for box in drawn], float), tiles))]
-    embeddings = encoder.encode(encoder.inputs(pixels, views))
-    labels = pseudo_labels(encoder.frozen, views, embeddings, here.with_boxes(drawn), plane)
-    found = {
-        box: (k + 1, label)
-        for k, name in enumerate(here.classes)
-        for box, label in zip(here.on(plane, name), labels[k], strict=True)
-    }
-    for box in sorted(drawn, key=lambda box: -box.area):
-        number, label = found[box]
-        y0, x0, y1, x1 = label.region
-        canvas[y0:y1, x0:x1][label.probability > 0.5] = number
+    masks = _masks(encoder, pixels, here.with_boxes(drawn), tile, {} if memory is None else memory)
+    for box, mask in sorted(zip(drawn, masks, strict=True), key=lambda pair: -pair[0].area):
+        y0, x0 = int(box.y0), int(box.x0)
+        canvas[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = here.classes.index(box.label) + 1
     return canvas
+
+
+def _masks(
+    encoder: Encoder, pixels: PlanePixels, boxes: BoxSet, tile: float | None, memory: BoxMasks
+) -> list[npt.NDArray[np.bool_]]:
+    """Mask of each box; its first pixel is the one that the corner of the box lies in."""
+    drawn = boxes.boxes
+    if not drawn:
+        return []
+    plane = drawn[0].plane
+    tiles = [view for row in tile_views(pixels.shape, tile) for view in row]
+    best = assign(np.array([box.as_tuple() for box in drawn], float), tiles).tolist()
+    inputs = {i: encoder.inputs(pixels, [tiles[i]])[0] for i in sorted(set(best))}
+    seen = {i: encoder.key(image) for i, image in inputs.items()}
+    keys = {box: (seen[i], tiles[i], box.as_tuple()) for i, box in zip(best, drawn, strict=True)}
+    found = {key: memory[key] for key in keys.values() if key in memory}
+    new = boxes.with_boxes(box for box in keys if keys[box] not in found)
+    if new.boxes:
+        needed = sorted({i for i, box in zip(best, drawn, strict=True) if keys[box] not in found})
+        views, embeddings = [tiles[i] for i in needed], encoder.encode([inputs[i] for i in needed])
+        labels = pseudo_labels(encoder.frozen, views, embeddings, new, plane)
+        for name, made in zip(new.classes, labels, strict=True):
+            for box, label in zip(new.on(plane, name), made, strict=True):
+                found[keys[box]] = label.probability > 0.5
+    _remember(memory, found)
+    return [found[keys[box]] for box in drawn]
+
+
+def _remember(memory: BoxMasks, found: BoxMasks) -> None:
+    """Put masks at the end of the memory, and forget those at its beginning where there are too many."""
+    for key, mask in found.items():
+        memory.pop(key, None)
+        memory[key] = mask
+    for key in list(memory)[: max(0, len(memory) - MOST_MASKS)]:
+        del memory[key]

@@ -79,6 +79,10 @@ class Encoder:
         """Model inputs ``(3, S, S)`` of views of one plane."""
         return [pixels.see(view, self.frozen.info.input_size) for view in views]
 
+    def key(self, image: torch.Tensor) -> str:
+        """Name in the cache of a model input; it says all that decides the embedding."""
+        return embedding_key(self.frozen.info.sha256, self.precision, image)
+
     def encode(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Embeddings of model inputs.
 
@@ -92,7 +96,7 @@ class Encoder:
         torch.Tensor
             ``(B, 256, 64, 64)`` float16 on the CPU.
         """
-        keys = [embedding_key(self.frozen.info.sha256, self.precision, image) for image in inputs]
+        keys = [self.key(image) for image in inputs]
         found = [self.cache.get(key) for key in keys]
         missing = [i for i, embedding in enumerate(found) if embedding is None]
         # One image at a time on the CPU: batches are no faster there, and the composition of a batch
