@@ -110,6 +110,7 @@ def start_training(
     encoder: Encoder | None = None,
     normalization: Normalization | None = None,
     resume: str | Path | None = None,
+    start: PromptModel | None = None,
 ) -> TrainingRun:
     """Prepare a training: iterate over the result for events, close it to stop early.
 
@@ -127,6 +128,8 @@ def start_training(
         Intensity scale; measured on a sample of all planes, and in the boxes, by default.
     resume : str or Path, optional
         Folder of a model whose training was stopped.
+    start : PromptModel, optional
+        Trained model to start from, with the same classes and generator.
 
     Returns
     -------
@@ -137,6 +140,8 @@ def start_training(
     ------
     BoxError
         Boxes that do not fit the images, or lie on fewer than two planes.
+    ConfigError
+        `resume` or `start` belongs to other classes or settings.
     """
     config = make_config() if config is None else config
     images = images if isinstance(images, Images) else open_images(images)
@@ -147,7 +152,7 @@ def start_training(
     if encoder is None:
         encoder = make_encoder(config.model, device=config.device, precision=config.precision)
     state = None if resume is None else load_state(resume)
-    return fit(images, boxes, config, encoder, normalization, state)
+    return fit(images, boxes, config, encoder, normalization, state, start)
 
 
 def train(

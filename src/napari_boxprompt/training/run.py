@@ -23,6 +23,7 @@ from napari_boxprompt.training.dataset import (
 )
 from napari_boxprompt.training.objective import Objective, turn, under_flips
 from napari_boxprompt.training.validation import validate
+from napari_boxprompt.training.warmstart import check_start, origin
 
 if TYPE_CHECKING:
     from napari_boxprompt.boxes import BoxSet
@@ -44,7 +45,7 @@ class TrainingRun(Iterator[Event]):
 
     Parameters
     ----------
-    images, boxes, config, encoder, normalization, resume
+    images, boxes, config, encoder, normalization, resume, start
         See `fit`.
 
     Attributes
@@ -61,10 +62,14 @@ class TrainingRun(Iterator[Event]):
         encoder: Encoder,
         normalization: Normalization,
         resume: Mapping[str, torch.Tensor] | None = None,
+        start: PromptModel | None = None,
     ) -> None:
+        if start is not None:
+            check_start(start, boxes, config, encoder)
+        self._origin = {} if start is None else {"started_from": origin(start)}
         self._images, self._boxes, self._config = images, boxes, config
         self._encoder, self._normalization = encoder, normalization
-        self._loop = _Loop(config, encoder, len(boxes.classes), resume)
+        self._loop = _Loop(config, encoder, len(boxes.classes), resume, start)
         self._data = Dataset()
         self._areas: dict[str, list[float]] = {}
         self._tile = working_tile(boxes, images, config)
@@ -120,6 +125,7 @@ class TrainingRun(Iterator[Event]):
                 "planes": len(self._boxes.boxed_planes),
                 "validation": dict(validation),
                 "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+                **self._origin,
             },
         )
 
@@ -147,12 +153,19 @@ class _Loop:
     """Networks, optimiser and the best weights: what a training step changes."""
 
     def __init__(
-        self, config: TrainConfig, encoder: Encoder, classes: int, resume: Mapping[str, torch.Tensor] | None
+        self,
+        config: TrainConfig,
+        encoder: Encoder,
+        classes: int,
+        resume: Mapping[str, torch.Tensor] | None = None,
+        start: PromptModel | None = None,
     ) -> None:
         self.config, self.encoder, self.fabric = config, encoder, encoder.fabric
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = PromptNet(encoder.frozen, config.generator, classes)
+            if start is not None:
+                net = start.network(encoder.frozen)
         self.average = PromptNet(encoder.frozen, config.generator, classes).to(encoder.device).eval()
         self.average.load_state_dict(net.state_dict())
         optimizer = torch.optim.AdamW(
@@ -315,6 +328,7 @@ def fit(
     encoder: Encoder,
     normalization: Normalization,
     resume: Mapping[str, torch.Tensor] | None = None,
+    start: PromptModel | None = None,
 ) -> TrainingRun:
     """Train prompt generators from boxes.
 
@@ -332,6 +346,9 @@ def fit(
         Intensity range of the dataset.
     resume : mapping of str to torch.Tensor, optional
         `TrainingRun.state` of a training that was stopped.
+    start : PromptModel, optional
+        A trained model whose weights are the first ones; everything else begins anew. With `resume`,
+        the weights that were saved are taken instead.
 
     Returns
     -------
@@ -343,6 +360,8 @@ def fit(
     BoxError
         Fewer than two planes with boxes (when iteration starts).
     ConfigError
-        `resume` does not fit the settings.
+        `resume` or `start` does not fit the settings.
+    BundleError
+        The weights of `start` do not fit what it says of itself.
     """
-    return TrainingRun(images, boxes, config, encoder, normalization, resume)
+    return TrainingRun(images, boxes, config, encoder, normalization, resume, start)

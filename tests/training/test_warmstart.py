@@ -1,0 +1,153 @@
+"""Trainings that start from a trained model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.helpers.synthetic import FakeModel, Scene, make_scene
+
+from napari_boxprompt.api import TrainedModel, load_model, start_training, train
+from napari_boxprompt.bundle import load_bundle, save_bundle
+from napari_boxprompt.config import TrainConfig
+from napari_boxprompt.errors import BundleError, ConfigError
+from napari_boxprompt.events import Metrics, Progress
+from napari_boxprompt.images import Normalization
+from napari_boxprompt.models.encoding import Encoder
+from napari_boxprompt.prompting import PromptModel
+from napari_boxprompt.training import TrainingRun, fit
+
+MakeConfig = Callable[..., TrainConfig]
+Start = Callable[..., TrainingRun]
+
+
+@pytest.fixture
+def start(scene: Scene, encoder: Encoder, normalization: Normalization, quick: MakeConfig) -> Start:
+    """Prepare a training on `scene` that starts from a model."""
+
+    def prepare(model: PromptModel | None, on: Scene = scene, **settings: Any) -> TrainingRun:
+        scale = normalization if on is scene else Normalization.fit(on.images)
+        return fit(on.images, on.boxes, quick(**settings), encoder, scale, start=model)
+
+    return prepare
+
+
+def test_first_weights_are_those_of_the_model(start: Start, trained: TrainedModel) -> None:
+    run = start(trained.model)
+    state = run.state()
+    for name, value in trained.model.weights.items():
+        for part in ("net", "average", "best"):
+            assert torch.equal(state[f"{part}.{name}"], value)
+    assert not any(name.startswith("adam.") for name in state), "the optimiser begins anew"
+    assert run.step == 0
+    assert run.model.record["validation"] == {}
+
+
+def test_it_begins_where_the_other_ended(start: Start, trained: TrainedModel) -> None:
+    def first_loss(model: PromptModel | None) -> float:
+        events = list(start(model, steps=1))
+        return next(event.losses["total"] for event in events if isinstance(event, Metrics))
+
+    assert first_loss(trained.model) < 0.5 * first_loss(None)
+
+
+def test_the_model_it_started_from_stays_as_it_is(start: Start, trained: TrainedModel) -> None:
+    before = {name: value.clone() for name, value in trained.model.weights.items()}
+    run = start(trained.model, steps=3)
+    list(run)
+    assert all(torch.equal(trained.model.weights[name], value) for name, value in before.items())
+    assert not all(torch.equal(run.model.weights[name], value) for name, value in before.items())
+
+
+def test_the_record_names_it(start: Start, trained: TrainedModel, tmp_path: Path) -> None:
+    folder = trained.save(tmp_path / "first")
+    run = start(load_bundle(folder), steps=1)
+    list(run)
+    second = load_bundle(save_bundle(run.model, tmp_path / "second"))
+    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    found = second.record["started_from"]
+    assert found == {"weights_sha256": digest, "steps": 30, "boxes": 18, "planes": 6}
+    assert run.snapshot().record["started_from"] == found
+    assert "started_from" not in trained.model.record
+
+
+def test_a_second_training_is_the_same_each_time(start: Start, trained: TrainedModel) -> None:
+    first, again = (start(trained.model, steps=3, seed=4) for _ in range(2))
+    list(first), list(again)
+    assert all(torch.equal(first.state()[name], value) for name, value in again.state().items())
+
+
+def test_stopped_it_goes_on_with_the_same_call(
+    start: Start, trained: TrainedModel, scene: Scene, encoder: Encoder, quick: MakeConfig, tmp_path: Path
+) -> None:
+    whole = start(trained.model, steps=4, validate_every=2)
+    list(whole)
+    stopped = start(trained.model, steps=4, validate_every=2)
+    for event in stopped:
+        if event == Progress("train", 3, 4):
+            break
+    stopped.close()
+    folder = save_bundle(stopped.model, tmp_path / "model", stopped.state())
+    resumed = start_training(
+        scene.images,
+        scene.boxes,
+        quick(steps=4, validate_every=2),
+        encoder=encoder,
+        normalization=trained.model.normalization,
+        resume=folder,
+        start=trained.model,
+    )
+    assert resumed.step == 3
+    list(resumed)
+    assert all(torch.equal(resumed.state()[name], value) for name, value in whole.state().items())
+    assert "started_from" in resumed.model.record
+
+
+# --- models that do not fit ---------------------------------------------------------------------------------
+
+
+def test_other_classes_are_refused(start: Start, trained: TrainedModel) -> None:
+    two = make_scene(((96, 96),) * 2, objects=1, classes=(("a", 0.9), ("object", 0.5)))
+    with pytest.raises(ConfigError, match=r"knows the classes object .*boxes have a, object; .*scratch\.$"):
+        start(trained.model, two)
+    renamed = replace(trained.model, classes=("object", "a"))
+    with pytest.raises(ConfigError, match=r"knows the classes object, a \(in this order\)"):
+        start(renamed, two)
+
+
+def test_another_generator_is_refused(start: Start, trained: TrainedModel) -> None:
+    with pytest.raises(ConfigError, match=r"has the generator 'tiny', not 'light'; .*scratch\.$"):
+        start(trained.model, generator="light")
+
+
+def test_another_frozen_model_is_refused(
+    trained: TrainedModel, scene: Scene, encoder: Encoder, quick: MakeConfig
+) -> None:
+    other = Encoder(FakeModel("other", sha256="0" * 64), encoder.fabric)
+    with pytest.raises(
+        ConfigError, match=r"'litemedsam' \(weights f{12}\), not on 'other' \(weights 0{12}\)"
+    ):
+        start_training(scene.images, scene.boxes, quick(), encoder=other, start=trained.model)
+
+
+def test_damaged_weights_are_refused(start: Start, trained: TrainedModel) -> None:
+    with pytest.raises(BundleError, match="do not fit"):
+        start(replace(trained.model, weights={}))
+
+
+# --- the real model -----------------------------------------------------------------------------------------
+
+
+def test_real_training_goes_on_from_a_saved_model(scene: Scene, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"steps": 1, "batch": 2, "augment": {"views": 1}, "max_encodings": 4}
+    boxes = scene.boxes.restrict(scene.images.planes[:2])
+    first = train(scene.images, boxes, "fast", device="cpu", **settings)
+    loaded = load_model(first.save(tmp_path / "model"), device="cpu")
+    run = start_training(scene.images, boxes, loaded.model.config, encoder=first.encoder, start=loaded.model)
+    assert all(torch.equal(run.model.weights[name], value) for name, value in first.model.weights.items())
+    assert run.model.record["started_from"]["steps"] == 1
