@@ -11,7 +11,6 @@ import tifffile
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.errors import ImageError
-from napari_boxprompt.experiment import Experiment, Outcome
 from napari_boxprompt.files import atomic_path
 from napari_boxprompt.images import open_images
 from napari_boxprompt.outputs import write_labels
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from PIL import Image
+
+    from napari_boxprompt.experiment import Experiment, Outcome
 
 __all__ = ["PLANES", "Nuclei", "load_nuclei", "write_demo"]
 
@@ -58,6 +59,8 @@ class Nuclei:
 
     def experiment(self) -> Experiment:
         """Train on the boxed planes, test on all others."""
+        from napari_boxprompt.experiment import Experiment  # the images alone need no PyTorch
+
         images = open_images(self.image, name=self.name)
         boxed = [PlaneId(self.name, (z,)) for z in self.boxed]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ResultWriter", "prepare_folder", "write_json", "write_labels"]
 
 _AXES = "TZQRIJKL"
+_OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
 
 
 def prepare_folder(folder: str | Path) -> Path:
@@ -51,10 +52,30 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     atomic_write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
-def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger]) -> None:
-    """Write a label image or stack ``(..., Y, X)`` as a compressed TIFF in one piece."""
+def write_labels(
+    path: Path,
+    labels: npt.NDArray[np.unsignedinteger],
+    pixel_size: Mapping[str, tuple[float, str]] | None = None,
+) -> None:
+    """Write a label image or stack ``(..., Y, X)`` as a compressed TIFF in one piece.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A name that ends in ``.ome.tif`` or ``.ome.tiff`` makes it an OME-TIFF.
+    labels : numpy.ndarray
+        What to write.
+    pixel_size : mapping of str to (float, str), optional
+        Size of a pixel along ``"x"``, ``"y"`` and ``"z"`` and its unit; kept in an OME-TIFF.
+    """
     axes = _AXES[1 : labels.ndim - 1] if labels.ndim < 4 else _AXES[: labels.ndim - 2]
     big = labels.nbytes > 3_000_000_000
+    metadata: dict[str, Any] = {"axes": axes + "YX"}
+    ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    for name, (size, unit) in (pixel_size or {}).items():
+        if ome and name in ("x", "y", "z") and unit in _OME_UNITS:
+            metadata[f"PhysicalSize{name.upper()}"] = size
+            metadata[f"PhysicalSize{name.upper()}Unit"] = _OME_UNITS[unit]
     with atomic_path(path) as scratch:
         tifffile.imwrite(
             scratch,
@@ -62,7 +83,8 @@ def write_labels(path: Path, labels: npt.NDArray[np.unsignedinteger]) -> None:
             compression="zlib",
             photometric="minisblack",
             bigtiff=big,
-            metadata={"axes": axes + "YX"},
+            ome=ome,
+            metadata=metadata,
         )
 
 

@@ -1,0 +1,274 @@
+"""Step 2: boxes, their classes, and what is complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QPushButton,
+    QToolButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_boxprompt.gui.class_bar import ClassBar
+from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.telling import told
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QColor
+
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.gui.box_layer import BoxLayer
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["BoxesPanel"]
+
+PLANE = Qt.ItemDataRole.UserRole
+MOST_PROBLEMS = 3
+"""Problems that are named one by one; the rest is counted."""
+
+
+class BoxesPanel(QWidget):
+    """Makes boxes layers and shows what is drawn on them.
+
+    Parameters
+    ----------
+    session : Session
+        State of the widget.
+    """
+
+    from_file = Signal()
+    from_labels = Signal()
+    from_object = Signal()
+    regions_wanted = Signal()
+    preview_wanted = Signal(bool)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.new = QPushButton("New boxes layer")
+        self.new.setToolTip("A layer for boxes over the image, with the rectangle tool in your hand.")
+        self.sources = QToolButton()
+        self.sources.setText("Boxes from …")
+        self.sources.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self.sources)
+        menu.addAction("a COCO or YOLO file …", self.from_file.emit)
+        menu.addAction("a Labels layer, this plane", self.from_labels.emit)
+        menu.addAction("the selected object of a Labels layer", self.from_object.emit)
+        self.sources.setMenu(menu)
+        self.undo, self.redo = QToolButton(), QToolButton()
+        self.undo.setText("↶")
+        self.undo.setToolTip("Undo the last change of boxes (Ctrl+Z on the boxes layer)")
+        self.redo.setText("↷")
+        self.redo.setToolTip("Redo (Ctrl+Shift+Z on the boxes layer)")
+        self.classes = ClassBar()
+        self.here = QLabel()
+        self.complete = QCheckBox("complete")
+        self.complete.setToolTip(
+            "Every object on this plane has its box, so everything else is background (key C).\n"
+            "Without it, nothing outside your boxes is used."
+        )
+        self.table = QTreeWidget()
+        self.table.setHeaderLabels(["plane", "boxes", "complete"])
+        self.table.setRootIsDecorated(False)
+        self.table.setMaximumHeight(112)
+        self.table.setUniformRowHeights(True)
+        self.hint = wrapping_label(name="boxprompt-hint")
+        self.problems = wrapping_label(name="boxprompt-warning")
+        self.problems.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse)
+        self.fix = QPushButton("Fix")
+        self.fix.setToolTip(
+            "Straighten, cut at the border, delete what lies outside or twice. Undo brings it back."
+        )
+        self._faults = _row(self.problems, self.fix, stretch=0)
+        self.preview = QCheckBox("preview what the model makes of my boxes")
+        self.preview.setChecked(True)
+        self.regions = QToolButton()
+        self.regions.setText("part of it …")
+        self.regions.setToolTip("Draw rectangles inside which every object has its box.")
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 0, 4, 4)
+        layout.addWidget(_row(self.new, self.sources, self.undo, self.redo, stretch=0))
+        layout.addWidget(self.classes)
+        layout.addWidget(_row(self.here, self.complete, self.regions, stretch=0))
+        for widget in (self.table, self.hint, self._faults, self.preview):
+            layout.addWidget(widget)
+
+    def _connect(self) -> None:
+        session, classes = self._session, self.classes
+        session.boxes_changed.connect(self.refresh)
+        session.plane_changed.connect(self._show_plane)
+        self.new.clicked.connect(self._new)
+        self.undo.clicked.connect(lambda: self._do("undo"))
+        self.redo.clicked.connect(lambda: self._do("redo"))
+        self.fix.clicked.connect(lambda: self._do("fix"))
+        self.complete.clicked.connect(self._toggle)
+        self.regions.clicked.connect(self.regions_wanted)
+        self.preview.toggled.connect(self.preview_wanted)
+        self.table.itemClicked.connect(lambda item: self._go(item.data(0, PLANE)))
+        self.problems.linkActivated.connect(self._show_problem)
+        classes.chosen.connect(lambda index: self._do("choose_class", index))
+        classes.added.connect(lambda name: self._do("add_class", name))
+        classes.renamed.connect(lambda index, name: self._do("rename_class", index, name))
+        classes.removed.connect(lambda index: self._do("remove_class", index))
+        classes.recolored.connect(self._recolor)
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        boxes = self._session.boxes
+        if boxes is None:
+            return "no boxes yet"
+        drawn = boxes.boxset
+        complete = sum(info.complete for info in drawn.planes.values())
+        return f"{_count(len(drawn), 'box', 'boxes')} on {_count(len(drawn.boxed_planes), 'plane')}" + (
+            f", {complete} complete" if complete else ""
+        )
+
+    def refresh(self) -> None:
+        """Show boxes as they are."""
+        session, boxes = self._session, self._session.boxes
+        self.new.setEnabled(session.view is not None)
+        self.sources.setEnabled(session.view is not None)
+        self.new.setText("New boxes layer" if boxes is None else "Draw boxes")
+        make_primary(self.new, session.view is not None and boxes is None)
+        self.classes.show_classes(None if boxes is None else boxes.classes)
+        for widget in (self.classes, self.table, self.preview, self.undo, self.redo):
+            widget.setVisible(boxes is not None)
+        self.undo.setEnabled(boxes is not None and boxes.can_undo)
+        self.redo.setEnabled(boxes is not None and boxes.can_redo)
+        self._fill_table(boxes)
+        self._show_hint(boxes)
+        self._show_problems(boxes)
+        self._show_plane()
+
+    def _fill_table(self, boxes: BoxLayer | None) -> None:
+        self.table.clear()
+        if boxes is None:
+            return
+        drawn = boxes.boxset
+        for plane in sorted(drawn.boxed_planes, key=lambda plane: plane.index):
+            complete = drawn.planes[plane].complete
+            parts = len(drawn.planes[plane].complete_regions)
+            said = "✓" if complete else f"{parts} parts" if parts else ""
+            item = QTreeWidgetItem([_index(plane), _per_class(drawn, plane), said])
+            item.setData(0, PLANE, plane)
+            self.table.addTopLevelItem(item)
+        for column in range(3):
+            self.table.resizeColumnToContents(column)
+
+    def _show_hint(self, boxes: BoxLayer | None) -> None:
+        """Say what completeness is when it first matters."""
+        drawn = None if boxes is None else boxes.boxset
+        needed = (
+            drawn is not None
+            and len(drawn) >= 3
+            and not any(info.complete or info.complete_regions for info in drawn.planes.values())
+        )
+        self.hint.setVisible(needed)
+        self.hint.setText(
+            "When every object on a plane has its box, tick <b>complete</b> (key C): "
+            "then the rest of it teaches the model what background is."
+        )
+
+    def _show_problems(self, boxes: BoxLayer | None) -> None:
+        found = () if boxes is None else boxes.problems
+        self._faults.setVisible(bool(found))
+        lines = [
+            f"{problem.message} <a href='{i}'>Show</a>" for i, problem in enumerate(found[:MOST_PROBLEMS])
+        ]
+        if len(found) > MOST_PROBLEMS:
+            lines.append(f"and {len(found) - MOST_PROBLEMS} more.")
+        self.problems.setText("<br>".join(lines))
+        self.fix.setEnabled(any(p.repair is not None or p.kind in ("outside", "duplicate") for p in found))
+
+    def _show_plane(self) -> None:
+        boxes, plane = self._session.boxes, self._session.plane
+        for widget in (self.here, self.complete, self.regions):
+            widget.setVisible(boxes is not None)
+        if boxes is None:
+            return
+        if plane is None:
+            self.here.setText("another view than the boxes")
+        else:
+            count = sum(box.plane == plane for box in boxes.reading.boxes)
+            self.here.setText(f"{_named(plane)}: {_count(count, 'box', 'boxes')}")
+        self.complete.setEnabled(plane is not None)
+        self.complete.setChecked(plane is not None and boxes.is_complete(plane))
+
+    @told
+    def _do(self, action: str, *arguments: object) -> None:
+        boxes = self._session.boxes
+        if boxes is not None:
+            try:
+                getattr(boxes, action)(*arguments)
+            finally:
+                self.classes.show_classes(boxes.classes)
+
+    @told
+    def _new(self, _: bool = False) -> None:
+        self._session.new_boxes_layer()
+
+    def _toggle(self, _: bool = False) -> None:
+        if self._session.boxes is not None and self._session.plane is not None:
+            self._session.boxes.toggle_complete(self._session.plane)
+
+    def _recolor(self, index: int, color: QColor) -> None:
+        self._do("recolor_class", index, (color.redF(), color.greenF(), color.blueF(), 1.0))
+
+    def _go(self, plane: PlaneId) -> None:
+        if self._session.view is not None:
+            self._session.view.show(self._session.viewer, plane)
+
+    def _show_problem(self, link: str) -> None:
+        boxes = self._session.boxes
+        if boxes is None or int(link) >= len(boxes.problems):
+            return
+        problem = boxes.problems[int(link)]
+        if problem.plane is not None:
+            self._go(problem.plane)
+        self._session.viewer.layers.selection.active = boxes.shapes
+        boxes.shapes.mode = "select"
+        boxes.shapes.selected_data = {problem.index}
+
+
+def _per_class(drawn: BoxSet, plane: PlaneId) -> str:
+    counts = {name: len(drawn.on(plane, name)) for name in drawn.classes}
+    if len(counts) == 1:
+        return str(next(iter(counts.values())))
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "0"
+
+
+def _index(plane: PlaneId) -> str:
+    return " · ".join(map(str, plane.index)) if plane.index else plane.image
+
+
+def _named(plane: PlaneId) -> str:
+    return f"plane {_index(plane)}" if plane.index else "this image"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _row(*widgets: QWidget, stretch: int) -> QWidget:
+    """Widgets side by side, one of which takes the spare width."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for position, widget in enumerate(widgets):
+        layout.addWidget(widget, int(position == stretch))
+    return row

@@ -1,0 +1,75 @@
+"""What undo brings back: the shapes of a boxes layer, their classes, and what is complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_boxprompt.gui.classes import Classes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from napari.layers import Shapes
+
+__all__ = ["Drawing", "replace_shapes", "vertices_of"]
+
+Vertices = tuple["npt.NDArray[np.float64]", ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """State of a boxes layer and of its complete areas.
+
+    Parameters
+    ----------
+    shapes : tuple of numpy.ndarray
+        Vertices ``(n, ndim)`` of each shape.
+    types, labels : tuple of str
+        Kind and class of each shape.
+    areas : tuple of numpy.ndarray
+        Vertices of each complete area.
+    classes : Classes
+        Names and colours.
+    """
+
+    shapes: Vertices = ()
+    types: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    areas: Vertices = ()
+    classes: Classes = field(default_factory=Classes)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare vertices and classes; the class chosen for the next box is no part of the drawing."""
+        return (
+            isinstance(other, Drawing)
+            and self.types == other.types
+            and self.labels == other.labels
+            and self.classes.items == other.classes.items
+            and _same(self.shapes, other.shapes)
+            and _same(self.areas, other.areas)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same(one: Vertices, other: Vertices) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+def vertices_of(layer: Shapes) -> Vertices:
+    """Copy of the vertices of each shape."""
+    return tuple(np.array(vertices, dtype=np.float64) for vertices in layer.data)
+
+
+def replace_shapes(layer: Shapes, vertices: Vertices, types: Sequence[str]) -> None:
+    """Put these shapes in the place of all others; their features are the caller's."""
+    if vertices:
+        layer.data = list(zip(vertices, types, strict=True))
+    elif layer.nshapes:
+        # Assigning an empty list would leave the features of the old shapes behind.
+        layer.selected_data = set(range(layer.nshapes))
+        layer.remove_selected()

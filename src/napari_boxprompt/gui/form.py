@@ -1,0 +1,178 @@
+"""A form for the settings of a training, built from their model: names, limits and tooltips are its own."""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+from magicgui.widgets import ComboBox, Container, LineEdit, create_widget
+from pydantic import BaseModel
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_boxprompt.config import PRESETS, TrainConfig, make_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from magicgui.widgets.bases import ValueWidget
+    from pydantic.fields import FieldInfo
+
+__all__ = ["SettingsForm"]
+
+ELSEWHERE = frozenset({"preset"})
+"""Settings that have a widget of their own outside the form."""
+
+
+class SettingsForm(QWidget):
+    """All settings of `TrainConfig`.
+
+    Parameters
+    ----------
+    choices : mapping of str to sequence of str
+        Values of the text settings that have a list, for instance the models.
+    """
+
+    valueChanged = Signal()  # noqa: N815 (Qt's way of writing)
+
+    def __init__(self, choices: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self._widgets: dict[tuple[str, ...], ValueWidget[Any]] = {}
+        self._preset = "balanced"
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._add_group(layout, TrainConfig, (), choices)
+        self.setValue(make_config())
+
+    def _add_group(
+        self,
+        layout: QVBoxLayout,
+        model: type[BaseModel],
+        place: tuple[str, ...],
+        choices: Mapping[str, Sequence[str]],
+    ) -> None:
+        rows: list[ValueWidget[Any]] = []
+        groups: list[tuple[str, FieldInfo]] = []
+        for name, info in model.model_fields.items():
+            if name in ELSEWHERE:
+                continue
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+                groups.append((name, info))
+                continue
+            widget = _widget(name, info, choices.get(name))
+            widget.changed.connect(lambda _=None: self.valueChanged.emit())
+            self._widgets[(*place, name)] = widget
+            rows.append(widget)
+        container = Container(widgets=rows, labels=True)
+        container.margins = (0, 0, 0, 0)
+        layout.addWidget(container.native)
+        for name, info in groups:
+            heading = QLabel(f"<b>{_label(name)}</b>")
+            heading.setToolTip(info.description or "")
+            layout.addWidget(heading)
+            assert isinstance(info.annotation, type)  # chosen above
+            self._add_group(layout, info.annotation, (*place, name), choices)
+
+    def set_choices(self, name: str, choices: Sequence[str]) -> None:
+        """Offer other values for a text setting; the chosen one stays."""
+        widget = self._widgets[(name,)]
+        if isinstance(widget, ComboBox):
+            chosen = widget.value
+            blocked = self.blockSignals(True)
+            widget.choices = tuple(dict.fromkeys((*choices, chosen)))
+            widget.value = chosen
+            self.blockSignals(blocked)
+
+    def value(self) -> TrainConfig:
+        """Settings as they stand.
+
+        Raises
+        ------
+        ConfigError
+            A value that the settings do not allow; the message names it.
+        """
+        changes: dict[str, Any] = {}
+        for (*groups, name), widget in self._widgets.items():
+            target = changes
+            for group in groups:
+                target = target.setdefault(group, {})
+            target[name] = _number_or_text(widget.value) if name == "tile" else widget.value
+        return make_config(self._preset, **changes)
+
+    def setValue(self, config: TrainConfig) -> None:  # noqa: N802 (Qt's way of writing)
+        """Show settings."""
+        self._preset = config.preset if config.preset in PRESETS else "balanced"
+        values = config.model_dump()
+        blocked = self.blockSignals(True)
+        for (*groups, name), widget in self._widgets.items():
+            source = values
+            for group in groups:
+                source = source[group]
+            value = source[name]
+            if isinstance(widget, ComboBox) and value not in widget.choices:
+                widget.choices = (*widget.choices, value)
+            widget.value = str(value) if isinstance(widget, LineEdit) else value
+        self.blockSignals(blocked)
+        self.valueChanged.emit()
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _widget(name: str, info: FieldInfo, choices: Sequence[str] | None) -> ValueWidget[Any]:
+    """Widget for one setting."""
+    options: dict[str, Any] = {"tooltip": info.description or ""}
+    annotation: Any = info.annotation
+    limits = [*info.metadata]
+    if get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        limits += more
+    if choices is not None:
+        return create_widget(  # type: ignore[return-value]  # a combo box is a value widget
+            value=info.default,
+            annotation=str,
+            name=name,
+            label=_label(name),
+            widget_type="ComboBox",
+            options={**options, "choices": tuple(choices)},
+        )
+    if get_origin(annotation) in (Union, UnionType):
+        return LineEdit(value=str(info.default), name=name, label=_label(name), tooltip=options["tooltip"])
+    if get_origin(annotation) is Literal:
+        return create_widget(  # type: ignore[return-value]
+            value=info.default,
+            annotation=str,
+            name=name,
+            label=_label(name),
+            widget_type="ComboBox",
+            options={**options, "choices": get_args(annotation)},
+        )
+    if annotation in (int, float):
+        options |= _limits(limits, annotation)
+    return create_widget(  # type: ignore[return-value]
+        value=info.default, annotation=annotation, name=name, label=_label(name), options=options
+    )
+
+
+def _limits(metadata: Sequence[Any], kind: type) -> dict[str, Any]:
+    """Smallest and largest value and step of a number, from pydantic's constraints."""
+    found: dict[str, Any] = {"min": 0, "max": 10**6 if kind is int else 1e6}
+    for item in metadata:
+        for bound, option in (("ge", "min"), ("gt", "min"), ("le", "max"), ("lt", "max")):
+            value = getattr(item, bound, None)
+            if value is not None:
+                found[option] = value
+        metadata_of = getattr(item, "metadata", None)  # pydantic's FieldInfo inside Annotated
+        if metadata_of:
+            found |= _limits(metadata_of, kind)
+    if kind is float:
+        found |= {"step": 0.0001 if found["max"] <= 1000 else 1.0}
+    return found
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()

@@ -1,0 +1,205 @@
+"""Step 1: which image, and how the model sees it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from superqt import QDoubleRangeSlider
+
+from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.telling import told
+from napari_boxprompt.normalization import Normalization
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["ImagePanel"]
+
+MOST_CHANNELS = 16
+"""A longer axis is hardly one of channels."""
+
+
+class ImagePanel(QWidget):
+    """Chooses image, channel and contrast.
+
+    Parameters
+    ----------
+    session : Session
+        State of the widget.
+    """
+
+    sample_wanted = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._filling = False
+        self.layers = QComboBox()
+        self.layers.setToolTip("The image to work on; an image that you make active is taken by itself.")
+        self.layers.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.about = wrapping_label(name="boxprompt-quiet")
+        self.empty = wrapping_label("Open an image (drag a file into the window), or try the nuclei sample.")
+        self.sample = QPushButton("Open the nuclei sample")
+        make_primary(self.sample, True)
+        self.channel_axis, self.channel = QComboBox(), QSpinBox()
+        self._channels = _row(QLabel("Channels"), self.channel_axis, self.channel)
+        self.slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip("Dark and bright end of what the model sees, the same for every plane.")
+        self.slider.setTracking(False)  # each new contrast means that planes are encoded again
+        self.limits = wrapping_label(name="boxprompt-quiet")
+        self.auto = QPushButton("Auto")
+        self.auto.setToolTip("Measure on a sample of all planes, and brighten where your boxes are dark.")
+        self.like_layer = QPushButton("Like the layer")
+        self.like_layer.setToolTip("Take contrast limits and gamma that the image layer is shown with.")
+        self._contrast = _row(QLabel("Contrast"), self.slider)
+        self._buttons = _row(self.limits, self.auto, self.like_layer)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 0, 4, 4)
+        for widget in (self.empty, self.sample, self.layers, self.about):
+            layout.addWidget(widget)
+        for widget in (self._channels, self._contrast, self._buttons):
+            layout.addWidget(widget)
+        self._connect()
+        self.refresh()
+
+    def _connect(self) -> None:
+        session = self._session
+        session.layers_changed.connect(self.refresh)
+        session.image_changed.connect(self.refresh)
+        session.contrast_changed.connect(self._show_contrast)
+        self.sample.clicked.connect(self.sample_wanted)
+        self.layers.activated.connect(self._choose)
+        self.channel_axis.activated.connect(self._choose_channel)
+        self.channel.valueChanged.connect(self._choose_channel)
+        self.slider.valueChanged.connect(self._slid)
+        self.auto.clicked.connect(self._measure)
+        self.like_layer.clicked.connect(self._take_layer)
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        view = self._session.view
+        return "no image" if view is None else view.describe()
+
+    @contextmanager
+    def _fill(self) -> Iterator[None]:
+        self._filling = True
+        try:
+            yield
+        finally:
+            self._filling = False
+
+    def refresh(self) -> None:
+        """Show layers, planes and channels as they are."""
+        layers, view = self._session.image_layers, self._session.view
+        with self._fill():
+            self.layers.clear()
+            for layer in layers:
+                self.layers.addItem(layer.name, layer)
+            self.layers.setCurrentText("" if view is None else view.name)
+            self._show_channels()
+        for widget in (self.empty, self.sample):
+            widget.setVisible(not layers)
+        for widget in (self.layers, self.about):
+            widget.setVisible(bool(layers))
+        if view is not None:
+            pixels = view.layer.data[0] if view.layer.multiscale else view.layer.data
+            kind = "RGB" if view.layer.rgb else str(pixels.dtype)
+            self.about.setText(f"{view.describe()} · {kind}")
+        elif layers:
+            self.about.setText("Choose an image.")
+        self._show_contrast()
+
+    def _show_channels(self) -> None:
+        view = self._session.view
+        self.channel_axis.clear()
+        if view is None:
+            self._channels.setVisible(False)
+            return
+        self.channel_axis.addItem("none", None)
+        for axis in range(view.ndim):
+            length = view.lengths[axis]
+            if axis not in view.axes and 1 < length <= MOST_CHANNELS:
+                self.channel_axis.addItem(f"axis {view.axis_names()[axis]} ({length})", axis)
+        if view.channel_axis is not None:
+            self.channel_axis.setCurrentIndex(self.channel_axis.findData(view.channel_axis))
+            self.channel.setRange(0, view.lengths[view.channel_axis] - 1)
+            self.channel.setValue(view.channel or 0)
+        self.channel.setVisible(view.channel_axis is not None)
+        self._channels.setVisible(self.channel_axis.count() > 1 and not view.layer.rgb)
+
+    def _show_contrast(self) -> None:
+        session = self._session
+        contrast = session.contrast
+        for widget in (self._contrast, self._buttons):
+            widget.setVisible(session.view is not None)
+        if session.view is None:
+            return
+        self.slider.setEnabled(contrast is not None)
+        if contrast is None:
+            self.limits.setText("measuring …")
+            return
+        low, high = min(contrast.low), max(contrast.high)
+        span = max(high - low, 1e-9)
+        bottom, top = session.view.layer.contrast_limits_range
+        with self._fill():
+            self.slider.setRange(min(bottom, low), max(min(top, high + 2 * span), high))
+            self.slider.setValue((low, high))
+        lifted = "" if contrast.gamma == 1 else f" · gamma {contrast.gamma:.2g}"
+        how = "" if session.contrast_is_manual else " auto"
+        self.limits.setText(f"{low:.5g} – {high:.5g}{lifted}{how}")
+        self.limits.setToolTip("The same for every plane. A gamma below 1 brightens what is dark.")
+
+    @told
+    def _choose(self, index: int) -> None:
+        layer = self.layers.itemData(index)
+        if not self._filling and layer is not None:
+            self._session.choose_image(layer)
+
+    @told
+    def _choose_channel(self, _: int = 0) -> None:
+        view = self._session.view
+        if self._filling or view is None:
+            return
+        axis = self.channel_axis.currentData()
+        self._session.choose_image(view.layer, axis, None if axis is None else self.channel.value())
+
+    def _slid(self, values: tuple[float, float]) -> None:
+        contrast = self._session.contrast
+        if self._filling or contrast is None or not values[1] > values[0]:
+            return
+        count = len(contrast.low)
+        changed = contrast.model_copy(
+            update={"low": (float(values[0]),) * count, "high": (float(values[1]),) * count}
+        )
+        self._session.set_contrast(changed, manual=True)
+
+    def _measure(self) -> None:
+        self._session.forget_contrast()
+
+    def _take_layer(self) -> None:
+        view = self._session.view
+        if view is None:
+            return
+        low, high = view.layer.contrast_limits
+        count = 3 if view.layer.rgb else 1
+        contrast = Normalization(
+            low=(float(low),) * count,
+            high=(float(high),) * count,
+            gamma=min(10.0, max(0.1, float(view.layer.gamma))),
+        )
+        self._session.set_contrast(contrast, manual=True)
+
+
+def _row(*widgets: QWidget) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget, 0 if isinstance(widget, (QPushButton, QSpinBox)) else 1)
+    return row

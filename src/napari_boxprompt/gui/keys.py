@@ -1,0 +1,89 @@
+"""The keys of our layers, in one table; napari ignores those of a manifest, so they are bound here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari.layers import Layer
+
+__all__ = ["BOX_KEYS", "REVIEW_KEYS", "Key", "bind", "table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Parameters
+    ----------
+    key : str
+        As napari writes it.
+    action : str
+        Method of the dock widget.
+    text : str
+        What it does, for the table of keys.
+    """
+
+    key: str
+    action: str
+    text: str
+
+
+BOX_KEYS = (
+    Key("B", "new_boxes_layer", "draw boxes"),
+    Key("C", "toggle_complete", "this plane is complete, or not"),
+    Key("Control-Z", "undo", "undo the last change of boxes"),
+    Key("Control-Shift-Z", "redo", "redo"),
+)
+"""On boxes layers, besides 1 to 9 for the classes."""
+
+REVIEW_KEYS = (
+    Key("N", "next_plane", "next plane to review"),
+    Key("P", "previous_plane", "back to the plane before"),
+    Key("A", "accept_plane", "accept this plane"),
+    Key("R", "reject_plane", "reject this plane"),
+    Key("E", "edit_plane", "paint on this plane's objects"),
+    Key("X", "box_from_object", "box from the object under the cursor"),
+    Key("Control-B", "new_boxes_layer", "back to drawing boxes"),
+)
+"""On layers of predicted objects."""
+
+
+def bind(layer: Layer, keys: tuple[Key, ...], actions: Mapping[str, Callable[[], object]]) -> None:
+    """Bind keys on one layer, and only there.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    keys : tuple of Key
+        Which keys.
+    actions : mapping of str to callable
+        What each does, by the name of the action.
+    """
+    for key in keys:
+        layer.bind_key(key.key, _ignoring_layer(actions[key.action]), overwrite=True)
+
+
+def bind_classes(layer: Layer, choose: Callable[[int], object]) -> None:
+    """Bind 1 to 9 to the classes."""
+    for number in range(1, 10):
+        layer.bind_key(str(number), lambda _layer, i=number - 1: choose(i) and None, overwrite=True)
+
+
+def table() -> list[tuple[str, str]]:
+    """Keys and what they do, in words."""
+    classes = [("1 – 9", "class of the next box, and of selected boxes")]
+    return classes + [
+        (key.key.replace("Control", "Ctrl").replace("-", "+"), key.text) for key in (*BOX_KEYS, *REVIEW_KEYS)
+    ]
+
+
+def _ignoring_layer(action: Callable[[], object]) -> Callable[[object], None]:
+    def pressed(_layer: object) -> None:
+        action()
+
+    return pressed

@@ -1,0 +1,100 @@
+"""The live picture of a training: loss terms, and agreement with held-out boxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyqtgraph as pg
+from qtpy.QtWidgets import QHBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from napari_boxprompt.events import Metrics
+
+__all__ = ["TrainingPlot"]
+
+TERM_COLORS = {
+    "total": "#e8e8e8",
+    "pseudo_label": "#19c8ff",
+    "size": "#ff8c1a",
+    "outside": "#b48cff",
+    "consistency": "#3ddc84",
+    "tightness": "#ff5ca8",
+}
+AGREEMENT_COLORS = {"box_agreement": "#ffd400", "pseudo_dice": "#19c8ff"}
+WORDS = {"box_agreement": "boxes", "pseudo_dice": "masks", "pseudo_label": "masks"}
+
+
+class TrainingPlot(QWidget):
+    """Two small plots side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = _plot("loss")
+        self.agreement = _plot("agreement with held-out boxes")
+        self.agreement.setYRange(0, 1)
+        self._curves: dict[str, pg.PlotDataItem] = {}
+        self._points: dict[str, tuple[list[float], list[float]]] = {}
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.loss)
+        layout.addWidget(self.agreement)
+        self.setFixedHeight(150)
+
+    def set_colors(self, background: str, text: str) -> None:
+        """Follow the theme of the viewer."""
+        for plot in (self.loss, self.agreement):
+            plot.setBackground(background)
+            for axis in ("left", "bottom"):
+                plot.getAxis(axis).setPen(text)
+                plot.getAxis(axis).setTextPen(text)
+            plot.getPlotItem().titleLabel.setText(plot.getPlotItem().titleLabel.text, color=text)
+
+    def clear(self) -> None:
+        """Forget a training."""
+        for plot in (self.loss, self.agreement):
+            plot.clear()
+            plot.getPlotItem().legend.clear()
+        self._curves, self._points = {}, {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Draw one more point of each curve."""
+        for name, value in metrics.losses.items():
+            self._extend(self.loss, f"loss {name}", name, TERM_COLORS, metrics.step, value)
+        for name, value in metrics.validation.items():
+            self._extend(self.agreement, f"agreement {name}", name, AGREEMENT_COLORS, metrics.step, value)
+
+    def points(self, kind: str, name: str) -> tuple[list[float], list[float]]:
+        """Steps and values drawn so far; `kind` is ``"loss"`` or ``"agreement"``."""
+        return self._points.get(f"{kind} {name}", ([], []))
+
+    def _extend(
+        self, plot: pg.PlotWidget, key: str, name: str, colors: dict[str, str], step: int, value: float
+    ) -> None:
+        if key not in self._curves:
+            color = colors.get(name, "#c8c8c8")
+            self._points[key] = ([], [])
+            self._curves[key] = plot.plot(
+                pen=pg.mkPen(color, width=2 if name in ("total", "box_agreement") else 1),
+                symbol="o" if colors is AGREEMENT_COLORS else None,
+                symbolSize=5,
+                symbolBrush=color,
+                symbolPen=None,
+                name=WORDS.get(name, name),
+            )
+        steps, values = self._points[key]
+        steps.append(float(step))
+        values.append(float(value))
+        self._curves[key].setData(steps, values)
+
+
+def _plot(title: str) -> pg.PlotWidget:
+    plot = pg.PlotWidget()
+    plot.setTitle(title, size="8pt")
+    plot.setMouseEnabled(x=False, y=False)
+    plot.setMenuEnabled(False)
+    plot.hideButtons()
+    plot.addLegend(offset=(-4, 4), labelTextSize="7pt", verSpacing=-6)
+    plot.getAxis("left").setWidth(28)
+    plot.getAxis("bottom").setHeight(18)
+    return plot

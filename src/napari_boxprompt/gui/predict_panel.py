@@ -1,0 +1,176 @@
+"""Step 4: segment planes, images and folders."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.telling import duration, told
+from napari_boxprompt.gui.trainer import time_left
+
+if TYPE_CHECKING:
+    from napari_boxprompt.events import Progress
+    from napari_boxprompt.gui.predicting import Predicting
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["PredictPanel"]
+
+
+class PredictPanel(QWidget):
+    """Starts and stops predictions.
+
+    Parameters
+    ----------
+    session : Session
+        State of the widget.
+    predicting : Predicting
+        Runs them.
+    """
+
+    folder_wanted = Signal()
+    load_wanted = Signal()
+
+    def __init__(self, session: Session, predicting: Predicting) -> None:
+        super().__init__()
+        self._session, self._predicting = session, predicting
+        self._started = 0.0
+        self._last: Progress | None = None
+        self.waits = wrapping_label("Train a model first, or load one.", name="boxprompt-quiet")
+        self.load = QPushButton("Load model …")
+        self.here = QPushButton("This plane")
+        self.all = QPushButton("All planes")
+        self.more = QToolButton()
+        self.more.setText("More")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self.more)
+        self._range_action = menu.addAction("Some planes …", lambda: self._range.setVisible(True))
+        menu.addAction("Other open images", told(predicting.others))
+        menu.addAction("A folder …", self.folder_wanted.emit)
+        self.more.setMenu(menu)
+        self.first, self.last = QSpinBox(), QSpinBox()
+        self.some = QPushButton("Predict these")
+        self._range = QWidget()
+        self.bar = QProgressBar()
+        self.stop = QPushButton("Stop, keep what is done")
+        self.said = wrapping_label(name="boxprompt-quiet")
+        self._timer = QTimer(self)
+        self._timer.setInterval(250)
+        self._timer.timeout.connect(self._show_tiles)
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row, some = QHBoxLayout(), QHBoxLayout(self._range)
+        row.addWidget(self.here)
+        row.addWidget(self.all, 1)
+        row.addWidget(self.more)
+        some.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.first, self.last, self.some):
+            some.addWidget(widget)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 0, 4, 4)
+        layout.addWidget(self.waits)
+        layout.addWidget(self.load)
+        layout.addLayout(row)
+        for widget in (self._range, self.bar, self.stop, self.said):
+            layout.addWidget(widget)
+        for widget in (self._range, self.bar, self.stop):
+            widget.setVisible(False)
+        self.first.setPrefix("from ")
+        self.last.setPrefix("to ")
+
+    def _connect(self) -> None:
+        session, predicting = self._session, self._predicting
+        for signal in (
+            session.model_changed,
+            session.image_changed,
+            session.plane_changed,
+            session.result_changed,
+        ):
+            signal.connect(self.refresh)
+        predicting.started.connect(self._on_started)
+        predicting.progressed.connect(self._on_progress)
+        predicting.ended.connect(self._on_ended)
+        self.load.clicked.connect(self.load_wanted)
+        self.here.clicked.connect(lambda: told(predicting.plane)())
+        self.all.clicked.connect(lambda: told(predicting.planes)())
+        self.some.clicked.connect(lambda: told(predicting.planes)(self.first.value(), self.last.value()))
+        self.stop.clicked.connect(predicting.stop)
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        if self._predicting.running:
+            return "predicting …"
+        result = self._session.result
+        if result is not None and result.doubts:
+            return f"{result.count} objects on {len(result.doubts)} planes"
+        return "" if self._session.trained is not None else "waits for a model"
+
+    def refresh(self) -> None:
+        """Say what can be done."""
+        session, running = self._session, self._predicting.running
+        ready = session.trained is not None and session.view is not None
+        count = 0 if session.view is None else session.view.count
+        self.waits.setVisible(session.trained is None)
+        self.load.setVisible(session.trained is None)
+        for button in (self.here, self.all, self.more):
+            button.setVisible(session.trained is not None)
+            button.setEnabled(ready and not running)
+        self.here.setEnabled(ready and not running and session.plane is not None)
+        self.here.setText("This plane" if count > 1 else "This image")
+        self.all.setText(f"All {count} planes")
+        self.all.setVisible(session.trained is not None and count > 1)
+        self._range_action.setVisible(count > 1)
+        for box in (self.first, self.last):
+            box.setMaximum(max(0, count - 1))
+        predicted = session.result is not None and len(session.result.doubts) >= max(count, 1)
+        make_primary(self.all if count > 1 else self.here, ready and not running and not predicted)
+
+    def _on_started(self) -> None:
+        self._started, self._last = time.monotonic(), None
+        self.bar.setRange(0, 0)
+        self.bar.setFormat("Predicting")
+        self.said.setText("")
+        for widget in (self.bar, self.stop):
+            widget.setVisible(True)
+        self._timer.start()
+        self.refresh()
+
+    def _on_progress(self, event: Progress) -> None:
+        self._last = event
+        self.bar.setRange(0, event.total if event.done else 0)
+        self.bar.setValue(event.done)
+        left = time_left(event, time.monotonic() - self._started)
+        rest = "" if left is None else f" · {duration(left)} left"
+        self.bar.setFormat(f"{event.done} of {event.total}{rest}")
+
+    def _show_tiles(self) -> None:
+        """A plane of many tiles takes minutes: count them."""
+        done, total = self._predicting.tiles
+        if total > 1 and (self._last is None or self._last.total == 1):
+            self.bar.setRange(0, total)
+            self.bar.setValue(done)
+            self.bar.setFormat(f"part {done} of {total}")
+
+    def _on_ended(self, done: int) -> None:
+        self._timer.stop()
+        for widget in (self.bar, self.stop, self._range):
+            widget.setVisible(False)
+        seconds = duration(time.monotonic() - self._started)
+        self.said.setText(f"{done} {'plane' if done == 1 else 'planes'} in {seconds}.")
+        self.refresh()

@@ -1,0 +1,187 @@
+"""Runs predictions for the viewer: a plane, many planes, other images, a folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info, show_warning
+from psygnal import Signal
+
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.events import Progress
+from napari_boxprompt.gui.layers import PlaneView, combined_images
+from napari_boxprompt.gui.work import Found, predict, predict_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.jobs import Jobs
+    from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["Predicting"]
+
+JOB = "prediction"
+
+
+class Predicting:
+    """One prediction at a time.
+
+    Parameters
+    ----------
+    session, jobs
+        See the classes.
+
+    Attributes
+    ----------
+    started : psygnal.Signal
+        A prediction begins.
+    progressed : psygnal.Signal
+        Emitted with each `Progress` of it.
+    ended : psygnal.Signal
+        Emitted with the number of planes done.
+    """
+
+    started = Signal()
+    progressed = Signal(object)
+    ended = Signal(int)
+
+    def __init__(self, session: Session, jobs: Jobs) -> None:
+        self._session, self._jobs = session, jobs
+        self._results: dict[str, list[Result]] = {}
+        self._done = 0
+        self._wanted = 0
+        self.tiles = (0, 0)
+
+    @property
+    def running(self) -> bool:
+        """Whether a prediction runs."""
+        return self._jobs.running(JOB)
+
+    def plane(self) -> None:
+        """Segment the plane on screen.
+
+        Raises
+        ------
+        BoxPromptError
+            No model, no plane on screen, or a prediction runs.
+        """
+        if self._session.view is None or self._session.plane is None:
+            raise BoxPromptError("No plane of the image is on screen; go to one, in 2-D display.")
+        self.run([self._session.view], [self._session.plane])
+
+    def planes(self, first: int = 0, last: int | None = None) -> None:
+        """Segment planes of the image by their position, both ends included; all by default.
+
+        Raises
+        ------
+        BoxPromptError
+            No model, no image, no such planes, or a prediction runs.
+        """
+        view = self._session.view
+        if view is None:
+            raise BoxPromptError("There is no image to segment; choose one under Image.")
+        planes = view.images().planes[first : None if last is None else last + 1]
+        if not planes:
+            raise BoxPromptError(f"The image has planes 0 to {view.count - 1}; choose some of them.")
+        self.run([view], planes)
+
+    def others(self) -> None:
+        """Segment all other open images.
+
+        Raises
+        ------
+        BoxPromptError
+            No model, no other image, or a prediction runs.
+        """
+        chosen = self._session.view
+        views = [
+            PlaneView.from_viewer(layer, self._session.viewer)
+            for layer in self._session.image_layers
+            if chosen is None or layer != chosen.layer
+        ]
+        if not views:
+            raise BoxPromptError("No other image is open; open some, or choose 'Folder'.")
+        self.run(views, [plane for view in views for plane in view.images().planes])
+
+    def run(self, views: Sequence[PlaneView], planes: Sequence[PlaneId]) -> None:
+        """Segment planes of images into new layers, one for each image."""
+        model = self._ready()
+        images = combined_images(views)
+        self._results = self._session.new_results(views, model)
+        self._begin(len(planes))
+        self._jobs.start(
+            JOB,
+            partial(predict, model=model, images=images, planes=list(planes), on_tile=self._on_tile),
+            on_event=self._on_event,
+            on_end=self._on_end,
+        )
+        self.started.emit()
+
+    def folder(self, source: str | Path, out: str | Path) -> None:
+        """Segment image files into another folder.
+
+        Raises
+        ------
+        BoxPromptError
+            No model, or a prediction runs.
+        """
+        model = self._ready()
+        self._results = {}
+        self._begin(0)
+
+        def tell(written: list[Path]) -> None:
+            show_info(f"{len(written)} files were written to {out}.")
+
+        self._jobs.start(
+            JOB,
+            partial(predict_files, model=model, source=source, out=out),
+            on_event=self._on_event,
+            on_result=tell,
+            on_end=self._on_end,
+        )
+        self.started.emit()
+
+    def stop(self) -> None:
+        """Stop and keep what is done."""
+        self._jobs.stop(JOB)
+
+    def _ready(self) -> TrainedModel:
+        if self.running:
+            raise BoxPromptError("A prediction is running; stop it first, or wait until it is done.")
+        if self._session.trained is None:
+            raise BoxPromptError("There is no model yet: train one, or load one.")
+        return self._session.trained
+
+    def _begin(self, wanted: int) -> None:
+        self._done, self._wanted, self.tiles = 0, wanted, (0, 0)
+
+    def _on_tile(self, done: int, total: int) -> None:
+        self.tiles = (done, total)  # read by the panel's timer: a plane of many tiles takes minutes
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, Found):
+            results = self._results.get(event.prediction.plane.image, [])
+            if not any(result.alive for result in results):
+                self.stop()  # the user has deleted the layer
+            for result in results:
+                if result.alive:
+                    result.add(event)
+        elif isinstance(event, Progress):
+            self._done = event.done
+            self.progressed.emit(event)
+
+    def _on_end(self) -> None:
+        results = [result for found in self._results.values() for result in found if result.alive]
+        for result in results:
+            result.renew()
+        if self._done < self._wanted:
+            show_info(f"Stopped after {self._done} of {self._wanted} planes; these are kept.")
+        elif self._wanted and results and not any(result.count for result in results):
+            show_warning("Nothing was found. More boxes, or a longer training, may help.")
+        self._session.result_changed.emit()
+        self.ended.emit(self._done)

@@ -1,0 +1,228 @@
+"""What the frozen model makes of each box, shown while boxes are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.events import Progress
+from napari_boxprompt.gui.backend import backend
+from napari_boxprompt.gui.layers import empty_labels, new_labels_layer, plane_slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    import numpy.typing as npt
+    from napari.layers import Labels
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.jobs import Jobs, Stop
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.work import Encoders
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.normalization import Normalization
+    from napari_boxprompt.previews import BoxMasks
+
+__all__ = ["Preview"]
+
+JOB = "preview"
+SAME_GAMMA = 0.15
+"""A new exponent replaces the shown one when it differs by more than this part: each costs new encodings."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be shown, as plain data for the worker."""
+
+    images: Images
+    plane: PlaneId
+    boxes: BoxSet
+    everywhere: BoxSet
+    contrast: Normalization | None
+    manual: bool
+    tile: float | None
+    model: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Masks on one plane so far."""
+
+    plane: PlaneId
+    mask: npt.NDArray[np.uint8]
+
+
+class Preview:
+    """Encodes the plane on screen in the background and shows the mask of each of its boxes.
+
+    Parameters
+    ----------
+    session : Session
+        Image, boxes and contrast.
+    jobs : Jobs
+        Runs the work.
+    encoders : Encoders
+        Frozen models.
+    model : callable
+        Gives the name of the frozen model and the device to use.
+
+    Attributes
+    ----------
+    progressed : psygnal.Signal
+        Emitted with a `Progress`, or None when there is nothing more to do.
+    """
+
+    progressed = Signal(object)
+
+    def __init__(
+        self, session: Session, jobs: Jobs, encoders: Encoders, model: Callable[[], tuple[str, str]]
+    ) -> None:
+        self._session, self._jobs, self._encoders, self._model = session, jobs, encoders, model
+        self._masks: BoxMasks = {}
+        self._tile: float | None = None
+        self._layer: Labels | None = None
+        self.enabled = True
+        self.paused = False
+
+    def request(self) -> None:
+        """Look at what is on screen now; an older look that is not finished is given up."""
+        session = self._session
+        view, plane, images = session.view, session.plane, session.images
+        if view is None or plane is None or images is None or self.paused:
+            return
+        boxes = session.boxes.boxset if session.boxes is not None else BoxSet()
+        asked = _Request(
+            images,
+            plane,
+            boxes.restrict([plane]),
+            boxes,
+            session.contrast,
+            session.contrast_is_manual,
+            self._tile,
+            self._model(),
+        )
+        if not boxes.on(plane):
+            self.hide()
+        self._jobs.start(
+            JOB,
+            partial(_look, asked=asked, encoders=self._encoders, masks=self._masks),
+            on_event=self._on_event,
+            on_end=partial(self.progressed.emit, None),
+            replace=True,
+        )
+
+    def show(self, plane: PlaneId, mask: npt.NDArray[np.uint8]) -> None:
+        """Put a class mask on a plane, in the colours of the classes."""
+        session = self._session
+        view = session.view
+        if view is None or plane.image != view.name or not self.enabled:
+            return
+        self._drop_foreign()
+        data = empty_labels(view, np.uint8, plane)
+        data[plane_slice(view, plane, of_one_plane=True)] = mask
+        offset = [0] * view.ndim
+        for axis, index in zip(view.plane_axes, plane.index, strict=True):
+            offset[axis] = index
+        fresh = new_labels_layer(
+            view, data, name=f"{view.name} preview", role="preview", offset=offset, opacity=0.5
+        )
+        if self._layer is None:
+            self._layer = fresh
+            self._insert(fresh)
+        else:
+            self._layer.translate = fresh.translate
+            self._layer.data = data
+        self._layer.colormap = self._colors()
+        self._layer.visible = True
+
+    def hide(self) -> None:
+        """Show nothing."""
+        if self._layer is not None and self._layer in self._session.viewer.layers:
+            self._layer.visible = False
+
+    def _drop_foreign(self) -> None:
+        """Forget a layer that was deleted, or belongs to another image."""
+        layer, view, layers = self._layer, self._session.view, self._session.viewer.layers
+        if layer is None or view is None:
+            return
+        if layer not in layers:
+            self._layer = None
+        elif layer.name != f"{view.name} preview":
+            layers.remove(layer)
+            self._layer = None
+
+    def _insert(self, layer: Labels) -> None:
+        """Below the boxes, so that they stay in sight; the active layer stays active."""
+        viewer, boxes = self._session.viewer, self._session.boxes
+        active = viewer.layers.selection.active
+        layer.editable = False
+        places = [i for i, other in enumerate(viewer.layers) if boxes is not None and other == boxes.shapes]
+        viewer.layers.insert(places[0] if places else len(viewer.layers), layer)
+        viewer.layers.selection.active = active
+
+    def _colors(self) -> DirectLabelColormap:
+        boxes = self._session.boxes
+        colors = [] if boxes is None else [item.color for item in boxes.classes.items]
+        trained = self._session.trained
+        if not colors and trained is not None:
+            colors = [(1.0, 0.83, 0.0, 1.0)] * len(trained.model.classes)
+        table = {k + 1: np.array(color) for k, color in enumerate(colors)}
+        return DirectLabelColormap(color_dict={**table, None: np.zeros(4)})
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, Progress):
+            self.progressed.emit(event)
+        elif isinstance(event, _Seen):
+            if event.plane == self._session.plane:
+                self.show(event.plane, event.mask)
+        elif isinstance(event, tuple):
+            contrast, self._tile = event
+            if contrast != self._session.contrast:
+                self._session.set_contrast(contrast, manual=self._session.contrast_is_manual)
+
+
+def _look(
+    stop: Stop, asked: _Request, encoders: Encoders, masks: BoxMasks
+) -> Generator[Progress | _Seen | tuple[Normalization, float | None], None, None]:
+    """Measure the contrast where it is not known, encode the plane, prompt each new box."""
+    yield Progress("prepare", 0, 1, "loading the model")
+    api = backend()
+    encoder = encoders.get(asked.model[0], asked.model[1])
+    contrast = asked.contrast
+    if not asked.manual:
+        contrast = _contrast(asked)
+    tile = (
+        api.preview_tile(asked.everywhere, asked.images, asked.tile) if len(asked.everywhere) else asked.tile
+    )
+    if contrast is None or stop.is_set():
+        return
+    yield contrast, tile
+    values = asked.images.read(asked.plane)
+    for progress in api.encode_plane(encoder, values, contrast, tile):
+        yield progress
+        if stop.is_set():
+            return
+    if asked.boxes.on(asked.plane):
+        mask = api.boxes_preview(encoder, values, contrast, asked.boxes, asked.plane, tile, masks)
+        yield _Seen(asked.plane, mask)
+
+
+def _contrast(asked: _Request) -> Normalization:
+    """Brightness of the dataset; the exponent changes only where it pays, because it costs new encodings."""
+    from napari_boxprompt.normalization import Normalization
+
+    shown = asked.contrast
+    found = shown if shown is not None else Normalization.fit(asked.images)
+    if not len(asked.everywhere):
+        return found
+    lifted = found.lifted(asked.images, asked.everywhere)
+    if shown is not None and abs(math.log(lifted.gamma / shown.gamma)) <= SAME_GAMMA:
+        return shown
+    return lifted

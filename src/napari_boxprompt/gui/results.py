@@ -1,0 +1,131 @@
+"""Predictions as Labels layers: one layer for a run, filled plane by plane, never over an older one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.classes import Color
+    from napari_boxprompt.gui.layers import PlaneView
+    from napari_boxprompt.gui.work import Found
+
+__all__ = ["Result", "Status"]
+
+REFRESH_SECONDS = 1.0
+"""Least time between two renewals of colours and table while planes come in."""
+
+Status = Literal["accepted", "rejected"]
+"""What the user has said of a plane."""
+
+
+class Result:
+    """One prediction run on one image.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The new layer is put on top of the others; the active layer stays active.
+    view : PlaneView
+        How the image is cut into planes.
+    colors : mapping of str to color
+        Colour of each class.
+    channel : int, optional
+        Where classes may overlap, each has a layer of its own: the position of the class in a prediction.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        view: PlaneView,
+        colors: Mapping[str, Color],
+        channel: int | None = None,
+    ) -> None:
+        self.view = view
+        self.doubts: dict[PlaneId, float] = {}
+        self.status: dict[PlaneId, Status] = {}
+        self._viewer, self._colors, self._channel = viewer, dict(colors), channel
+        self._rows: list[dict[str, Any]] = []
+        self._objects: dict[int, str] = {}
+        self._renewed = 0.0
+        what = "objects" if channel is None else list(self._colors)[channel]
+        self.layer: Labels = new_labels_layer(
+            view, empty_labels(view), name=f"{view.name} {what}", role="prediction", opacity=0.6
+        )
+        active = viewer.layers.selection.active
+        viewer.layers.append(self.layer)
+        if active is not None:
+            viewer.layers.selection.active = active  # a result must not take the tool out of the hand
+
+    @property
+    def alive(self) -> bool:
+        """Whether its layer is still in the viewer."""
+        return self.layer in self._viewer.layers
+
+    @property
+    def count(self) -> int:
+        """Objects found."""
+        return len(self._objects)
+
+    def add(self, found: Found) -> None:
+        """Take the objects of one plane; colours and table follow within a second, or with `renew`."""
+        prediction = found.prediction
+        labels, first = prediction.labels, max(self._objects, default=0)
+        if self._channel is not None:
+            labels = labels[self._channel]
+        self.plane(prediction.plane)[...] = np.where(labels > 0, labels + first, 0)
+        mine = set(np.unique(labels).tolist())
+        for item in prediction.objects:
+            if item.id not in mine:
+                continue
+            self._objects[item.id + first] = item.label
+            self._rows.append(
+                {
+                    "index": item.id + first,
+                    "plane": " ".join(map(str, prediction.plane.index)),
+                    "class": item.label,
+                    "area": item.area,
+                    "score": round(item.score, 4),
+                }
+            )
+        self.doubts[prediction.plane] = found.doubt
+        if time.monotonic() - self._renewed > REFRESH_SECONDS:
+            self.renew()
+        elif prediction.plane == self.view.plane_shown(self._viewer):
+            self.layer.refresh()
+
+    def plane(self, plane: PlaneId) -> np.ndarray[Any, np.dtype[Any]]:
+        """Labels of one plane, ``(H, W)``, a view into the layer's data."""
+        part: np.ndarray[Any, np.dtype[Any]] = self.layer.data[plane_slice(self.view, plane)]
+        return part
+
+    def pixel_size(self) -> dict[str, tuple[float, str]]:
+        """Size of a pixel along the last axes, with its unit: ``{"y": (0.5, "micrometer"), ...}``."""
+        layer, names = self.layer, "tzyx"[-min(self.layer.ndim, 4) :]
+        sizes = zip(names, layer.scale[-len(names) :], layer.units[-len(names) :], strict=True)
+        return {name: (float(size), str(unit)) for name, size, unit in sizes if str(unit) != "pixel"}
+
+    def renew(self) -> None:
+        """Bring colours and table up to date."""
+        self._renewed = time.monotonic()
+        self.layer.colormap = class_colormap(self._objects, self._colors)
+        # The first row belongs to the background.
+        rows = [{"index": 0, "plane": "", "class": "", "area": 0, "score": 0.0}, *self._rows]
+        self.layer.features = pd.DataFrame(rows)
+        self.layer.refresh()
+
+    def ranked(self) -> list[PlaneId]:
+        """Planes nobody has accepted or rejected, the most doubtful first."""
+        open_planes = [plane for plane in self.doubts if plane not in self.status]
+        return sorted(open_planes, key=lambda plane: -self.doubts[plane])

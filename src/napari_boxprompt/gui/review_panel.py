@@ -1,0 +1,109 @@
+"""Step 5: look at what is least sure, accept it or paint it right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
+
+from napari_boxprompt.gui.section import wrapping_label
+
+if TYPE_CHECKING:
+    from napari_boxprompt.gui.review import Review
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["ReviewPanel"]
+
+PLANE = Qt.ItemDataRole.UserRole
+MARKS = {"accepted": "✓ ", "rejected": "✗ "}
+
+
+class ReviewPanel(QWidget):
+    """Lists planes by doubt and takes the user's word on each.
+
+    Parameters
+    ----------
+    session : Session
+        State of the widget.
+    review : Review
+        What the buttons do.
+    """
+
+    export_wanted = Signal()
+
+    def __init__(self, session: Session, review: Review) -> None:
+        super().__init__()
+        self._session, self._review = session, review
+        self.waits = wrapping_label(
+            "Predict first: then the planes stand here, the least sure first.", name="boxprompt-quiet"
+        )
+        self.queue = QListWidget()
+        self.queue.setMaximumHeight(120)
+        self.queue.setUniformItemSizes(True)
+        self.buttons: dict[str, QPushButton] = {}
+        row = QHBoxLayout()
+        for name, text, tip in (
+            ("previous", "◂", "Back to the plane before (P)"),
+            ("next", "▸", "On to the next least sure plane (N)"),
+            ("accept", "Accept", "This plane is right (A)"),
+            ("reject", "Reject", "This plane is wrong (R)"),
+            ("edit", "Edit", "Paint on the objects of this plane (E)"),
+        ):
+            button = QPushButton(text)
+            button.setToolTip(tip)
+            button.clicked.connect(getattr(review, name))
+            self.buttons[name] = button
+            row.addWidget(button)
+        self.export = QPushButton("Export labels …")
+        self.export.clicked.connect(self.export_wanted)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 0, 4, 4)
+        layout.addWidget(self.waits)
+        layout.addWidget(self.queue)
+        layout.addLayout(row)
+        layout.addWidget(self.export)
+        session.result_changed.connect(self.refresh)
+        session.plane_changed.connect(self._mark_plane)
+        self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
+        self.refresh()
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        result = self._session.result
+        if result is None or not result.doubts:
+            return ""
+        accepted = sum(status == "accepted" for status in result.status.values())
+        ranked = result.ranked()
+        if not ranked:
+            return f"all reviewed, {accepted} accepted"
+        return f"{accepted} accepted; next: plane {' · '.join(map(str, ranked[0].index)) or ranked[0].image}"
+
+    def refresh(self) -> None:
+        """Show the planes in the order in which they need a look."""
+        result = self._session.result
+        there = result is not None and bool(result.doubts)
+        self.waits.setVisible(not there)
+        for widget in (self.queue, self.export, *self.buttons.values()):
+            widget.setVisible(there)
+        self.queue.clear()
+        if result is None:
+            return
+        done = sorted(result.status, key=lambda plane: plane.index)
+        for plane in (*result.ranked(), *done):
+            mark = MARKS.get(result.status.get(plane, ""), "")
+            where = " · ".join(map(str, plane.index)) or plane.image
+            unsure = f"  unsure {100 * result.doubts[plane]:.0f} %" if plane in result.doubts else ""
+            item = QListWidgetItem(f"{mark}plane {where}{unsure}")
+            item.setData(PLANE, plane)
+            self.queue.addItem(item)
+        self._mark_plane()
+
+    def _mark_plane(self) -> None:
+        """Select the plane on screen in the list."""
+        for row in range(self.queue.count()):
+            if self.queue.item(row).data(PLANE) == self._session.plane:
+                self.queue.setCurrentRow(row)
+                return
+        self.queue.clearSelection()

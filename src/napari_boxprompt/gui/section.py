@@ -1,0 +1,91 @@
+"""One step of the work: a heading with a summary that stays readable when the step is closed."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from superqt import QElidingLabel
+
+__all__ = ["Section", "make_primary", "wrapping_label"]
+
+
+class Section(QWidget):
+    """A collapsible part of the dock widget.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    body : QWidget
+        What is folded away.
+    is_open : bool
+        Whether it is open at first.
+    """
+
+    toggled = Signal(bool)
+
+    def __init__(self, title: str, body: QWidget, *, is_open: bool = True) -> None:
+        super().__init__()
+        self.body = body
+        self._button = QToolButton()
+        self._button.setText(f" {title}")
+        self._button.setCheckable(True)
+        self._button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._button.setObjectName("boxprompt-heading")
+        self._button.toggled.connect(self._fold)
+        self._summary = QElidingLabel()
+        self._summary.setObjectName("boxprompt-summary")
+        self._summary.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._summary.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        heading = QHBoxLayout()
+        heading.setContentsMargins(0, 0, 4, 0)
+        heading.addWidget(self._button)
+        heading.addWidget(self._summary, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(heading)
+        layout.addWidget(body)
+        self._button.setChecked(is_open)
+        self._fold(is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the body is shown."""
+        return self._button.isChecked()
+
+    def open(self, wanted: bool = True) -> None:
+        """Open or close it."""
+        self._button.setChecked(wanted)
+
+    def set_summary(self, text: str) -> None:
+        """Say in one line how the step stands."""
+        self._summary.setText(text)
+        self._summary.setToolTip(text)
+
+    @property
+    def summary(self) -> str:
+        """The one line."""
+        return str(self._summary.text())
+
+    def _fold(self, is_open: bool) -> None:
+        self._button.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self.body.setVisible(is_open)
+        self.toggled.emit(is_open)
+
+
+def make_primary(button: QPushButton, primary: bool) -> None:
+    """Highlight the one button that is to be pressed next."""
+    if button.property("primary") != primary:
+        button.setProperty("primary", primary)
+        button.style().unpolish(button)
+        button.style().polish(button)
+
+
+def wrapping_label(text: str = "", *, name: str = "") -> QLabel:
+    """Label that wraps and never asks for more width than there is."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setObjectName(name)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    return label

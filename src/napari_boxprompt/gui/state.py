@@ -1,0 +1,396 @@
+"""What the widget knows: image, boxes, model and results. It talks to a viewer's model and needs no Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Shapes
+from psygnal import Signal
+
+from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.errors import BoxError, BoxPromptError
+from napari_boxprompt.gui.box_layer import BoxLayer
+from napari_boxprompt.gui.classes import Classes
+from napari_boxprompt.gui.layers import (
+    ROLE_KEY,
+    PlaneView,
+    combined_images,
+    labels_to_boxes,
+    layers_with_role,
+    new_boxes_layer,
+)
+from napari_boxprompt.gui.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.normalization import Normalization
+
+__all__ = ["Session"]
+
+
+class Session:
+    """State of one dock widget.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer, with or without a window.
+
+    Attributes
+    ----------
+    layers_changed : psygnal.Signal
+        Image layers came, went or have another name.
+    image_changed : psygnal.Signal
+        Another image, channel or orientation of the planes.
+    plane_changed : psygnal.Signal
+        The viewer shows another plane.
+    boxes_changed : psygnal.Signal
+        Boxes, classes or complete areas of any image.
+    contrast_changed : psygnal.Signal
+        The contrast that the model sees.
+    model_changed : psygnal.Signal
+        A model was trained or loaded.
+    result_changed : psygnal.Signal
+        There is another newest result, or the user said something of a plane of it.
+    """
+
+    layers_changed = Signal()
+    image_changed = Signal()
+    plane_changed = Signal()
+    boxes_changed = Signal()
+    contrast_changed = Signal()
+    model_changed = Signal()
+    result_changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.viewer = viewer
+        self.view: PlaneView | None = None
+        self.contrast: Normalization | None = None
+        self.contrast_is_manual = False
+        self.trained: TrainedModel | None = None
+        self.result: Result | None = None
+        self._results: list[Result] = []
+        self._boxes: list[BoxLayer] = []
+        self._plane: PlaneId | None = None
+        self._connections = [
+            (viewer.layers.events.inserted, self._on_inserted),
+            (viewer.layers.events.removed, self._on_removed),
+            (viewer.layers.events.renamed, self._on_renamed),
+            (viewer.layers.selection.events.active, self._on_active),
+            (viewer.dims.events.current_step, self._on_dims),
+            (viewer.dims.events.order, self._on_dims),
+            (viewer.dims.events.ndisplay, self._on_dims),
+        ]
+        for emitter, slot in self._connections:
+            emitter.connect(slot)
+        self._choose_by_itself()
+        self._adopt_boxes()
+
+    def close(self) -> None:
+        """Stop listening; layers stay as they are."""
+        for emitter, slot in self._connections:
+            emitter.disconnect(slot)
+        self._connections = []
+        for boxes in self._boxes:
+            boxes.close()
+
+    # Image
+
+    @property
+    def image_layers(self) -> list[Image]:
+        """Image layers that have planes."""
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim >= 2]
+
+    @property
+    def plane(self) -> PlaneId | None:
+        """Plane of the image that the viewer shows, None in 3-D display or beside the image."""
+        return self._plane
+
+    @property
+    def images(self) -> Images | None:
+        """Planes of the chosen image."""
+        return None if self.view is None else self.view.images()
+
+    def choose_image(self, layer: Image, channel_axis: int | None = None, channel: int | None = None) -> None:
+        """Work on an image layer.
+
+        Raises
+        ------
+        ImageError
+            Its planes cannot be used, for instance because they are too small.
+        """
+        boxes = self._boxes_of(layer)
+        view = PlaneView.from_viewer(layer, self.viewer, channel_axis, channel)
+        if boxes is not None and channel_axis is None and channel is None:
+            view = boxes.view
+        view.images()  # refuses what cannot be used, before anything is changed
+        same_pixels = self.view is not None and self.view == view
+        self.view = view
+        if boxes is not None:
+            boxes.view = view
+        if not same_pixels:
+            self.contrast, self.contrast_is_manual = None, False
+        self._plane = view.plane_shown(self.viewer)
+        self.image_changed.emit()
+        self.plane_changed.emit()
+        self.boxes_changed.emit()
+
+    def set_contrast(self, contrast: Normalization, *, manual: bool) -> None:
+        """Set the brightness scale that the model sees on every plane."""
+        self.contrast, self.contrast_is_manual = contrast, manual
+        self.contrast_changed.emit()
+
+    def forget_contrast(self) -> None:
+        """Have the contrast measured anew."""
+        self.contrast, self.contrast_is_manual = None, False
+        self.contrast_changed.emit()
+
+    def _choose_by_itself(self) -> None:
+        """Take the active image, or the only one; change nothing while the chosen one is there."""
+        if self.view is not None:
+            return
+        active, layers = self.viewer.layers.selection.active, self.image_layers
+        chosen = active if isinstance(active, Image) else layers[0] if layers else None
+        if chosen is not None:
+            try:
+                self.choose_image(chosen)
+            except BoxPromptError:
+                self.view = None  # the image panel says why when the user chooses it
+
+    # Boxes
+
+    @property
+    def boxes(self) -> BoxLayer | None:
+        """Boxes of the chosen image, None where there is no boxes layer."""
+        return None if self.view is None else self._boxes_of(self.view.layer)
+
+    def new_boxes_layer(self) -> BoxLayer:
+        """Make a boxes layer over the chosen image and take it in hand, in rectangle mode.
+
+        Raises
+        ------
+        BoxError
+            There is no image.
+        """
+        if self.view is None:
+            raise BoxError("Boxes need an image: open one, or choose it under Image.")
+        existing = self.boxes
+        if existing is not None:
+            self.viewer.layers.selection.active = existing.shapes
+            existing.shapes.mode = "add_rectangle"
+            return existing
+        self.view = PlaneView.from_viewer(
+            self.view.layer, self.viewer, self.view.channel_axis, self.view.channel
+        )
+        shapes = new_boxes_layer(self.view, name=f"{self.view.name} boxes", role="boxes")
+        self.viewer.layers.append(shapes)  # adopted by the event of its insertion
+        self.viewer.layers.selection.active = shapes
+        shapes.mode = "add_rectangle"
+        boxes = self.boxes
+        if boxes is None:
+            raise BoxError("The boxes layer went away while it was being made; try again.")
+        return boxes
+
+    def all_boxes(self) -> BoxSet:
+        """Boxes of every image."""
+        return BoxSet.merge([boxes.boxset for boxes in self._boxes])
+
+    def training_set(self) -> tuple[Images, BoxSet]:
+        """Images and boxes of every image that has boxes.
+
+        Raises
+        ------
+        BoxError
+            No boxes, boxes on a single plane, or boxes along different axes of the images.
+        """
+        drawn = [boxes for boxes in self._boxes if boxes.boxset]
+        if not drawn:
+            raise BoxError("There are no boxes yet: draw some on two planes or images.")
+        merged = BoxSet.merge([boxes.boxset for boxes in drawn])
+        if len({box.plane for box in merged.boxes}) < 2:
+            raise BoxError("Training needs boxes on two planes or images; draw some on one more.")
+        return combined_images([boxes.view for boxes in drawn]), merged
+
+    def boxes_from_labels(self, *, selected_only: bool = False) -> int:
+        """Draw a box round objects of a Labels layer on the plane on screen; return how many.
+
+        The active Labels layer is taken, else the newest result, else the only Labels layer.
+
+        Raises
+        ------
+        BoxError
+            No plane on screen, or no such layer, or nothing on it there.
+        """
+        labels = self._labels_layer()
+        if self.view is None or self.plane is None:
+            raise BoxError("Go to a plane of the image first, in 2-D display.")
+        active = self.viewer.layers.selection.active
+        target = self.new_boxes_layer()
+        if active is not None:
+            self.viewer.layers.selection.active = active
+        found = labels_to_boxes(
+            labels,
+            target.view,
+            self.plane,
+            name=target.classes.current.name,
+            selected=int(labels.selected_label) if selected_only else None,
+        )
+        if not found.boxes:
+            raise BoxError(f"{labels.name} has no such object on this plane.")
+        target.add_boxes(found)
+        return len(found)
+
+    def _labels_layer(self) -> Labels:
+        active = self.viewer.layers.selection.active
+        ours = layers_with_role(self.viewer, "preview")
+        others = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and layer not in ours]
+        if isinstance(active, Labels) and active in others:
+            return active
+        if self.result is not None and self.result.alive:
+            return self.result.layer
+        if len(others) == 1:
+            return others[0]
+        raise BoxError("Select the Labels layer whose objects are to become boxes.")
+
+    def _boxes_of(self, layer: Layer) -> BoxLayer | None:
+        return next((boxes for boxes in self._boxes if boxes.view.layer == layer), None)
+
+    def _adopt_boxes(self) -> None:
+        """Take up boxes layers that are in the viewer, for instance of a sample."""
+        known = [boxes.shapes for boxes in self._boxes]
+        for shapes in layers_with_role(self.viewer, "boxes"):
+            if not isinstance(shapes, Shapes) or shapes in known:
+                continue
+            role = shapes.metadata[ROLE_KEY]
+            image = next((layer for layer in self.image_layers if layer.name == role.get("image")), None)
+            image = image if image is not None else self.view.layer if self.view is not None else None
+            if image is None or self._boxes_of(image) is not None:
+                continue
+            view = PlaneView.from_viewer(image, self.viewer)
+            axes = role.get("axes")
+            if axes is not None and len(axes) == 2:
+                view = PlaneView(image, (int(axes[0]), int(axes[1])))
+            complete = next(
+                (
+                    layer
+                    for layer in layers_with_role(self.viewer, "complete")
+                    if isinstance(layer, Shapes)
+                    and layer.metadata[ROLE_KEY].get("image") == role.get("image")
+                ),
+                None,
+            )
+            boxes = BoxLayer(self.viewer, view, shapes, complete)
+            boxes.changed.connect(self.boxes_changed.emit)
+            self._boxes.append(boxes)
+            if self.view is None or self.view.layer == image:
+                self.view = view
+                self._on_dims()
+                self.image_changed.emit()
+            self.boxes_changed.emit()
+
+    # Model and results
+
+    def set_model(self, trained: TrainedModel) -> None:
+        """Take a trained or loaded model."""
+        self.trained = trained
+        self.model_changed.emit()
+
+    def new_results(self, views: Sequence[PlaneView], model: TrainedModel) -> dict[str, list[Result]]:
+        """Make layers for a prediction: by image name, one layer, or one a class where classes overlap."""
+        names = model.model.classes
+        known = self.boxes.classes if self.boxes is not None else Classes.named(names)
+        known = known.with_names(names)
+        colors = {name: known.color_of(name) for name in names}
+        channels = [None] if model.model.exclusive else list(range(len(names)))
+        for old in self._results:
+            if old.alive and old.view.layer in [view.layer for view in views]:
+                old.layer.visible = False  # two results over each other cannot be read
+        made = {
+            view.name: [Result(self.viewer, view, colors, channel) for channel in channels] for view in views
+        }
+        self._results += [result for results in made.values() for result in results]
+        self.result = self._results[-1]
+        self.result_changed.emit()
+        return made
+
+    def set_status(self, plane: PlaneId, status: Any) -> None:
+        """Accept or reject a plane of the newest result; None takes it back."""
+        if self.result is None:
+            return
+        if status is None:
+            self.result.status.pop(plane, None)
+        else:
+            self.result.status[plane] = status
+        self.result_changed.emit()
+
+    # Events of the viewer
+
+    def _on_inserted(self, event: Any) -> None:
+        if isinstance(event.value, Image):
+            self._choose_by_itself()
+            self.layers_changed.emit()
+        self._adopt_boxes()
+
+    def _on_removed(self, event: Any) -> None:
+        gone = event.value
+        for boxes in list(self._boxes):
+            if boxes.shapes == gone or boxes.view.layer == gone:
+                boxes.close()
+                self._boxes.remove(boxes)
+                self.boxes_changed.emit()
+            elif boxes.complete is not None and boxes.complete == gone:
+                boxes.forget_complete()
+        if self.result is not None and self.result.layer == gone:
+            self.result = next((result for result in reversed(self._results) if result.alive), None)
+            self.result_changed.emit()
+        self._results = [result for result in self._results if result.layer != gone]
+        if self.view is not None and self.view.layer == gone:
+            self.view, self._plane, self.contrast = None, None, None
+            self._choose_by_itself()
+            self.image_changed.emit()
+            self.plane_changed.emit()
+            self.boxes_changed.emit()
+        if isinstance(gone, Image):
+            self.layers_changed.emit()
+
+    def _on_renamed(self, event: Any) -> None:
+        for boxes in self._boxes:
+            boxes.note_image()
+        self.layers_changed.emit()
+
+    def _on_active(self, event: Any) -> None:
+        """An image that becomes active is the one to work on, unless boxes are being drawn on another."""
+        active = self.viewer.layers.selection.active
+        if not isinstance(active, Image) or (self.view is not None and self.view.layer == active):
+            return
+        if self.boxes is None or not self.boxes.shapes.nshapes:
+            try:
+                self.choose_image(active)
+            except BoxPromptError:
+                return
+
+    def _on_dims(self, event: Any = None) -> None:
+        if self.view is None:
+            return
+        if self.boxes is None:
+            self._follow_orientation(self.view)
+        plane = self.view.plane_shown(self.viewer)
+        if plane != self._plane:
+            self._plane = plane
+            self.plane_changed.emit()
+
+    def _follow_orientation(self, view: PlaneView) -> None:
+        """Without boxes, planes are what the viewer shows."""
+        if self.viewer.dims.ndisplay != 2:
+            return
+        turned = PlaneView.from_viewer(view.layer, self.viewer, view.channel_axis, view.channel)
+        if turned.axes != view.axes:
+            self.view, self.contrast = turned, None if not self.contrast_is_manual else self.contrast
+            self.image_changed.emit()

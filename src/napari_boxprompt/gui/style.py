@@ -1,0 +1,36 @@
+"""Colours of the widget in napari's light and dark themes."""
+
+from __future__ import annotations
+
+from napari.utils.theme import get_theme
+
+__all__ = ["plot_colors", "style_sheet"]
+
+ACCENT = "#0b72d0"
+
+
+def style_sheet(theme: str) -> str:
+    """Qt style sheet of the dock widget.
+
+    Parameters
+    ----------
+    theme : str
+        Name of a napari theme.
+    """
+    colors = get_theme(theme)
+    quiet = colors.icon.as_hex()
+    return f"""
+QPushButton[primary="true"] {{ background-color: {ACCENT}; color: white; font-weight: bold; }}
+QPushButton[primary="true"]:hover {{ background-color: #2a8be0; }}
+QPushButton[primary="true"]:disabled {{ background-color: {colors.foreground.as_hex()}; }}
+#boxprompt-heading {{ font-weight: bold; border: none; background: transparent; padding: 3px; }}
+#boxprompt-summary, #boxprompt-quiet {{ color: {quiet}; }}
+#boxprompt-hint {{ border-left: 3px solid #3ddc84; padding-left: 6px; }}
+#boxprompt-warning {{ border-left: 3px solid #ff8c1a; padding-left: 6px; }}
+"""
+
+
+def plot_colors(theme: str) -> tuple[str, str]:
+    """Background and text of the plots."""
+    colors = get_theme(theme)
+    return colors.background.as_hex(), colors.text.as_hex()

@@ -1,0 +1,44 @@
+"""What is said to the user: one sentence at the edge of the window, never a dialog."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from napari.utils.notifications import show_error
+
+from napari_boxprompt.errors import BoxPromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["duration", "told"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def told(action: Callable[P, R]) -> Callable[P, R | None]:
+    """Show the sentence of a `BoxPromptError` that an action raises; give None then."""
+
+    @wraps(action)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return action(*args, **kwargs)
+        except BoxPromptError as error:
+            show_error(str(error))
+            return None
+
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """Time in words: ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        # Ten seconds more or less say nothing at that length.
+        minutes, rest = divmod(round(whole, -1), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,274 @@
+"""Step 3: train, and watch it learn."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_boxprompt.config import PRESETS, make_config
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.events import Metrics, Progress
+from napari_boxprompt.gui.form import SettingsForm
+from napari_boxprompt.gui.section import Section, make_primary, wrapping_label
+from napari_boxprompt.gui.telling import duration, told
+from napari_boxprompt.gui.trainer import time_left
+from napari_boxprompt.gui.work import model_names
+
+if TYPE_CHECKING:
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.gui.jobs import Jobs
+    from napari_boxprompt.gui.plot import TrainingPlot
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.trainer import Trainer
+    from napari_boxprompt.gui.work import Trained
+
+__all__ = ["TrainPanel"]
+
+CHOICES = {
+    "model": ("litemedsam",),
+    "generator": ("light", "simple"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
+"""Lists of the form; the models are found out in the background, because PyTorch takes seconds to load."""
+
+PHASES = {
+    "prepare": "Preparing",
+    "download": "Downloading",
+    "encode": "Looking at images",
+    "train": "Training",
+}
+
+
+class TrainPanel(QWidget):
+    """Chooses settings, starts and stops a training, shows how it goes.
+
+    Parameters
+    ----------
+    session : Session
+        State of the widget.
+    trainer : Trainer
+        Runs the training.
+    """
+
+    save_wanted = Signal()
+    load_wanted = Signal()
+    command_wanted = Signal()
+    settings_changed = Signal()
+
+    def __init__(self, session: Session, trainer: Trainer) -> None:
+        super().__init__()
+        self._session, self._trainer = session, trainer
+        self._phase, self._phase_started = "", 0.0
+        self._agreement: float | None = None
+        self.preset = QComboBox()
+        for name in PRESETS:
+            self.preset.addItem(name, name)
+        self.preset.setCurrentIndex(self.preset.findData("balanced"))
+        self.preset.setToolTip("fast to try, balanced for most, best when there is time.")
+        self.go_on = QCheckBox("start from the present model")
+        self.go_on.setToolTip("Go on learning with its weights instead of from nothing.")
+        self.form = SettingsForm(CHOICES)
+        self.advanced = Section("Advanced", self.form, is_open=False)
+        self.train = QPushButton("Train")
+        self.stop = QPushButton("Stop, keep the best")
+        self.more = QToolButton()
+        self.more.setText("Model")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self.more)
+        self._save = menu.addAction("Save model …", self.save_wanted.emit)
+        menu.addAction("Load model …", self.load_wanted.emit)
+        self._copy = menu.addAction("Copy as command", self.command_wanted.emit)
+        self.more.setMenu(menu)
+        self.bar = QProgressBar()
+        self.bar.setVisible(False)
+        self.waits = wrapping_label(name="boxprompt-quiet")
+        self.said = wrapping_label(name="boxprompt-quiet")
+        self.plot: TrainingPlot | None = None
+        self._theme = ("#000000", "#ffffff")
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(8, 0, 4, 4)
+        row, buttons = QHBoxLayout(), QHBoxLayout()
+        row.addWidget(self.preset, 1)
+        row.addWidget(self.more)
+        buttons.addWidget(self.train, 1)
+        buttons.addWidget(self.stop, 1)
+        self._layout.addLayout(row)
+        for widget in (self.go_on, self.advanced, self.waits):
+            self._layout.addWidget(widget)
+        self._layout.addLayout(buttons)
+        for widget in (self.bar, self.said):
+            self._layout.addWidget(widget)
+        self._connect()
+        self.refresh()
+
+    def _connect(self) -> None:
+        session, trainer = self._session, self._trainer
+        session.boxes_changed.connect(self.refresh)
+        session.model_changed.connect(self.refresh)
+        trainer.timed.connect(self.refresh)
+        trainer.started.connect(self._on_started)
+        trainer.event.connect(self._on_event)
+        trainer.ended.connect(self._on_ended)
+        self.preset.activated.connect(self._choose_preset)
+        self.form.valueChanged.connect(self._on_settings)
+        self.train.clicked.connect(lambda: self.start())
+        self.stop.clicked.connect(trainer.stop)
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        if self._trainer.running:
+            return "training …"
+        if self._session.trained is not None:
+            agreement = "" if self._agreement is None else f", held-out boxes agree {self._agreement:.2f}"
+            return f"model ready{agreement}"
+        return str(self.preset.currentText())
+
+    @property
+    def config(self) -> TrainConfig:
+        """Settings as they stand.
+
+        Raises
+        ------
+        ConfigError
+            A setting that is not allowed.
+        """
+        return self.form.value()
+
+    @told
+    def start(self) -> None:
+        """Start a training."""
+        self._trainer.start(self.config, go_on=self.go_on.isChecked() and self.go_on.isVisible())
+
+    def set_defaults(self, model: str, device: str) -> None:
+        """Take what the plugin's preferences say."""
+        self.form.setValue(make_config(self._preset_name, model=model, device=device))
+
+    def load_choices(self, jobs: Jobs) -> None:
+        """Fill the list of models in the background."""
+        jobs.start(
+            "listing the models", model_names, on_result=lambda names: self.form.set_choices("model", names)
+        )
+
+    def set_theme(self, background: str, text: str) -> None:
+        """Colours of the plot."""
+        self._theme = (background, text)
+        if self.plot is not None:
+            self.plot.set_colors(*self._theme)
+
+    @property
+    def _preset_name(self) -> str:
+        return str(self.preset.currentData())
+
+    def refresh(self) -> None:
+        """Say what can be done and how long it takes."""
+        running = self._trainer.running
+        reason = self._reason()
+        self.waits.setVisible(bool(reason) and not running)
+        self.waits.setText(reason)
+        self.train.setEnabled(not reason and not running)
+        self.train.setVisible(not running)
+        self.stop.setVisible(running)
+        self.go_on.setVisible(self._session.trained is not None)
+        self._save.setEnabled(self._session.trained is not None)
+        self._copy.setEnabled(self._trainer.last is not None)
+        make_primary(self.train, not reason and self._session.trained is None)
+        self.train.setText("Train" if self._session.trained is None else "Train again")
+        self._show_times()
+
+    def _reason(self) -> str:
+        """What a training waits for, empty where it can start."""
+        try:
+            self._session.training_set()
+        except BoxPromptError as error:
+            return str(error)
+        return ""
+
+    def _show_times(self) -> None:
+        """Beside each preset, how long it takes here."""
+        try:
+            config = self.config
+        except BoxPromptError:
+            return
+        for row in range(self.preset.count()):
+            name = str(self.preset.itemData(row))
+            shown = (
+                config
+                if name == config.preset
+                else make_config(name, model=config.model, device=config.device)
+            )
+            seconds = self._trainer.estimate(shown)
+            self.preset.setItemText(row, name if seconds is None else f"{name} · about {duration(seconds)}")
+
+    def _choose_preset(self, _: int = 0) -> None:
+        try:
+            now = self.config
+            self.form.setValue(
+                make_config(self._preset_name, model=now.model, generator=now.generator, device=now.device)
+            )
+        except BoxPromptError:
+            self.form.setValue(make_config(self._preset_name))
+
+    def _on_settings(self) -> None:
+        self._show_times()
+        self.settings_changed.emit()
+
+    def _on_started(self, config: TrainConfig) -> None:
+        from napari_boxprompt.gui.plot import TrainingPlot
+
+        if self.plot is None:
+            self.plot = TrainingPlot()
+            self.plot.set_colors(*self._theme)
+            self._layout.addWidget(self.plot)
+        self.plot.clear()
+        self._agreement = None
+        self._phase = ""
+        self.bar.setVisible(True)
+        self.bar.setRange(0, 0)
+        self.said.setText("")
+        self.refresh()
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, Progress):
+            self._show_progress(event)
+        elif isinstance(event, Metrics) and self.plot is not None:
+            self.plot.add(event)
+            self._agreement = event.validation.get("box_agreement", self._agreement)
+
+    def _show_progress(self, event: Progress) -> None:
+        if event.phase != self._phase:
+            self._phase, self._phase_started = event.phase, time.monotonic()
+        self.bar.setRange(0, event.total if event.done else 0)
+        self.bar.setValue(event.done)
+        left = time_left(event, time.monotonic() - self._phase_started) if event.done > 1 else None
+        words = PHASES.get(event.phase, event.phase)
+        self.bar.setFormat(words if left is None else f"{words} · {duration(left)} left")
+
+    def _on_ended(self, result: Trained | None) -> None:
+        self.bar.setVisible(False)
+        if result is not None:
+            seconds = duration(sum(result.seconds.values()))
+            device = result.model.encoder.device.type
+            agreement = (
+                "no plane was held out to check on (that needs three boxed planes)"
+                if self._agreement is None
+                else f"its boxes agree {self._agreement:.2f} with held-out ones"
+            )
+            kept = "stopped early, the best is kept" if result.stopped else f"done in {seconds} on {device}"
+            self.said.setText(f"{kept.capitalize()}; {agreement}.")
+        else:
+            self.said.setText("Nothing was learnt; your boxes are as they were.")
+        self.refresh()

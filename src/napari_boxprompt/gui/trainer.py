@@ -1,0 +1,154 @@
+"""Runs trainings for the viewer and remembers how long things take here."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+from psygnal import Signal
+
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.work import Glimpse, Trained, TrainingTask, time_machine, train
+
+if TYPE_CHECKING:
+    from napari_boxprompt.api import Timings
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.events import Progress
+    from napari_boxprompt.gui.jobs import Jobs
+    from napari_boxprompt.gui.preview import Preview
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.work import Encoders
+
+__all__ = ["Trainer"]
+
+JOB, TIMING = "training", "timing"
+
+
+class Trainer:
+    """One training at a time.
+
+    Parameters
+    ----------
+    session, jobs, encoders, preview
+        See the classes.
+
+    Attributes
+    ----------
+    started : psygnal.Signal
+        Emitted with the settings of a training that begins.
+    event : psygnal.Signal
+        Emitted with each event of it.
+    ended : psygnal.Signal
+        Emitted with a `Trained`, or None where nothing came of it.
+    timed : psygnal.Signal
+        The speed of this machine is known.
+    """
+
+    started = Signal(object)
+    event = Signal(object)
+    ended = Signal(object)
+    timed = Signal()
+
+    def __init__(self, session: Session, jobs: Jobs, encoders: Encoders, preview: Preview) -> None:
+        self._session, self._jobs, self._encoders, self._preview = session, jobs, encoders, preview
+        self._timings: dict[tuple[str, str], Timings] = {}
+        self._result: Trained | None = None
+        self.last: TrainingTask | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a training runs."""
+        return self._jobs.running(JOB)
+
+    def start(self, config: TrainConfig, *, go_on: bool = False) -> None:
+        """Train on all boxes.
+
+        Parameters
+        ----------
+        config : TrainConfig
+            Settings.
+        go_on : bool
+            Start from the weights of the present model.
+
+        Raises
+        ------
+        BoxPromptError
+            A training runs already, or the boxes do not suffice.
+        """
+        if self.running:
+            raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
+        images, boxes = self._session.training_set()
+        trained = self._session.trained
+        start = trained.model if go_on and trained is not None else None
+        task = TrainingTask(images, boxes, config, self._session.contrast, start)
+        self._result = None
+        self._preview.paused = True
+        self.last = task
+        self._jobs.start(
+            JOB,
+            partial(train, task=task, encoders=self._encoders, shown=lambda: self._session.plane),
+            on_event=self._on_event,
+            on_result=self._on_result,
+            on_end=self._on_end,
+        )
+        self.started.emit(config)
+
+    def stop(self) -> None:
+        """Stop and keep the best so far."""
+        self._jobs.stop(JOB)
+
+    def estimate(self, config: TrainConfig) -> float | None:
+        """Seconds a training with these settings takes here, None while that is not known."""
+        timings = self._timings.get((config.model, config.device))
+        if timings is None:
+            return None
+        from napari_boxprompt.api import estimate_seconds
+
+        try:
+            images, boxes = self._session.training_set()
+            return float(estimate_seconds(images, boxes, config, timings))
+        except BoxPromptError:
+            return None
+
+    def time(self, config: TrainConfig) -> None:
+        """Measure the speed of this machine in the background, once for each model."""
+        key = (config.model, config.device)
+        if key in self._timings or self._jobs.running(TIMING) or self.running:
+            return
+
+        def keep(timings: Timings) -> None:
+            self._timings[key] = timings
+            self.timed.emit()
+
+        self._jobs.start(
+            TIMING, partial(time_machine, encoders=self._encoders, config=config), on_result=keep
+        )
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, Glimpse):
+            if event.plane == self._session.plane:
+                self._preview.show(event.plane, event.mask)
+            return
+        self.event.emit(event)
+
+    def _on_result(self, result: Trained | None) -> None:
+        self._result = result
+        if result is None:
+            show_info("Stopped before the first training step; there is nothing to keep. Your boxes stay.")
+            return
+        self._session.set_model(result.model)
+        if result.stopped:
+            show_info(f"Stopped after {result.steps} steps; the best model so far is kept.")
+
+    def _on_end(self) -> None:
+        self._preview.paused = False
+        self._preview.request()
+        self.ended.emit(self._result)
+
+
+def time_left(progress: Progress, elapsed: float) -> float | None:
+    """Seconds until a phase is done, from what has been done so far; None at its start."""
+    if progress.done < 1 or progress.total <= progress.done:
+        return None if progress.done < 1 else 0.0
+    return elapsed / progress.done * (progress.total - progress.done)

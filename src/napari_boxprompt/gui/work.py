@@ -1,0 +1,302 @@
+"""Long work of the viewer, as generators that run in a worker: no Qt and no layers in here.
+
+What they are given is plain domain data; what they yield are events, and their return value is the result.
+PyTorch is imported by the first of them, in its worker, so that the viewer opens at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from napari_boxprompt.events import Event, Finished, Progress
+from napari_boxprompt.gui.backend import backend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_boxprompt.api import Timings, TrainedModel
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.gui.jobs import Stop
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.models import EmbeddingCache
+    from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.normalization import Normalization
+    from napari_boxprompt.prediction import Prediction
+    from napari_boxprompt.prompting import PromptModel
+
+__all__ = [
+    "Encoders",
+    "Found",
+    "Glimpse",
+    "Trained",
+    "TrainingTask",
+    "model_names",
+    "predict",
+    "predict_files",
+    "time_machine",
+    "train",
+]
+
+GLIMPSE_SECONDS = 5.0
+"""Least time between two looks at the plane on screen while training."""
+
+
+class Encoders:
+    """Frozen models that are loaded, each once, whichever worker asks first.
+
+    Parameters
+    ----------
+    make_cache : callable
+        Gives the cache that all of them share.
+    """
+
+    def __init__(self, make_cache: Callable[[], EmbeddingCache]) -> None:
+        self._make_cache = make_cache
+        self._cache: EmbeddingCache | None = None
+        self._loaded: dict[tuple[str, str, str], Encoder] = {}
+        self._lock = threading.Lock()
+
+    def get(
+        self,
+        model: str = "litemedsam",
+        device: str = "auto",
+        precision: str = "auto",
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Encoder:
+        """Load a frozen model, or return it if it is loaded; see `napari_boxprompt.api.make_encoder`."""
+        with self._lock:
+            api = backend()
+            if self._cache is None:
+                self._cache = self._make_cache()
+            key = (model, device, precision)
+            if key not in self._loaded:
+                self._loaded[key] = api.make_encoder(
+                    model, device=device, precision=precision, cache=self._cache, on_event=on_event
+                )
+            return self._loaded[key]
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What the model in training makes of the plane on screen.
+
+    Parameters
+    ----------
+    plane : PlaneId
+        The plane.
+    mask : numpy.ndarray
+        uint8 ``(H, W)``, class k is k + 1.
+    """
+
+    plane: PlaneId
+    mask: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a trained model found on a plane.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Masks and objects.
+    doubt : float
+        How unsure the model is of the plane, see `napari_boxprompt.ranking.doubt`.
+    """
+
+    prediction: Prediction
+    doubt: float
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """All that a training needs.
+
+    Parameters
+    ----------
+    images, boxes, config
+        See `napari_boxprompt.api.start_training`.
+    normalization : Normalization
+        The contrast that the user was shown.
+    start : PromptModel, optional
+        Weights to start from.
+    """
+
+    images: Images
+    boxes: BoxSet
+    config: TrainConfig
+    normalization: Normalization | None = None
+    start: PromptModel | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        The best one it found.
+    stopped : bool
+        Ended early by the user.
+    steps : int
+        Steps done.
+    seconds : mapping
+        Wall time of each phase.
+    """
+
+    model: TrainedModel
+    stopped: bool
+    steps: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def model_names(stop: Stop) -> Generator[Event, None, list[str]]:
+    """Names of the frozen models there are."""
+    backend()
+    from napari_boxprompt.models import list_models
+
+    yield from ()
+    return [info.name for info in list_models()]
+
+
+def time_machine(stop: Stop, encoders: Encoders, config: TrainConfig) -> Generator[Progress, None, Timings]:
+    """How long an encoding and a training step take here."""
+    api = backend()
+    encoder = encoders.get(config.model, config.device, config.precision)
+    yield Progress("prepare", 0, 1, "timing this machine")
+    return api.measure_timings(encoder, config)
+
+
+def train(
+    stop: Stop,
+    task: TrainingTask,
+    encoders: Encoders,
+    shown: Callable[[], PlaneId | None],
+) -> Generator[Event | Glimpse, None, Trained | None]:
+    """Train; every few seconds look at the plane that `shown` names.
+
+    Returns
+    -------
+    Trained or None
+        None when it was stopped before its first step.
+    """
+    api = backend()
+    config, last = task.config, 0.0
+    yield Progress("prepare", 0, 1, "loading the model")
+    encoder = encoders.get(config.model, config.device, config.precision)
+    run = api.start_training(
+        task.images,
+        task.boxes,
+        config,
+        encoder=encoder,
+        normalization=task.normalization,
+        start=task.start,
+    )
+    for event in run:
+        yield event
+        if stop.is_set():
+            run.close()
+            break
+        plane = shown()
+        started = time.perf_counter()
+        due = isinstance(event, Progress) and event.phase == "train" and started - last > GLIMPSE_SECONDS
+        if due and plane in task.images:
+            yield Glimpse(plane, _mask(api.TrainedModel(run.snapshot(), encoder), task.images, plane))
+            # A look that takes long must not become most of the work.
+            last = time.perf_counter() + 4 * (time.perf_counter() - started)
+    if not run.step:
+        return None
+    return Trained(api.TrainedModel(run.model, encoder), stop.is_set(), run.step, dict(run.seconds))
+
+
+def _mask(model: TrainedModel, images: Images, plane: PlaneId) -> npt.NDArray[np.uint8]:
+    found = next(iter(backend().predict(model, images, [plane]))).mask
+    return found if model.model.exclusive else _flat(found)
+
+
+def _flat(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One number for each pixel where classes overlap: the last class that is there."""
+    flat = mask[0].copy()
+    for k in range(1, len(mask)):
+        flat[mask[k] > 0] = k + 1
+    return flat
+
+
+class _StoppedError(Exception):
+    """A prediction was stopped between two tiles."""
+
+
+def predict(
+    stop: Stop,
+    model: TrainedModel,
+    images: Images,
+    planes: Sequence[PlaneId],
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Generator[Found | Event, None, int]:
+    """Segment planes; what is finished when it is stopped has been yielded.
+
+    Parameters
+    ----------
+    on_tile : callable, optional
+        Called in the worker with tiles done and in all of the plane at work.
+
+    Returns
+    -------
+    int
+        Planes done.
+    """
+    api = backend()
+    from napari_boxprompt.ranking import doubt
+
+    started, done = time.perf_counter(), 0
+
+    def tile(finished: int, total: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        if on_tile is not None:
+            on_tile(finished, total)
+
+    yield Progress("predict", 0, len(planes))
+    try:
+        for prediction in api.predict(model, images, planes, on_tile=tile):
+            done += 1
+            yield Found(prediction, doubt(prediction))
+            yield Progress("predict", done, len(planes), str(prediction.plane))
+            if stop.is_set():
+                break
+    except _StoppedError:
+        pass
+    yield Finished("predict", time.perf_counter() - started, stopped=done < len(planes))
+    return done
+
+
+def predict_files(
+    stop: Stop, model: TrainedModel, source: str | Path, out: str | Path
+) -> Generator[Event, None, list[Path]]:
+    """Segment image files and write masks, objects and a table beside each other.
+
+    Returns
+    -------
+    list of Path
+        Files written.
+    """
+    from napari_boxprompt.images import open_images
+    from napari_boxprompt.outputs import ResultWriter, prepare_folder
+
+    images = open_images(source)
+    with ResultWriter(prepare_folder(out), images) as writer:
+        for event in predict(stop, model, images, images.planes):
+            if isinstance(event, Found):
+                writer.add(event.prediction)
+            else:
+                yield event
+    return writer.written
