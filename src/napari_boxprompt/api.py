@@ -12,6 +12,7 @@ from napari_boxprompt.bundle import load_bundle, load_state, save_bundle
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.errors import BundleError
+from napari_boxprompt.estimates import Timings, estimate_seconds, measure_timings
 from napari_boxprompt.events import Progress
 from napari_boxprompt.formats import align
 from napari_boxprompt.images import Images, Normalization, open_images
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 __all__ = [
     "BoxMasks",
     "Prediction",
+    "Timings",
     "TrainedModel",
     "boxes_preview",
     "encode_plane",
+    "estimate_seconds",
     "load_model",
     "make_encoder",
+    "measure_timings",
     "predict",
     "preview_tile",
     "start_training",

@@ -16,7 +16,7 @@ from napari_boxprompt.supervision.losses import box_mask
 from napari_boxprompt.views import GRID, View, inside_plane, sample_view, to_region
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["BoxLabel", "ClassTargets", "PlaneTargets", "pseudo_labels", "size_range"]
 
 Region = tuple[int, int, int, int]
+
+PAIRS_AT_ONCE = 100_000
+"""Boxes times views that are compared together, about 10 MB."""
 
 BOXES_AT_ONCE = 8
 """Boxes decoded together; a row of the decoder takes about 60 MB."""
@@ -187,17 +190,36 @@ def _paste(canvas: npt.NDArray[np.float32], region: Region, label: BoxLabel) -> 
     return True
 
 
+def on_grids(
+    boxes: npt.NDArray[np.float64], views: Sequence[View]
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Boxes ``(n, 4)`` on the grids of axis-aligned views, some views at a time so that memory stays small.
+
+    Yields
+    ------
+    grid : numpy.ndarray
+        ``(v, n, 4)`` boxes in grid pixels.
+    seen : numpy.ndarray
+        ``(v, n)`` fraction of each box that each view shows.
+    """
+    step = max(1, PAIRS_AT_ONCE // max(1, len(boxes)))
+    for start in range(0, len(views), step):
+        matrix = np.array([view.matrix for view in views[start : start + step]])
+        grid = (boxes - matrix[:, None, [5, 2, 5, 2]]) / matrix[:, None, [4, 0, 4, 0]]
+        yield grid, _areas(np.clip(grid, 0, GRID)) / _areas(grid)
+
+
+def _areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
+
+
 def assign(boxes: npt.NDArray[np.float64], views: Sequence[View]) -> npt.NDArray[np.intp]:
     """For each box, the view that sees most of it, and it nearest to its centre."""
-    score = np.empty((len(views), len(boxes)))
-    for i, view in enumerate(views):
-        grid = view.boxes_to_grid(boxes)
-        cut = np.clip(grid, 0, GRID)
-        seen = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
-        whole = (grid[:, 2] - grid[:, 0]) * (grid[:, 3] - grid[:, 1])
-        centre = (grid[:, :2] + grid[:, 2:]) / 2 - GRID / 2
-        score[i] = np.round(seen / whole, 3) - np.hypot(*centre.T) / (1000 * GRID)
-    return np.asarray(score.argmax(axis=0))
+    scores = []
+    for grid, seen in on_grids(boxes, views):
+        centre = (grid[..., :2] + grid[..., 2:]) / 2 - GRID / 2
+        scores.append(np.round(seen, 3) - np.hypot(centre[..., 0], centre[..., 1]) / (1000 * GRID))
+    return np.asarray(np.concatenate(scores).argmax(axis=0))
 
 
 def prompted(

@@ -11,8 +11,14 @@ import torch
 from napari_boxprompt.errors import BoxError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.models.encoding import PlanePixels, small_image
-from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, assign, pseudo_labels
-from napari_boxprompt.views import GRID, View, choose_tile, perturbed, tile_views
+from napari_boxprompt.supervision.targets import (
+    ClassTargets,
+    PlaneTargets,
+    assign,
+    on_grids,
+    pseudo_labels,
+)
+from napari_boxprompt.views import View, choose_tile, perturbed, tile_views
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -22,7 +28,16 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
 
-__all__ = ["Dataset", "Sample", "build_dataset", "check_boxed", "object_areas", "working_tile"]
+__all__ = [
+    "Dataset",
+    "Plan",
+    "Sample",
+    "build_dataset",
+    "check_boxed",
+    "make_plan",
+    "object_areas",
+    "working_tile",
+]
 
 MAX_HELD_VIEWS = 12
 """Most views decoded at a validation: it must stay cheap beside the training itself."""
@@ -67,6 +82,32 @@ class Dataset:
     groups: list[list[Sample]] = field(default_factory=list)
     held: list[Sample] = field(default_factory=list)
     planes: list[PlaneTargets] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training will encode.
+
+    Parameters
+    ----------
+    bases : dict
+        Views of each plane as it is.
+    held : set of PlaneId
+        Planes that are held out.
+    extra : int
+        How many augmented views each view of the other planes gets.
+    """
+
+    bases: dict[PlaneId, list[View]]
+    held: set[PlaneId]
+    extra: int
+
+    @property
+    def encodings(self) -> int:
+        """How many views are encoded in all."""
+        return sum(
+            len(views) * (1 if plane in self.held else 1 + self.extra) for plane, views in self.bases.items()
+        )
 
 
 def working_tile(boxes: BoxSet, images: Images, config: TrainConfig) -> float | None:
@@ -132,10 +173,9 @@ def build_dataset(
         Fewer than two planes with boxes.
     """
     rng = np.random.default_rng(config.seed)
-    bases, held, extra = _plan(images, boxes, config, tile, rng)
-    total = sum(len(views) * (1 if plane in held else 1 + extra) for plane, views in bases.items())
-    data, done = Dataset(), 0
-    for plane, views in bases.items():
+    plan = make_plan(images, boxes, config, tile, rng)
+    data, done, total = Dataset(), 0, plan.encodings
+    for plane, views in plan.bases.items():
         pixels = PlanePixels(images.read(plane), normalization)
         encoded = []
         for view in views:
@@ -144,13 +184,13 @@ def build_dataset(
             yield Progress("encode", done, total, str(plane))
         targets = _plane_targets(plane, pixels.shape, encoded, boxes, encoder)
         samples = [item.sample(targets) for item in encoded]
-        if plane in held:
+        if plane in plan.held:
             data.held += samples
             continue
         data.planes.append(targets)
         for sample in samples:
             group = [sample]
-            for _ in range(extra):
+            for _ in range(plan.extra):
                 view = perturbed(sample.view, config.augment, rng)
                 group.append(_Encoded.make(view, pixels, encoder).sample(targets))
                 done += 1
@@ -159,10 +199,16 @@ def build_dataset(
     return data
 
 
-def _plan(
+def make_plan(
     images: Images, boxes: BoxSet, config: TrainConfig, tile: float | None, rng: np.random.Generator
-) -> tuple[dict[PlaneId, list[View]], set[PlaneId], int]:
-    """Views of each plane as it is, held-out planes, and how many augmented views each other view gets."""
+) -> Plan:
+    """Decide which views a training encodes, from boxes and sizes alone; no pixels are read.
+
+    Raises
+    ------
+    BoxError
+        Fewer than two planes with boxes.
+    """
     planes = boxes.boxed_planes
     check_boxed(boxes)
     bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
@@ -170,7 +216,7 @@ def _plan(
     for plane in held:
         bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
     extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
-    return bases, held, extra
+    return Plan(bases, held, extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,21 +254,13 @@ def _base_views(
     if len(views) == 1:
         return views
     drawn = np.array([box.as_tuple() for box in boxes.on(plane)], float).reshape(-1, 4)
-    counts = np.array([_seen(view, drawn) for view in views])
+    shown = [(seen > 0.5).any(axis=1) for _, seen in on_grids(drawn, views)]
     # A box that no tile shows half of, because it is larger, is learnt from where most of it is seen.
-    chosen = np.union1d(np.flatnonzero(counts > 0), assign(drawn, views))
+    chosen = np.union1d(np.flatnonzero(np.concatenate(shown)), assign(drawn, views))
     if boxes.planes[plane].complete:
         empty = rng.permutation(np.setdiff1d(np.arange(len(views)), chosen))
         chosen = np.sort(np.concatenate([chosen, empty[: max(1, len(chosen) // 4)]]))
     return [views[i] for i in chosen]
-
-
-def _seen(view: View, boxes: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> int:
-    """How many boxes a view shows at least half of."""
-    grid = view.boxes_to_grid(boxes)
-    cut = np.clip(grid, 0, GRID)
-    seen = (cut[:, 2] - cut[:, 0]) * (cut[:, 3] - cut[:, 1])
-    return int((seen > 0.5 * (grid[:, 2] - grid[:, 0]) * (grid[:, 3] - grid[:, 1])).sum())
 
 
 def _choose_held(
