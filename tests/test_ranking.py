@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.helpers.synthetic import Scene
+
+from napari_boxprompt.api import TrainedModel, predict
+from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.prediction import Prediction
+from napari_boxprompt.ranking import doubt
+
+
+def seen(probability: Any) -> Prediction:
+    values = np.round(np.asarray(probability, float) * 255).astype(np.uint8)
+    return Prediction(PlaneId("a"), (values > 127).astype(np.uint8), values, values.astype(np.uint32), ())
+
+
+def plane(background: float, *objects: tuple[float, int], side: int = 100) -> Prediction:
+    """Plane with square objects of a probability and a side."""
+    values = np.full((side, side), background)
+    for i, (p, size) in enumerate(objects):
+        values[i * 30 : i * 30 + size, :size] = p
+    return seen(values)
+
+
+def test_certain_planes_are_not_doubtful() -> None:
+    assert doubt(plane(0.0)) == 0.0
+    assert doubt(plane(0.0, (1.0, 20))) == 0.0
+    assert doubt(plane(1.0)) == 0.0
+
+
+@pytest.mark.parametrize("p", [0.01, 0.03, 0.05])
+def test_nearly_certain_emptiness_is_nearly_no_doubt(p: float) -> None:
+    assert doubt(plane(p)) <= 2 * p + 0.005
+
+
+def test_one_half_everywhere_is_the_most() -> None:
+    assert doubt(plane(0.5)) == pytest.approx(1.0, abs=0.01)
+    assert doubt(plane(0.0, (0.5, 10))) == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_object_more_or_less_believed() -> None:
+    doubts = [doubt(plane(0.01, (p, 20))) for p in (1.0, 0.9, 0.75, 0.5)]
+    assert doubts == sorted(doubts)
+    assert doubts[0] < 0.02 < 0.15 < doubts[1]
+
+
+def test_an_object_that_was_seen_and_not_believed_counts() -> None:
+    assert doubt(plane(0.01, (0.3, 20))) > 0.5
+    sure = doubt(plane(0.01, (0.98, 20)))
+    assert doubt(plane(0.01, (0.98, 20), (0.45, 20))) > sure + 0.1
+
+
+def test_sizes_do_not_count() -> None:
+    small, large = (doubt(plane(0.0, (0.7, side))) for side in (5, 50))
+    assert small == pytest.approx(large)
+    wide = doubt(plane(0.0, (0.7, 5), side=1000))
+    assert wide == pytest.approx(small)
+
+
+def test_overlapping_classes_are_taken_together() -> None:
+    certain, unsure = np.zeros((50, 50)), np.zeros((50, 50))
+    certain[:20] = 1.0
+    unsure[:20] = 0.5
+    assert doubt(seen([certain, certain])) == 0.0
+    assert 0.1 < doubt(seen([certain, unsure])) < doubt(seen([unsure, unsure]))
+
+
+def test_dim_planes_are_more_doubtful(trained: TrainedModel, unseen: Scene) -> None:
+    """A model that has learnt bright objects is unsure of faint ones."""
+    normal = [doubt(found) for found in predict(trained, unseen.images)]
+    scale = trained.model.normalization
+    high = tuple(2 * value for value in scale.high)
+    dim = replace(trained.model, normalization=scale.model_copy(update={"high": high}))
+    faint = [doubt(found) for found in predict(TrainedModel(dim, trained.encoder), unseen.images)]
+    assert min(faint) > max(normal)
+    assert all(0 <= value <= 1 for value in (*normal, *faint))
