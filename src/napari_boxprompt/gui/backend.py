@@ -15,22 +15,18 @@ import threading
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-__all__ = ["backend", "load_triton_apart"]
+__all__ = ["load_backend", "load_triton_apart"]
 
 _MAPS = Path("/proc/self/maps")
 _LOCK = threading.Lock()
 
 
-def backend() -> ModuleType:
-    """Return `napari_boxprompt.api`, loaded safely; call it in a worker."""
+def load_backend() -> None:
+    """Load PyTorch and `napari_boxprompt.api` safely, once; call it in a worker before importing them."""
     with _LOCK:
         load_triton_apart()
-        return importlib.import_module("napari_boxprompt.api")
+        importlib.import_module("napari_boxprompt.api")
 
 
 @cache

@@ -202,9 +202,8 @@ class BoxLayer:
         known = () if names is None else tuple(names)[: self.shapes.nshapes]
         missing = self.shapes.nshapes - len(known)
         chosen = self.classes.current.name
-        return tuple(str(name) if isinstance(name, str) and name else chosen for name in known) + (
-            (chosen,) * missing
-        )
+        drawn = [name if isinstance(name, str) and name else chosen for name in known]
+        return (*drawn, *(chosen,) * missing)
 
     def _relabel(self, labels: Sequence[str]) -> None:
         with self._quietly():

@@ -54,119 +54,119 @@ def open_widget(viewer: Viewer) -> BoxPromptWidget:
 
 def new_boxes_layer(viewer: Viewer) -> None:
     """Add an empty layer for boxes over the chosen image."""
-    open_widget(viewer).new_boxes_layer()
+    open_widget(viewer).actions.new_boxes_layer()
 
 
 def toggle_complete(viewer: Viewer) -> None:
     """Mark the plane on screen complete, or no longer complete."""
-    open_widget(viewer).toggle_complete()
+    open_widget(viewer).actions.toggle_complete()
 
 
 def undo(viewer: Viewer) -> None:
     """Take back the last change of the boxes."""
-    open_widget(viewer).undo()
+    open_widget(viewer).actions.undo()
 
 
 def redo(viewer: Viewer) -> None:
     """Make the change again that was taken back."""
-    open_widget(viewer).redo()
+    open_widget(viewer).actions.redo()
 
 
 def boxes_from_file(viewer: Viewer) -> None:
     """Ask for a COCO or YOLO file and add its boxes."""
-    open_widget(viewer).boxes_from_file()
+    open_widget(viewer).actions.boxes_from_file()
 
 
 def boxes_from_labels(viewer: Viewer) -> None:
     """Add a box round every object of a Labels layer on the plane on screen."""
-    open_widget(viewer).boxes_from_labels()
+    open_widget(viewer).actions.boxes_from_labels()
 
 
 def box_from_object(viewer: Viewer) -> None:
     """Add a box round the object under the cursor."""
-    open_widget(viewer).box_from_object()
+    open_widget(viewer).actions.box_from_object()
 
 
 def fix_boxes(viewer: Viewer) -> None:
     """Mend every box whose problem can be mended."""
-    open_widget(viewer).fix_boxes()
+    open_widget(viewer).actions.fix_boxes()
 
 
 def export_boxes(viewer: Viewer) -> None:
     """Ask for a file and write the boxes to it."""
-    open_widget(viewer).export_boxes()
+    open_widget(viewer).actions.export_boxes()
 
 
 def start_training(viewer: Viewer) -> None:
     """Train on the boxes."""
-    open_widget(viewer).start_training()
+    open_widget(viewer).actions.start_training()
 
 
 def stop(viewer: Viewer) -> None:
     """Stop the running work and keep what it has."""
-    open_widget(viewer).stop()
+    open_widget(viewer).actions.stop()
 
 
 def predict_plane(viewer: Viewer) -> None:
     """Segment the plane on screen."""
-    open_widget(viewer).predict_plane()
+    open_widget(viewer).actions.predict_plane()
 
 
 def predict_all(viewer: Viewer) -> None:
     """Segment all planes of the chosen image."""
-    open_widget(viewer).predict_all()
+    open_widget(viewer).actions.predict_all()
 
 
 def predict_folder(viewer: Viewer) -> None:
     """Ask for a folder and segment the images in it."""
-    open_widget(viewer).predict_folder()
+    open_widget(viewer).actions.predict_folder()
 
 
 def save_model(viewer: Viewer) -> None:
     """Ask for a file and write the trained model to it."""
-    open_widget(viewer).save_model()
+    open_widget(viewer).actions.save_model()
 
 
 def load_model(viewer: Viewer) -> None:
     """Ask for a file and read a trained model from it."""
-    open_widget(viewer).load_model()
+    open_widget(viewer).actions.load_model()
 
 
 def export_labels(viewer: Viewer) -> None:
     """Ask for a file and write the label image to it."""
-    open_widget(viewer).export_labels()
+    open_widget(viewer).actions.export_labels()
 
 
 def copy_command(viewer: Viewer) -> None:
     """Copy the command line that repeats the training."""
-    open_widget(viewer).copy_command()
+    open_widget(viewer).actions.copy_command()
 
 
 def next_plane(viewer: Viewer) -> None:
     """Go to the plane that most needs a look."""
-    open_widget(viewer).next_plane()
+    open_widget(viewer).actions.next_plane()
 
 
 def previous_plane(viewer: Viewer) -> None:
     """Go back to the plane looked at before."""
-    open_widget(viewer).previous_plane()
+    open_widget(viewer).actions.previous_plane()
 
 
 def accept_plane(viewer: Viewer) -> None:
     """Accept the prediction on the plane on screen."""
-    open_widget(viewer).accept_plane()
+    open_widget(viewer).actions.accept_plane()
 
 
 def reject_plane(viewer: Viewer) -> None:
     """Reject the prediction on the plane on screen."""
-    open_widget(viewer).reject_plane()
+    open_widget(viewer).actions.reject_plane()
 
 
 def edit_plane(viewer: Viewer) -> None:
     """Paint on the prediction of the plane on screen."""
-    open_widget(viewer).edit_plane()
+    open_widget(viewer).actions.edit_plane()
 
 
 def show_keys(viewer: Viewer) -> None:
     """Show the table of keys."""
-    open_widget(viewer).show_keys()
+    open_widget(viewer).actions.show_keys()

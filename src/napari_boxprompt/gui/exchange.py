@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.errors import BoxError, BoxPromptError
 from napari_boxprompt.formats import load_boxes
-from napari_boxprompt.gui.backend import backend
+from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.outputs import write_labels
 
 if TYPE_CHECKING:
@@ -107,7 +107,10 @@ def _load(stop: Stop, folder: str | Path, settings: PluginSettings) -> Generator
     from napari_boxprompt.gui.settings import make_cache
 
     yield from ()
-    return backend().load_model(folder, device=settings.device, cache=make_cache(settings))
+    load_backend()
+    from napari_boxprompt.api import load_model as load
+
+    return load(folder, device=settings.device, cache=make_cache(settings))
 
 
 def repeat_command(session: Session, task: TrainingTask, folder: Path) -> str:
@@ -133,7 +136,10 @@ def repeat_command(session: Session, task: TrainingTask, folder: Path) -> str:
         with atomic_path(images) as scratch:
             tifffile.imwrite(scratch, data)
     task.boxes.save(folder / "boxes.json")
-    return backend().command_line(
+    load_backend()
+    from napari_boxprompt.api import command_line
+
+    return command_line(
         images,
         folder / "boxes.json",
         folder / "model",

@@ -152,7 +152,7 @@ class ImagePanel(QWidget):
             self.slider.setValue((low, high))
         lifted = "" if contrast.gamma == 1 else f" · gamma {contrast.gamma:.2g}"
         how = "" if session.contrast_is_manual else " auto"
-        self.limits.setText(f"{low:.5g} – {high:.5g}{lifted}{how}")
+        self.limits.setText(f"{low:.5g} to {high:.5g}{lifted}{how}")
         self.limits.setToolTip("The same for every plane. A gamma below 1 brightens what is dark.")
 
     @told

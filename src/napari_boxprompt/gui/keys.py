@@ -76,7 +76,7 @@ def bind_classes(layer: Layer, choose: Callable[[int], object]) -> None:
 
 def table() -> list[tuple[str, str]]:
     """Keys and what they do, in words."""
-    classes = [("1 – 9", "class of the next box, and of selected boxes")]
+    classes = [("1 to 9", "class of the next box, and of selected boxes")]
     return classes + [
         (key.key.replace("Control", "Ctrl").replace("-", "+"), key.text) for key in (*BOX_KEYS, *REVIEW_KEYS)
     ]

@@ -56,7 +56,7 @@ class PredictPanel(QWidget):
         self.more.setText("More")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.more)
-        self._range_action = menu.addAction("Some planes …", lambda: self._range.setVisible(True))
+        self._range_action = menu.addAction("Some planes …", self._ask_range)
         menu.addAction("Other open images", told(predicting.others))
         menu.addAction("A folder …", self.folder_wanted.emit)
         self.more.setMenu(menu)
@@ -110,6 +110,9 @@ class PredictPanel(QWidget):
         self.all.clicked.connect(lambda: told(predicting.planes)())
         self.some.clicked.connect(lambda: told(predicting.planes)(self.first.value(), self.last.value()))
         self.stop.clicked.connect(predicting.stop)
+
+    def _ask_range(self) -> None:
+        self._range.setVisible(True)
 
     @property
     def summary(self) -> str:

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.events import Progress
-from napari_boxprompt.gui.backend import backend
+from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.layers import empty_labels, new_labels_layer, plane_slice
 
 if TYPE_CHECKING:
@@ -173,8 +173,9 @@ class Preview:
         trained = self._session.trained
         if not colors and trained is not None:
             colors = [(1.0, 0.83, 0.0, 1.0)] * len(trained.model.classes)
-        table = {k + 1: np.array(color) for k, color in enumerate(colors)}
-        return DirectLabelColormap(color_dict={**table, None: np.zeros(4)})
+        table: dict[int | None, npt.NDArray[np.float64]] = {None: np.zeros(4)}
+        table |= {k + 1: np.array(color) for k, color in enumerate(colors)}
+        return DirectLabelColormap(color_dict=table)
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, Progress):
@@ -193,24 +194,24 @@ def _look(
 ) -> Generator[Progress | _Seen | tuple[Normalization, float | None], None, None]:
     """Measure the contrast where it is not known, encode the plane, prompt each new box."""
     yield Progress("prepare", 0, 1, "loading the model")
-    api = backend()
+    load_backend()
+    from napari_boxprompt.api import boxes_preview, encode_plane, preview_tile
+
     encoder = encoders.get(asked.model[0], asked.model[1])
     contrast = asked.contrast
     if not asked.manual:
         contrast = _contrast(asked)
-    tile = (
-        api.preview_tile(asked.everywhere, asked.images, asked.tile) if len(asked.everywhere) else asked.tile
-    )
+    tile = preview_tile(asked.everywhere, asked.images, asked.tile) if len(asked.everywhere) else asked.tile
     if contrast is None or stop.is_set():
         return
     yield contrast, tile
     values = asked.images.read(asked.plane)
-    for progress in api.encode_plane(encoder, values, contrast, tile):
+    for progress in encode_plane(encoder, values, contrast, tile):
         yield progress
         if stop.is_set():
             return
     if asked.boxes.on(asked.plane):
-        mask = api.boxes_preview(encoder, values, contrast, asked.boxes, asked.plane, tile, masks)
+        mask = boxes_preview(encoder, values, contrast, asked.boxes, asked.plane, tile, masks)
         yield _Seen(asked.plane, mask)
 
 

@@ -50,12 +50,12 @@ class Review:
 
     @told
     def accept(self, _: object = None) -> None:
-        """This plane is right; go to the next."""
+        """Say that the plane on screen is right; go to the next."""
         self._judge("accepted")
 
     @told
     def reject(self, _: object = None) -> None:
-        """This plane is wrong; go to the next."""
+        """Say that the plane on screen is wrong; go to the next."""
         self._judge("rejected")
 
     @told

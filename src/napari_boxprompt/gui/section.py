@@ -52,7 +52,7 @@ class Section(QWidget):
     @property
     def is_open(self) -> bool:
         """Whether the body is shown."""
-        return self._button.isChecked()
+        return bool(self._button.isChecked())
 
     def open(self, wanted: bool = True) -> None:
         """Open or close it."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from napari.components import ViewerModel  # noqa: TC002 (napari reads the annotation)
-from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
-from napari_boxprompt.errors import BoxPromptError
-from napari_boxprompt.gui import exchange, keys
+from napari_boxprompt.gui import keys
+from napari_boxprompt.gui.actions import Actions
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxPromptWidget"]
 
-LIST_FILTER = "Boxes (*.json *.txt);;All files (*)"
-TIFF_FILTER = "OME-TIFF (*.ome.tif);;TIFF (*.tif)"
 QUIET_MS = 40
 """Changes that follow each other faster than this are answered once."""
 
@@ -66,6 +62,15 @@ class BoxPromptWidget(QWidget):
         self.boxes_panel = BoxesPanel(self.session)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
+        self.actions = Actions(
+            self,
+            self.session,
+            self.jobs,
+            self.trainer,
+            self.predicting,
+            self.review,
+            self.train_panel.start,
+        )
         self.predict_panel = PredictPanel(self.session, self.predicting)
         self.review_panel = ReviewPanel(self.session, self.review)
         self.sections = {
@@ -106,7 +111,7 @@ class BoxPromptWidget(QWidget):
         self.setMinimumWidth(340)
 
     def _connect(self) -> None:
-        session, boxes, train = self.session, self.boxes_panel, self.train_panel
+        session, boxes, train, actions = self.session, self.boxes_panel, self.train_panel, self.actions
         for signal in (session.image_changed, session.plane_changed, session.boxes_changed):
             signal.connect(self._later_look)
         session.contrast_changed.connect(self._later_look)
@@ -126,174 +131,21 @@ class BoxPromptWidget(QWidget):
         session.model_changed.connect(lambda: self.sections["Predict"].open())
         self.predicting.ended.connect(self._open_review)
         self.preview.progressed.connect(self._show_preview_progress)
-        self.image_panel.sample_wanted.connect(self.open_sample)
-        boxes.from_file.connect(self.boxes_from_file)
-        boxes.from_labels.connect(self.boxes_from_labels)
-        boxes.from_object.connect(self.box_from_object)
-        boxes.regions_wanted.connect(self.draw_complete_region)
+        self.image_panel.sample_wanted.connect(actions.open_sample)
+        boxes.from_file.connect(actions.boxes_from_file)
+        boxes.from_labels.connect(actions.boxes_from_labels)
+        boxes.from_object.connect(actions.box_from_object)
+        boxes.regions_wanted.connect(actions.draw_complete_region)
         boxes.preview_wanted.connect(self._switch_preview)
-        train.save_wanted.connect(self.save_model)
-        train.load_wanted.connect(self.load_model)
-        train.command_wanted.connect(self.copy_command)
-        self.predict_panel.folder_wanted.connect(self.predict_folder)
-        self.predict_panel.load_wanted.connect(self.load_model)
-        self.review_panel.export_wanted.connect(self.export_labels)
+        train.save_wanted.connect(actions.save_model)
+        train.load_wanted.connect(actions.load_model)
+        train.command_wanted.connect(actions.copy_command)
+        self.predict_panel.folder_wanted.connect(actions.predict_folder)
+        self.predict_panel.load_wanted.connect(actions.load_model)
+        self.review_panel.export_wanted.connect(actions.export_labels)
         self.viewer.events.theme.connect(self._follow_theme)
         # Bound to objects that outlive the widget: napari's x destroys it without closing it.
         self.destroyed.connect(_closer(self.session, self.viewer, self._follow_theme))
-
-    # What commands and keys call
-
-    @told
-    def new_boxes_layer(self) -> None:
-        """Add a boxes layer, or take the one there is in hand, in rectangle mode."""
-        self.session.new_boxes_layer()
-
-    def toggle_complete(self) -> None:
-        """Mark the plane on screen complete, or no longer complete."""
-        if self.session.boxes is not None and self.session.plane is not None:
-            self.session.boxes.toggle_complete(self.session.plane)
-
-    def draw_complete_region(self) -> None:
-        """Draw rectangles inside which every object has its box."""
-        if self.session.boxes is not None:
-            layer = self.session.boxes.complete_layer()
-            self.viewer.layers.selection.active = layer
-            layer.mode = "add_rectangle"
-
-    def undo(self) -> None:
-        """Take back the last change of boxes."""
-        if self.session.boxes is not None:
-            self.session.boxes.undo()
-
-    def redo(self) -> None:
-        """Do again what was taken back."""
-        if self.session.boxes is not None:
-            self.session.boxes.redo()
-
-    def fix_boxes(self) -> None:
-        """Mend the boxes whose problem can be mended."""
-        if self.session.boxes is not None:
-            self.session.boxes.fix()
-
-    @told
-    def boxes_from_file(self) -> None:
-        """Ask for a COCO or YOLO file and add its boxes."""
-        path, _ = QFileDialog.getOpenFileName(self, "Boxes", "", LIST_FILTER)
-        if path:
-            show_info(f"{exchange.add_boxes_file(self.session, path)} boxes were added.")
-
-    @told
-    def boxes_from_labels(self) -> None:
-        """Draw a box round each object that a Labels layer has on the plane on screen."""
-        show_info(f"{self.session.boxes_from_labels()} boxes were added.")
-
-    @told
-    def box_from_object(self) -> None:
-        """Draw a box round the selected object of a Labels layer."""
-        self.session.boxes_from_labels(selected_only=True)
-
-    def start_training(self) -> None:
-        """Train."""
-        self.train_panel.start()
-
-    def stop(self) -> None:
-        """Stop all work and keep what it has."""
-        self.jobs.stop_all()
-
-    @told
-    def predict_plane(self) -> None:
-        """Segment the plane on screen."""
-        self.predicting.plane()
-
-    @told
-    def predict_all(self) -> None:
-        """Segment all planes."""
-        self.predicting.planes()
-
-    @told
-    def predict_folder(self) -> None:
-        """Ask for a folder of images and one for results, and segment."""
-        source = QFileDialog.getExistingDirectory(self, "Folder of images to segment")
-        out = QFileDialog.getExistingDirectory(self, "Folder for the masks") if source else ""
-        if out:
-            self.predicting.folder(source, out)
-
-    def next_plane(self) -> None:
-        """Go to the plane that most needs a look."""
-        self.review.next()
-
-    def previous_plane(self) -> None:
-        """Go back to the plane looked at before."""
-        self.review.previous()
-
-    def accept_plane(self) -> None:
-        """Accept the plane on screen."""
-        self.review.accept()
-
-    def reject_plane(self) -> None:
-        """Reject the plane on screen."""
-        self.review.reject()
-
-    def edit_plane(self) -> None:
-        """Paint on the objects of the plane on screen."""
-        self.review.edit()
-
-    @told
-    def save_model(self) -> None:
-        """Ask for a name and save the model."""
-        if self.session.trained is None:
-            raise BoxPromptError("There is no model to save yet: train one first.")
-        path, _ = QFileDialog.getSaveFileName(self, "Save model (a folder is made)", "model")
-        if path:
-            self.session.trained.save(path)
-            show_info(f"The model is in {path}.")
-
-    @told
-    def load_model(self) -> None:
-        """Ask for a folder and load the model in it."""
-        path = QFileDialog.getExistingDirectory(self, "Folder of a saved model")
-        if path:
-            exchange.load_model(self.session, self.jobs, path, plugin_settings())
-
-    @told
-    def export_labels(self) -> None:
-        """Ask for a file and write the labels to it."""
-        name = f"{self.session.view.name if self.session.view else 'labels'}.ome.tif"
-        path, _ = QFileDialog.getSaveFileName(self, "Export labels", name, TIFF_FILTER)
-        if path:
-            exchange.export_labels(self.session.result, path)
-            show_info(f"The labels are in {path}.")
-
-    @told
-    def export_boxes(self) -> None:
-        """Ask for a file and write the boxes to it."""
-        path, _ = QFileDialog.getSaveFileName(self, "Export boxes", "boxes.json", "COCO (*.json)")
-        if path:
-            show_info(f"{exchange.save_boxes(self.session, path)} boxes are in {path}.")
-
-    @told
-    def copy_command(self) -> None:
-        """Copy the command that repeats the last training; what it needs is written beside it."""
-        from napari_boxprompt.models import home_folder
-
-        if self.trainer.last is None:
-            raise BoxPromptError("There is nothing to repeat yet: train first.")
-        folder = home_folder() / "sessions" / datetime.now().strftime("%Y-%m-%d %H-%M-%S")
-        text = exchange.repeat_command(self.session, self.trainer.last, folder)
-        QApplication.clipboard().setText(text)
-        show_info(f"The command is on the clipboard; its boxes are in {folder}.")
-
-    def show_keys(self) -> None:
-        """Show the keys of our layers."""
-        show_info("\n".join(f"{key}: {text}" for key, text in keys.table()))
-
-    @told
-    def open_sample(self) -> None:
-        """Open the nuclei stack, or the synthetic cells where its package is missing."""
-        from napari_boxprompt.gui.samples import open_nuclei
-
-        open_nuclei(self.viewer)
 
     # Looks
 
@@ -337,16 +189,16 @@ class BoxPromptWidget(QWidget):
 
     def _bind_keys(self) -> None:
         boxes, result = self.session.boxes, self.session.result
-        actions: dict[str, Callable[[], object]] = {
-            key.action: getattr(self, key.action) for key in (*keys.BOX_KEYS, *keys.REVIEW_KEYS)
+        called: dict[str, Callable[[], object]] = {
+            key.action: getattr(self.actions, key.action) for key in (*keys.BOX_KEYS, *keys.REVIEW_KEYS)
         }
         if boxes is not None:
             keys.bind_classes(boxes.shapes, boxes.choose_class)
             for layer in (boxes.shapes, boxes.complete):
                 if layer is not None:
-                    keys.bind(layer, keys.BOX_KEYS, actions)
+                    keys.bind(layer, keys.BOX_KEYS, called)
         if result is not None and result.alive:
-            keys.bind(result.layer, keys.REVIEW_KEYS, actions)
+            keys.bind(result.layer, keys.REVIEW_KEYS, called)
 
     def _follow_theme(self, _: object = None) -> None:
         self.setStyleSheet(style_sheet(self.viewer.theme))

