@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_boxprompt.bundle import load_bundle, load_state, save_bundle
+from napari_boxprompt.commandline import command_line
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.errors import BundleError
@@ -35,6 +36,7 @@ __all__ = [
     "Timings",
     "TrainedModel",
     "boxes_preview",
+    "command_line",
     "encode_plane",
     "estimate_seconds",
     "load_model",

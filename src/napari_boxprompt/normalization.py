@@ -31,10 +31,10 @@ class Normalization(BaseModel):
 
     low: tuple[float, ...] = Field(description="Value that becomes 0, one entry for grey or three for RGB.")
     high: tuple[float, ...] = Field(description="Value that becomes 1, as many entries as for low.")
-    percentiles: tuple[float, float] = Field(
-        default=(0.5, 99.8), description="Percentiles of the pixel values that low and high were taken from."
+    percentiles: tuple[float, float] | None = Field(
+        default=None,
+        description="Percentiles of the pixel values that low and high are; None where chosen by hand.",
     )
-
     gamma: float = Field(
         default=1.0, ge=0.1, le=10.0, description="Exponent of the scaled values; below 1 lifts dark objects."
     )
@@ -45,7 +45,7 @@ class Normalization(BaseModel):
             raise ValueError("low and high need one entry each, or three each")
         if any(high <= low for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError("high must be larger than low")
-        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError("percentiles must rise and lie between 0 and 100")
         return self
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -20,6 +21,7 @@ from napari_boxprompt.events import Progress as Done
 if TYPE_CHECKING:
     from napari_boxprompt.models import EmbeddingCache
     from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.normalization import Normalization
 
 __all__ = [
     "disk_cache",
@@ -27,6 +29,7 @@ __all__ = [
     "errors",
     "load_encoder",
     "output",
+    "parse_contrast",
     "parse_settings",
     "settings",
     "show_events",
@@ -50,6 +53,15 @@ SetOption = Annotated[
 ]
 CacheOption = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Keep embeddings on disk for the next run.")
+]
+
+ContrastOption = Annotated[
+    str | None,
+    typer.Option(
+        "--contrast",
+        metavar='"LOW HIGH [GAMMA]"',
+        help="Pixel values that become black and white, and the exponent; measured by default.",
+    ),
 ]
 
 _PHASES = {"encode": "Looking at images", "train": "Training", "predict": "Predicting"}
@@ -89,6 +101,38 @@ def settings(preset: str, assignments: Iterable[str] | None, **named: Any) -> Tr
         if name in others:
             raise ConfigError(f"Write --{name} VALUE instead of --set {name}=VALUE.")
     return make_config(preset, **others, **named)
+
+
+def parse_contrast(text: str) -> Normalization:
+    """Brightness scale from ``LOW HIGH`` or ``LOW HIGH GAMMA``.
+
+    LOW and HIGH are numbers, or three of them with commas for images in colour.
+
+    Raises
+    ------
+    ConfigError
+        It has another form, or values that no scale can have.
+    """
+    from napari_boxprompt.normalization import Normalization
+
+    try:
+        low, high, *exponent = ([float(part) for part in word.split(",")] for word in text.split())
+        ((gamma,),) = exponent or [[1.0]]
+        if {len(low), len(high)} - {1, 3}:
+            raise ValueError
+    except ValueError as error:
+        raise ConfigError(
+            f"--contrast {text!r} is not understood; write 'LOW HIGH' or 'LOW HIGH GAMMA' in quotes, for "
+            "instance '0 4095' or '0 4095 0.7', and three values with commas where the colours differ."
+        ) from error
+    if len(low) != len(high):
+        low, high = (values * 3 if len(values) == 1 else values for values in (low, high))
+    try:
+        return Normalization(low=tuple(low), high=tuple(high), gamma=gamma)
+    except ValidationError as error:
+        about_gamma = error.errors()[0]["loc"] == ("gamma",)
+        reason = "GAMMA must lie between 0.1 and 10" if about_gamma else "HIGH must be above LOW, both finite"
+        raise ConfigError(f"--contrast {text!r} cannot be used: {reason}.") from error
 
 
 def show_events(events: Generator[Event, None, Result], quiet: bool = False) -> Result:

@@ -11,6 +11,7 @@ import typer
 from napari_boxprompt.cli import INTERRUPTED
 from napari_boxprompt.cli.console import (
     CacheOption,
+    ContrastOption,
     DeviceOption,
     ModelOption,
     PresetOption,
@@ -22,15 +23,18 @@ from napari_boxprompt.cli.console import (
     errors,
     load_encoder,
     output,
+    parse_contrast,
     settings,
     show_events,
 )
+from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.events import Event, Progress
 
 if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.images import Images
+    from napari_boxprompt.normalization import Normalization
     from napari_boxprompt.outputs import ResultWriter
     from napari_boxprompt.training import TrainingRun
 
@@ -52,6 +56,10 @@ def train(
         typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background."),
     ] = False,
     channel: ChannelOption = None,
+    contrast: ContrastOption = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Folder of a trained model whose weights are the first.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the stopped training in --out.")
     ] = False,
@@ -68,36 +76,59 @@ def train(
     from napari_boxprompt.images import open_images
 
     config = settings(preset, set_, model=model, generator=generator, seed=seed, device=device)
+    scale = None if contrast is None else parse_contrast(contrast)
     opened = open_images(images, channel=channel)
     drawn = load_boxes(boxes, opened, complete=complete)
+    scale = None if scale is None else _for_channels(scale, opened, drawn)
     # What takes seconds to load comes after everything that can be wrong with words and files.
     from napari_boxprompt.api import start_training
-    from napari_boxprompt.bundle import check_target, save_bundle
+    from napari_boxprompt.bundle import check_target, load_bundle
 
     check_target(out)
+    first = None if start is None else load_bundle(start)
     _hint_at_completeness(drawn)
     encoder = load_encoder(config, cache)
-    run = start_training(opened, drawn, config, encoder=encoder, resume=out if resume else None)
+    saved = out if resume else None
+    run = start_training(
+        opened, drawn, config, encoder=encoder, normalization=scale, resume=saved, start=first
+    )
+    _run(run, out, encoder.fabric.is_global_zero)
+
+
+def _run(run: TrainingRun, out: Path, saves: bool) -> None:
+    """Train to the end or to Ctrl-C, and save the best model."""
+    from napari_boxprompt.bundle import save_bundle
+
     try:
         show_events(_events(run))
     except KeyboardInterrupt:
         run.close()
-        if run.step and encoder.fabric.is_global_zero:
+        if run.step and saves:
             save_bundle(run.model, out, run.state())
             errors.print(
-                f"Stopped at step {run.step} of {config.steps}; the best model so far is in {out}, and the "
-                "same command with --resume goes on.",
+                f"Stopped at step {run.step} of {run.model.config.steps}; the best model so far is in {out}, "
+                "and the same command with --resume goes on.",
                 highlight=False,
                 soft_wrap=True,
             )
             raise typer.Exit(INTERRUPTED) from None
         raise
-    if encoder.fabric.is_global_zero:
+    if saves:
         save_bundle(run.model, out)
         found = run.model.record["validation"]
         agreement = f"; box agreement on held-out planes {found['box_agreement']:.2f}" if found else ""
         scale = "whole images" if run.model.tile is None else f"tiles of {run.model.tile:.0f} px"
         output.print(f"Model saved in {out}; {scale}{agreement}.", highlight=False, soft_wrap=True)
+
+
+def _for_channels(scale: Normalization, images: Images, drawn: BoxSet) -> Normalization:
+    """The scale with an entry for each channel of the images."""
+    channels = 1 if not drawn.boxed_planes else images.read(drawn.boxed_planes[0]).shape[2]
+    if len(scale.low) == 3 and channels == 1:
+        raise ConfigError("--contrast has values for three colours, but the images have one channel.")
+    return scale.model_copy(
+        update={name: getattr(scale, name) * (channels // len(scale.low)) for name in ("low", "high")}
+    )
 
 
 def _hint_at_completeness(drawn: BoxSet) -> None:
