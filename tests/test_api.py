@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.helpers.synthetic import CountingImages, FakeModel, Scene, overlap
 
 import napari_boxprompt
 from napari_boxprompt import api
+from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.bundle import save_bundle
 from napari_boxprompt.config import TrainConfig
@@ -187,3 +189,30 @@ def test_opened_images_are_taken_as_they_are(trained: api.TrainedModel, unseen: 
     one = unseen.images.restrict(unseen.images.planes[1:2])
     assert isinstance(one, Images)
     assert [found.plane for found in api.predict(trained, one, workers=2)] == list(one.planes)
+
+
+LAYERS = ("cells", "cells [1]", "my cells, 2nd", "DAPI: well a/b [0]", "back\\slash.tif", "  ")
+
+
+def test_layers_of_a_viewer_are_images_too(
+    scene: Scene, encoder: Encoder, quick: MakeConfig, unseen: Scene
+) -> None:
+    """Names of layers hold spaces, brackets and slashes, and one can be the beginning of another."""
+    stack = np.stack([unseen.images.read(unseen.images.planes[0])[..., 0]] * 2)
+    readers = {
+        name: ArrayReader(scene.images.read(plane)[..., 0], name)
+        for name, plane in zip(LAYERS, scene.images.planes, strict=True)
+    }
+    images = Images({**readers, "stack [z]": ArrayReader(stack, "stack [z]")})
+    names = dict(zip(scene.images.planes, LAYERS, strict=True))
+    boxes = BoxSet(tuple(replace(box, plane=PlaneId(names[box.plane])) for box in scene.boxes.boxes))
+    shown = BoxSet.merge([boxes, BoxSet((Box(20, 20, 50, 50, PlaneId("stack [z]", (1,))),))]).complete()
+    config = quick(steps=2, hold_out=0.0)
+    run = api.start_training(images, shown, config, encoder=encoder)
+    encoded = {event.message for event in run if isinstance(event, Progress) and event.phase == "encode"}
+    assert {*LAYERS, "stack [z][1]"} <= encoded
+    assert (run.model.record["planes"], run.model.record["boxes"]) == (7, 19)
+    assert api.estimate_seconds(images, shown, config, api.Timings(1, 0)) == 14
+    found = list(api.predict(api.TrainedModel(run.model, encoder), images))
+    assert [prediction.plane for prediction in found] == list(images.planes)
+    assert [prediction.mask.shape for prediction in found] == [images.shape(p) for p in images.planes]
