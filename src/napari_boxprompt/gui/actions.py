@@ -194,7 +194,7 @@ class Actions:
         if self._trainer.last is None:
             raise BoxPromptError("There is nothing to repeat yet: train first.")
         folder = home_folder() / "sessions" / datetime.now().strftime("%Y-%m-%d %H-%M-%S")
-        text = exchange.repeat_command(self._session, self._trainer.last, folder)
+        text = exchange.repeat_command(self._trainer.last, exchange.source_files(self._session), folder)
         QApplication.clipboard().setText(text)
         show_info(f"The command is on the clipboard; its boxes are in {folder}.")
 

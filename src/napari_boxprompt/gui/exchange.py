@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import tifffile
+
 from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.commandline import command_line
 from napari_boxprompt.errors import BoxError, BoxPromptError
-from napari_boxprompt.formats import load_boxes
+from napari_boxprompt.files import atomic_path
+from napari_boxprompt.formats import align, load_boxes
 from napari_boxprompt.gui.backend import load_backend
-from napari_boxprompt.outputs import write_labels
+from napari_boxprompt.outputs import prepare_folder, write_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.events import Event
@@ -23,8 +29,9 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.settings import PluginSettings
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.work import TrainingTask
+    from napari_boxprompt.images import Images
 
-__all__ = ["add_boxes_file", "export_labels", "load_model", "repeat_command", "save_boxes"]
+__all__ = ["add_boxes_file", "export_labels", "load_model", "repeat_command", "save_boxes", "source_files"]
 
 
 def add_boxes_file(session: Session, path: str | Path) -> int:
@@ -45,8 +52,6 @@ def add_boxes_file(session: Session, path: str | Path) -> int:
         alone = _about_one_image(path, target.view.name)
         if alone is None:
             raise
-        from napari_boxprompt.formats import align
-
         found = align(alone, images)
     target.add_boxes(found)
     return len(found)
@@ -60,9 +65,7 @@ def _about_one_image(path: str | Path, name: str) -> BoxSet | None:
         return None
     if len({plane.image for plane in found.planes}) != 1:
         return None
-    planes = {PlaneId(name, plane.index): info for plane, info in found.planes.items()}
-    boxes = tuple(replace(box, plane=PlaneId(name, box.plane.index)) for box in found.boxes)
-    return replace(found, boxes=boxes, planes=planes)
+    return _with_names(found, {plane.image: name for plane in found.planes})
 
 
 def save_boxes(session: Session, path: str | Path) -> int:
@@ -113,37 +116,86 @@ def _load(stop: Stop, folder: str | Path, settings: PluginSettings) -> Generator
     return load(folder, device=settings.device, cache=make_cache(settings))
 
 
-def repeat_command(session: Session, task: TrainingTask, folder: Path) -> str:
-    """Command that repeats a training; the boxes are written to `folder`, and images that have no file.
+def source_files(session: Session) -> dict[str, Path | None]:
+    """File of each image layer, None where the command line would see other planes in it."""
+    files: dict[str, Path | None] = {}
+    for layer in session.image_layers:
+        view, path = session.view_of(layer), layer.source.path
+        last = (layer.ndim - 2, layer.ndim - 1)
+        plain = view is not None and view.channel_axis is None and view.axes == last
+        files[layer.name] = Path(path) if plain and path and Path(path).is_file() else None
+    return files
+
+
+def repeat_command(task: TrainingTask, sources: Mapping[str, Path | None], folder: Path) -> str:
+    """Command that repeats a training; what it needs besides image files is written to `folder`.
+
+    Parameters
+    ----------
+    task : TrainingTask
+        The training.
+    sources : mapping of str to pathlib.Path or None
+        File of each image, None where the command line would not see the same planes in it.
+    folder : pathlib.Path
+        Made here.
 
     Raises
     ------
     BoxPromptError
         The files cannot be written.
     """
-    import tifffile
+    from napari_boxprompt.bundle import save_bundle
 
-    from napari_boxprompt.files import atomic_path
-
-    view = session.view
-    if view is None:
-        raise BoxPromptError("There is no image to repeat a training on.")
-    folder.mkdir(parents=True, exist_ok=True)
-    source = view.layer.source.path
-    images = Path(source) if source else folder / f"{view.name}.tif"
-    if not source:
-        data = view.layer.data[0] if view.layer.multiscale else view.layer.data
-        with atomic_path(images) as scratch:
-            tifffile.imwrite(scratch, data)
-    task.boxes.save(folder / "boxes.json")
-    load_backend()
-    from napari_boxprompt.api import command_line
-
+    folder = prepare_folder(folder)
+    names = {plane.image for plane in task.boxes.planes}
+    files = {name: sources.get(name) for name in names}
+    only = next(iter(files.values())) if len(files) == 1 else None
+    if only is None:
+        images = prepare_folder(folder / "images")
+        files = {name: _write_image(task.images, name, images) for name in sorted(names)}
+    else:
+        images = only
+    renamed = {name: path.name for name, path in files.items() if path is not None}
+    _with_names(task.boxes, renamed).save(folder / "boxes.json")
+    start = None if task.start is None else save_bundle(task.start, folder / "start")
     return command_line(
         images,
         folder / "boxes.json",
         folder / "model",
         task.config,
-        contrast=task.normalization,
-        channel=view.channel,
+        normalization=task.normalization,
+        start=start,
     )
+
+
+def _with_names(boxes: BoxSet, names: Mapping[str, str]) -> BoxSet:
+    """Return the same boxes on images that are called otherwise."""
+
+    def renamed(plane: PlaneId) -> PlaneId:
+        return PlaneId(names.get(plane.image, plane.image), plane.index)
+
+    planes = {renamed(plane): info for plane, info in boxes.planes.items()}
+    return replace(
+        boxes, boxes=tuple(replace(box, plane=renamed(box.plane)) for box in boxes.boxes), planes=planes
+    )
+
+
+def _write_image(images: Images, name: str, folder: Path) -> Path:
+    """Write the planes of one image as a TIFF stack."""
+    planes = [plane for plane in images.planes if plane.image == name]
+    first = images.read(planes[0])
+    rgb = first.shape[2] == 3
+    shape = (*images.extent(name), *first.shape[: 3 if rgb else 2])
+    stack = np.empty(shape, first.dtype)
+    for plane in planes:
+        pixels = images.read(plane)
+        stack[plane.index] = pixels if rgb else pixels[..., 0]
+    path = folder / f"{_file_name(name)}.tif"
+    with atomic_path(path) as scratch:
+        tifffile.imwrite(scratch, stack, photometric="rgb" if rgb else "minisblack")
+    return path
+
+
+def _file_name(name: str) -> str:
+    """Layer names may hold what file names must not."""
+    return re.sub(r"[^\w .-]+", "_", name).strip(" .") or "image"

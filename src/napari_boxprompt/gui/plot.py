@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyqtgraph as pg
-from qtpy.QtWidgets import QHBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 if TYPE_CHECKING:
     from napari_boxprompt.events import Metrics
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingPlot"]
 
 TERM_COLORS = {
-    "total": "#e8e8e8",
+    "total": "#9aa4b0",
     "pseudo_label": "#19c8ff",
     "size": "#ff8c1a",
     "outside": "#b48cff",
@@ -21,7 +22,16 @@ TERM_COLORS = {
     "tightness": "#ff5ca8",
 }
 AGREEMENT_COLORS = {"box_agreement": "#ffd400", "pseudo_dice": "#19c8ff"}
-WORDS = {"box_agreement": "boxes", "pseudo_dice": "masks", "pseudo_label": "masks"}
+WORDS = {
+    "total": "all",
+    "pseudo_label": "masks",
+    "size": "size",
+    "outside": "outside",
+    "consistency": "views",
+    "tightness": "sides",
+    "box_agreement": "boxes",
+    "pseudo_dice": "masks",
+}
 
 
 class TrainingPlot(QWidget):
@@ -30,16 +40,24 @@ class TrainingPlot(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.loss = _plot("loss")
-        self.agreement = _plot("agreement with held-out boxes")
+        self.agreement = _plot("agreement, held-out")
         self.agreement.setYRange(0, 1)
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._points: dict[str, tuple[list[float], list[float]]] = {}
-        layout = QHBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addWidget(self.loss)
-        layout.addWidget(self.agreement)
-        self.setFixedHeight(150)
+        for column, (plot, colors) in enumerate(
+            ((self.loss, TERM_COLORS), (self.agreement, AGREEMENT_COLORS))
+        ):
+            key = QLabel("  ".join(f"<font color='{c}'>■</font> {WORDS[name]}" for name, c in colors.items()))
+            key.setWordWrap(True)
+            key.setObjectName("boxprompt-small")
+            layout.addWidget(plot, 0, column)
+            layout.addWidget(key, 1, column, Qt.AlignmentFlag.AlignTop)
+            layout.setColumnStretch(column, 1)
+        self.loss.setFixedHeight(110)
+        self.agreement.setFixedHeight(110)
 
     def set_colors(self, background: str, text: str) -> None:
         """Follow the theme of the viewer."""
@@ -54,7 +72,6 @@ class TrainingPlot(QWidget):
         """Forget a training."""
         for plot in (self.loss, self.agreement):
             plot.clear()
-            plot.getPlotItem().legend.clear()
         self._curves, self._points = {}, {}
 
     def add(self, metrics: Metrics) -> None:
@@ -80,7 +97,6 @@ class TrainingPlot(QWidget):
                 symbolSize=5,
                 symbolBrush=color,
                 symbolPen=None,
-                name=WORDS.get(name, name),
             )
         steps, values = self._points[key]
         steps.append(float(step))
@@ -94,7 +110,6 @@ def _plot(title: str) -> pg.PlotWidget:
     plot.setMouseEnabled(x=False, y=False)
     plot.setMenuEnabled(False)
     plot.hideButtons()
-    plot.addLegend(offset=(-4, 4), labelTextSize="7pt", verSpacing=-6)
     plot.getAxis("left").setWidth(28)
     plot.getAxis("bottom").setHeight(18)
     return plot

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSpinBox,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -52,9 +51,7 @@ class PredictPanel(QWidget):
         self.load = QPushButton("Load model …")
         self.here = QPushButton("This plane")
         self.all = QPushButton("All planes")
-        self.more = QToolButton()
-        self.more.setText("More")
-        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more = QPushButton("More")
         menu = QMenu(self.more)
         self._range_action = menu.addAction("Some planes …", self._ask_range)
         menu.addAction("Other open images", told(predicting.others))

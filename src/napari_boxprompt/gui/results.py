@@ -11,17 +11,18 @@ import pandas as pd
 from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
+    from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["Result", "Status"]
+__all__ = ["Result", "ResultBook", "Status"]
 
 REFRESH_SECONDS = 1.0
 """Least time between two renewals of colours and table while planes come in."""
@@ -129,3 +130,73 @@ class Result:
         """Planes nobody has accepted or rejected, the most doubtful first."""
         open_planes = [plane for plane in self.doubts if plane not in self.status]
         return sorted(open_planes, key=lambda plane: -self.doubts[plane])
+
+
+class ResultBook:
+    """All results of a session, the newest last.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where their layers are.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._entries: list[tuple[Result, PromptModel]] = []
+
+    @property
+    def newest(self) -> Result | None:
+        """The last result whose layer is still in the viewer."""
+        return next((result for result, _ in reversed(self._entries) if result.alive), None)
+
+    def take(
+        self,
+        views: Sequence[PlaneView],
+        planes: Sequence[PlaneId],
+        model: PromptModel,
+        colors: Mapping[str, Color],
+    ) -> dict[str, list[Result]]:
+        """Layers for a prediction: one for each image, or one a class where classes overlap.
+
+        A layer of the same model that has none of these planes yet is filled up. Otherwise there is a new
+        one, and the older ones of the image are hidden, because two over each other cannot be read.
+
+        Parameters
+        ----------
+        views : sequence of PlaneView
+            The images.
+        planes : sequence of PlaneId
+            What will be predicted.
+        model : PromptModel
+            What predicts.
+        colors : mapping of str to color
+            Colour of each class, in the order of the model's.
+
+        Returns
+        -------
+        dict
+            By the name of the image.
+        """
+        wanted = set(planes)
+        channels = [None] if model.exclusive else list(range(len(model.classes)))
+        taken: dict[str, list[Result]] = {}
+        for view in views:
+            mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
+            fitting = [old for old, by in mine if by is model and wanted.isdisjoint(old.doubts)]
+            if len(fitting) == len(channels):
+                taken[view.name] = fitting
+                continue
+            for old, _ in mine:
+                old.layer.visible = False
+            new = [Result(self._viewer, view, colors, channel) for channel in channels]
+            self._entries += [(result, model) for result in new]
+            taken[view.name] = new
+        return taken
+
+    def forget(self, layer: Layer) -> bool:
+        """Leave out the result of a layer that is gone; True if there was one."""
+        kept = [(result, model) for result, model in self._entries if result.layer != layer]
+        found = len(kept) < len(self._entries)
+        self._entries = kept
+        return found

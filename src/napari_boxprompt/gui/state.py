@@ -19,7 +19,7 @@ from napari_boxprompt.gui.layers import (
     layers_with_role,
     new_boxes_layer,
 )
-from napari_boxprompt.gui.results import Result
+from napari_boxprompt.gui.results import ResultBook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.results import Result, Status
     from napari_boxprompt.images import Images
     from napari_boxprompt.normalization import Normalization
 
@@ -75,8 +76,7 @@ class Session:
         self.contrast: Normalization | None = None
         self.contrast_is_manual = False
         self.trained: TrainedModel | None = None
-        self.result: Result | None = None
-        self._results: list[Result] = []
+        self.results = ResultBook(viewer)
         self._boxes: list[BoxLayer] = []
         self._plane: PlaneId | None = None
         self._connections = [
@@ -218,6 +218,13 @@ class Session:
             raise BoxError("Training needs boxes on two planes or images; draw some on one more.")
         return combined_images([boxes.view for boxes in drawn]), merged
 
+    def view_of(self, layer: Layer) -> PlaneView | None:
+        """How an image layer is cut into planes, None where it is neither chosen nor has boxes."""
+        boxes = self._boxes_of(layer)
+        if boxes is not None:
+            return boxes.view
+        return self.view if self.view is not None and self.view.layer == layer else None
+
     def boxes_from_labels(self, *, selected_only: bool = False) -> int:
         """Draw a box round objects of a Labels layer on the plane on screen; return how many.
 
@@ -302,33 +309,28 @@ class Session:
         self.trained = trained
         self.model_changed.emit()
 
-    def new_results(self, views: Sequence[PlaneView], model: TrainedModel) -> dict[str, list[Result]]:
-        """Make layers for a prediction: by image name, one layer, or one a class where classes overlap."""
-        names = model.model.classes
+    @property
+    def result(self) -> Result | None:
+        """The newest result whose layer is still there."""
+        return self.results.newest
+
+    def new_results(self, views: Sequence[PlaneView], planes: Sequence[PlaneId]) -> dict[str, list[Result]]:
+        """Layers for a prediction with the present model, by image name; see `ResultBook.take`."""
+        if self.trained is None:
+            raise BoxError("There is no model yet: train one, or load one.")
+        names = self.trained.model.classes
         known = self.boxes.classes if self.boxes is not None else Classes.named(names)
         known = known.with_names(names)
         colors = {name: known.color_of(name) for name in names}
-        channels = [None] if model.model.exclusive else list(range(len(names)))
-        for old in self._results:
-            if old.alive and old.view.layer in [view.layer for view in views]:
-                old.layer.visible = False  # two results over each other cannot be read
-        made = {
-            view.name: [Result(self.viewer, view, colors, channel) for channel in channels] for view in views
-        }
-        self._results += [result for results in made.values() for result in results]
-        self.result = self._results[-1]
+        made = self.results.take(views, planes, self.trained.model, colors)
         self.result_changed.emit()
         return made
 
-    def set_status(self, plane: PlaneId, status: Any) -> None:
-        """Accept or reject a plane of the newest result; None takes it back."""
-        if self.result is None:
-            return
-        if status is None:
-            self.result.status.pop(plane, None)
-        else:
+    def set_status(self, plane: PlaneId, status: Status) -> None:
+        """Accept or reject a plane of the newest result."""
+        if self.result is not None:
             self.result.status[plane] = status
-        self.result_changed.emit()
+            self.result_changed.emit()
 
     # Events of the viewer
 
@@ -347,10 +349,8 @@ class Session:
                 self.boxes_changed.emit()
             elif boxes.complete is not None and boxes.complete == gone:
                 boxes.forget_complete()
-        if self.result is not None and self.result.layer == gone:
-            self.result = next((result for result in reversed(self._results) if result.alive), None)
+        if self.results.forget(gone):
             self.result_changed.emit()
-        self._results = [result for result in self._results if result.layer != gone]
         if self.view is not None and self.view.layer == gone:
             self.view, self._plane, self.contrast = None, None, None
             self._choose_by_itself()

@@ -25,6 +25,7 @@ QPushButton[primary="true"]:hover {{ background-color: #2a8be0; }}
 QPushButton[primary="true"]:disabled {{ background-color: {colors.foreground.as_hex()}; }}
 #boxprompt-heading {{ font-weight: bold; border: none; background: transparent; padding: 3px; }}
 #boxprompt-summary, #boxprompt-quiet {{ color: {quiet}; }}
+#boxprompt-small {{ color: {quiet}; font-size: 8pt; }}
 #boxprompt-hint {{ border-left: 3px solid #3ddc84; padding-left: 6px; }}
 #boxprompt-warning {{ border-left: 3px solid #ff8c1a; padding-left: 6px; }}
 """

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QProgressBar,
     QPushButton,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -84,9 +83,7 @@ class TrainPanel(QWidget):
         self.advanced = Section("Advanced", self.form, is_open=False)
         self.train = QPushButton("Train")
         self.stop = QPushButton("Stop, keep the best")
-        self.more = QToolButton()
-        self.more.setText("Model")
-        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more = QPushButton("Model")
         menu = QMenu(self.more)
         self._save = menu.addAction("Save model …", self.save_wanted.emit)
         menu.addAction("Load model …", self.load_wanted.emit)

@@ -128,7 +128,8 @@ class BoxPromptWidget(QWidget):
             self.predicting.ended,
         ):
             signal.connect(self.refresh_summaries)
-        session.model_changed.connect(lambda: self.sections["Predict"].open())
+        session.model_changed.connect(self._open_predict)
+        self.trainer.started.connect(self._make_room)
         self.predicting.ended.connect(self._open_review)
         self.preview.progressed.connect(self._show_preview_progress)
         self.image_panel.sample_wanted.connect(actions.open_sample)
@@ -182,6 +183,14 @@ class BoxPromptWidget(QWidget):
             self._look()
         else:
             self.preview.hide()
+
+    def _make_room(self, _: object) -> None:
+        """Fold what is done, so that the plot is seen without scrolling."""
+        for name in ("Image", "Boxes"):
+            self.sections[name].open(False)
+
+    def _open_predict(self) -> None:
+        self.sections["Predict"].open()
 
     def _open_review(self, done: int) -> None:
         if self.session.result is not None:

@@ -233,7 +233,7 @@ def _mask(model: TrainedModel, images: Images, plane: PlaneId) -> npt.NDArray[np
 
 def _flat(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """One number for each pixel where classes overlap: the last class that is there."""
-    flat = mask[0].copy()
+    flat: npt.NDArray[np.uint8] = mask[0].copy()
     for k in range(1, len(mask)):
         flat[mask[k] > 0] = k + 1
     return flat
