@@ -73,6 +73,7 @@ class BoxLayer:
         self._history = History(self._capture())
         self._watch(shapes)
         if complete is not None:
+            self._style_complete(complete)
             self._watch(complete)
 
     def close(self) -> None:
@@ -251,26 +252,25 @@ class BoxLayer:
     def complete_layer(self) -> Shapes:
         """Layer of the complete areas, made now if there is none; draw rectangles in it."""
         if self.complete is None:
-            self.complete = new_boxes_layer(
-                self.view,
-                name=f"{self.view.name} complete",
-                role="complete",
-                edge_color=COMPLETE_COLOR,
-                face_color="transparent",
-                edge_width=2 * self._width,
-                text={
-                    "string": "complete",
-                    "color": COMPLETE_COLOR,
-                    "size": 9,
-                    "anchor": "upper_left",
-                },
-            )
-            self.complete.current_edge_width = 2 * self._width
+            self.complete = new_boxes_layer(self.view, name=f"{self.view.name} complete", role="complete")
+            self._style_complete(self.complete)
             active = self._viewer.layers.selection.active
             self._viewer.layers.insert(_position(self._viewer, self.shapes), self.complete)
             self._viewer.layers.selection.active = active
             self._watch(self.complete)
         return self.complete
+
+    def _style_complete(self, layer: Shapes) -> None:
+        """Green frames with a word, so that what is complete cannot be overlooked."""
+        layer.current_edge_color = COMPLETE_COLOR
+        layer.current_face_color = "transparent"
+        layer.current_edge_width = 2 * self._width
+        layer.text = {
+            "string": {"constant": "complete"},
+            "color": COMPLETE_COLOR,
+            "size": 10,
+            "anchor": "upper_left",
+        }
 
     def _add_areas(self, plane: PlaneId, areas: Sequence[tuple[float, float, float, float]]) -> None:
         if not areas:
@@ -365,7 +365,7 @@ class BoxLayer:
         with self._quietly():
             unknown = [label for label in labels if label not in self.classes.names]
             self.classes = self.classes.with_names(unknown)
-            if tuple(shapes.features.get("class", ())) != labels:
+            if "class" not in shapes.features or tuple(shapes.features["class"]) != labels:
                 shapes.features = pd.DataFrame({"class": pd.Series(list(labels), dtype=object)})
             shapes.feature_defaults = pd.DataFrame({"class": [self.classes.current.name]})
             if labels:
