@@ -1,5 +1,6 @@
 """Boxes, classes, completeness and undo, on a viewer without a window."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_every_gesture_can_be_undone_and_redone(drawn: BoxLayer) -> None:
     for gesture in gestures:
         gesture()
         states.append(state(drawn))
-    assert all(one != other for one, other in zip(states, states[1:], strict=False))
+    assert all(one != other for one, other in pairwise(states))
     for expected in reversed(states[:-1]):
         drawn.undo()
         assert state(drawn) == expected

@@ -1,0 +1,173 @@
+"""Files in and out of the widget."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("napari", reason="napari is not installed")
+
+from napari.components import ViewerModel
+from napari.layers._source import layer_source
+from typer.testing import CliRunner
+
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
+from napari_boxprompt.errors import BoxError, BoxPromptError
+from napari_boxprompt.gui import exchange
+from napari_boxprompt.gui.state import Session
+from napari_boxprompt.gui.work import TrainingTask
+from napari_boxprompt.normalization import Normalization
+
+
+@pytest.fixture
+def session() -> Session:
+    viewer = ViewerModel()
+    viewer.add_image(np.arange(3 * 40 * 50, dtype=np.uint16).reshape(3, 40, 50), name="my [stack]")
+    return Session(viewer)
+
+
+def boxes_of(name: str) -> BoxSet:
+    boxes = (Box(5, 6, 15, 26, PlaneId(name, (0,)), "a"), Box(1, 1, 9, 9, PlaneId(name, (2,)), "b"))
+    return BoxSet(boxes, {PlaneId(name, (0,)): PlaneInfo((40, 50), complete=True)}, ("a", "b"))
+
+
+def test_boxes_go_out_and_come_back(session: Session, tmp_path: Path) -> None:
+    session.new_boxes_layer().add_boxes(boxes_of("my [stack]"))
+    assert exchange.save_boxes(session, tmp_path / "boxes.json") == 2
+    before = session.all_boxes()
+    assert session.boxes is not None
+    session.boxes.delete([0, 1])
+    assert exchange.add_boxes_file(session, tmp_path / "boxes.json") == 2
+    assert session.all_boxes().boxes == before.boxes
+    assert session.all_boxes().planes[PlaneId("my [stack]", (0,))].complete
+
+
+def test_a_file_about_one_image_fits_whatever_it_is_called(session: Session, tmp_path: Path) -> None:
+    boxes_of("elsewhere/scan.tif").save(tmp_path / "boxes.json")
+    assert exchange.add_boxes_file(session, tmp_path / "boxes.json") == 2
+    assert {box.plane.image for box in session.all_boxes().boxes} == {"my [stack]"}
+
+
+def test_a_file_that_does_not_fit_changes_nothing(session: Session, tmp_path: Path) -> None:
+    two = BoxSet.merge([boxes_of("one.tif"), boxes_of("two.tif")])
+    two.save(tmp_path / "boxes.json")
+    with pytest.raises(BoxError, match=r"one\.tif"):
+        exchange.add_boxes_file(session, tmp_path / "boxes.json")
+    assert not session.all_boxes()
+
+
+def test_nothing_to_export(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(BoxError, match="no boxes"):
+        exchange.save_boxes(session, tmp_path / "boxes.json")
+    with pytest.raises(BoxPromptError, match="predict first"):
+        exchange.export_labels(None, tmp_path / "labels.tif")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["labels.tif", "labels.ome.tif", "labels"])
+def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, name: str) -> None:
+    session.viewer.layers[0].scale = (2, 0.5, 0.25)
+    session.viewer.layers[0].units = ("um", "um", "um")
+    session.set_model(trained)
+    assert session.view is not None
+    (result,) = session.new_results([session.view], session.view.images().planes)["my [stack]"]
+    result.plane(PlaneId("my [stack]", (1,)))[3:9, 4:20] = 70_000
+    exchange.export_labels(result, tmp_path / name)
+    (path,) = tmp_path.iterdir()
+    assert path.suffix == ".tif"
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].axes == "ZYX"
+        np.testing.assert_array_equal(file.asarray(), result.layer.data)
+        if "ome" in name:
+            assert file.is_ome
+            pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+            assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeZ"]) == (0.25, 2.0)
+            assert pixels["PhysicalSizeXUnit"] == "µm"
+
+
+def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Hand a command to the command line, and see what training it would start."""
+    import napari_boxprompt.api
+    import napari_boxprompt.cli.data
+    from napari_boxprompt.cli.app import app
+
+    caught: dict[str, Any] = {}
+
+    class CaughtError(Exception):
+        pass
+
+    def start(images: Any, boxes: BoxSet, config: Any, **more: Any) -> None:
+        caught.update(images=images, boxes=boxes, config=config, **more)
+        raise CaughtError
+
+    monkeypatch.setattr(napari_boxprompt.api, "start_training", start)
+    monkeypatch.setattr(napari_boxprompt.cli.data, "load_encoder", lambda *_: None)
+    words = shlex.split(command)
+    assert words[0] == "boxprompt"
+    result = CliRunner().invoke(app, words[1:])
+    assert isinstance(result.exception, CaughtError), result.output
+    return caught
+
+
+def task(session: Session, config: Any, start: Any = None) -> TrainingTask:
+    images, boxes = session.training_set()
+    contrast = Normalization(low=(10.0,), high=(5000.0,), gamma=0.7)
+    return TrainingTask(images, boxes, config, contrast, start)
+
+
+def test_a_session_is_repeated_without_an_image_file(
+    session: Session, quick: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.new_boxes_layer().add_boxes(boxes_of("my [stack]"))
+    wanted = task(session, quick(), trained.model)
+    command = exchange.repeat_command(wanted, exchange.source_files(session), tmp_path / "a session")
+    caught = run_command(command, monkeypatch)
+    assert caught["config"] == wanted.config
+    assert caught["normalization"] == wanted.normalization
+    name = caught["images"].names[0]
+    assert [box.as_tuple() for box in caught["boxes"].boxes] == [box.as_tuple() for box in wanted.boxes.boxes]
+    assert caught["boxes"].planes[PlaneId(name, (0,))].complete
+    np.testing.assert_array_equal(
+        caught["images"].read(PlaneId(name, (2,))), wanted.images.read(PlaneId("my [stack]", (2,)))
+    )
+
+
+def test_a_session_is_repeated_on_the_image_file(
+    quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, np.zeros((3, 40, 50), np.uint8), photometric="minisblack")
+    viewer = ViewerModel()
+    with layer_source(path=str(path)):  # what opening a file notes; tests know no reader plugins
+        viewer.add_image(tifffile.imread(path), name="scan")
+    session = Session(viewer)
+    assert session.view is not None
+    session.new_boxes_layer().add_boxes(boxes_of(session.view.name))
+    folder = tmp_path / "session"
+    command = exchange.repeat_command(task(session, quick()), exchange.source_files(session), folder)
+    assert shlex.split(command)[2] == str(path)
+    assert sorted(entry.name for entry in folder.iterdir()) == ["boxes.json"]
+    assert {image["file_name"] for image in json.loads((folder / "boxes.json").read_text())["images"]} == {
+        "scan.tif"
+    }
+    assert run_command(command, monkeypatch)["boxes"].classes == ("a", "b")
+
+
+def test_planes_along_another_axis_are_written_as_they_were_seen(
+    quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.arange(40 * 3 * 50).reshape(40, 3, 50).astype(np.uint16), name="side")
+    viewer.dims.order = (1, 0, 2)
+    session = Session(viewer)
+    session.new_boxes_layer().add_boxes(boxes_of("side"))
+    wanted = task(session, quick())
+    command = exchange.repeat_command(wanted, exchange.source_files(session), tmp_path / "s")
+    images = run_command(command, monkeypatch)["images"]
+    np.testing.assert_array_equal(
+        images.read(PlaneId("side.tif", (2,))), wanted.images.read(PlaneId("side", (2,)))
+    )

@@ -1,0 +1,199 @@
+"""Predictions as layers, and the way through them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed")
+
+from napari.components import ViewerModel
+
+from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui import telling
+from napari_boxprompt.gui.layers import PlaneView
+from napari_boxprompt.gui.results import Result, ResultBook
+from napari_boxprompt.gui.review import Review
+from napari_boxprompt.gui.state import Session
+from napari_boxprompt.gui.work import Found
+from napari_boxprompt.instances import Instance
+from napari_boxprompt.prediction import Prediction
+
+COLORS = {"a": (1.0, 0.0, 0.0, 1.0), "b": (0.0, 0.0, 1.0, 1.0)}
+
+
+def plane(z: int) -> PlaneId:
+    return PlaneId("stack", (z,))
+
+
+def found(z: int, labels: Sequence[str] = ("a",), doubt: float = 0.1) -> Found:
+    """Objects of 4 x 4 pixels side by side."""
+    numbers = np.zeros((40, 50), np.uint32)
+    mask = np.zeros((40, 50), np.uint8)
+    objects = []
+    for i, label in enumerate(labels):
+        numbers[4:8, 6 * i : 6 * i + 4] = i + 1
+        mask[4:8, 6 * i : 6 * i + 4] = 1 + list(COLORS).index(label)
+        objects.append(Instance(i + 1, label, 16, (4, 6 * i, 8, 6 * i + 4), 0.9))
+    probability = np.where(mask > 0, 230, 10).astype(np.uint8)
+    return Found(Prediction(plane(z), mask, probability, numbers, tuple(objects)), doubt)
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((6, 40, 50)), name="stack", scale=(3, 0.5, 0.5), units=("um", "um", "um"))
+    return viewer
+
+
+@pytest.fixture
+def view(viewer: ViewerModel) -> PlaneView:
+    return PlaneView.from_viewer(viewer.layers["stack"], viewer)
+
+
+def test_objects_of_all_planes_have_numbers_of_their_own(viewer: ViewerModel, view: PlaneView) -> None:
+    result = Result(viewer, view, COLORS)
+    result.add(found(1, ["a", "b"]))
+    result.add(found(4, ["b"]))
+    result.add(found(5, []))
+    result.renew()
+    assert set(np.unique(result.plane(plane(1)))) == {0, 1, 2}
+    assert set(np.unique(result.plane(plane(4)))) == {0, 3}
+    table = result.layer.features
+    assert list(table["index"]) == [0, 1, 2, 3]
+    assert list(table["class"]) == ["", "a", "b", "b"]
+    assert list(table["plane"]) == ["", "1", "1", "4"]
+    assert list(table["area"]) == [0, 16, 16, 16]
+    assert result.count == 3
+    assert set(result.doubts) == {plane(1), plane(4), plane(5)}
+
+
+def test_objects_have_the_hue_of_their_class(viewer: ViewerModel, view: PlaneView) -> None:
+    result = Result(viewer, view, COLORS)
+    result.add(found(1, ["a", "a", "b"]))
+    result.renew()
+    first, second, third = (np.asarray(result.layer.get_color(i))[:3] for i in (1, 2, 3))
+    assert first[0] > first[2]
+    assert second[0] > second[2]
+    assert third[2] > third[0]
+    assert not np.allclose(first, second), "neighbours can be told apart"
+
+
+def test_a_result_does_not_take_the_tool_out_of_the_hand(viewer: ViewerModel, view: PlaneView) -> None:
+    active = viewer.add_shapes(name="in hand")
+    Result(viewer, view, COLORS)
+    assert viewer.layers.selection.active == active
+
+
+def test_result_lies_on_the_image(viewer: ViewerModel, view: PlaneView) -> None:
+    result = Result(viewer, view, COLORS)
+    image = viewer.layers["stack"]
+    np.testing.assert_allclose(result.layer.extent.world, image.extent.world)
+    assert result.layer.units == image.units
+    assert result.pixel_size() == {
+        "z": (3.0, "micrometer"),
+        "y": (0.5, "micrometer"),
+        "x": (0.5, "micrometer"),
+    }
+
+
+def test_overlapping_classes_have_layers_of_their_own(
+    viewer: ViewerModel, view: PlaneView, trained: Any
+) -> None:
+    from dataclasses import replace
+
+    model = replace(trained.model, classes=("a", "b"), exclusive=False)
+    book = ResultBook(viewer)
+    results = book.take([view], [plane(1)], model, COLORS)["stack"]
+    labels = np.zeros((2, 40, 50), np.uint32)
+    labels[0, 4:20, 4:20], labels[1, 8:30, 8:30] = 1, 2
+    objects = (Instance(1, "a", 256, (4, 4, 20, 20), 0.9), Instance(2, "b", 484, (8, 8, 30, 30), 0.8))
+    both = Prediction(plane(1), (labels > 0).astype(np.uint8), labels.astype(np.uint8), labels, objects)
+    for result in results:
+        result.add(Found(both, 0.2))
+        result.renew()
+    assert [result.layer.name for result in results] == ["stack a", "stack b"]
+    assert [list(result.layer.features["class"]) for result in results] == [["", "a"], ["", "b"]]
+    assert [int((result.plane(plane(1)) > 0).sum()) for result in results] == [256, 484]
+
+
+def test_one_model_fills_one_layer_until_planes_come_again(
+    viewer: ViewerModel, view: PlaneView, trained: Any
+) -> None:
+    book, model = ResultBook(viewer), trained.model
+    (first,) = book.take([view], [plane(1)], model, COLORS)["stack"]
+    first.add(found(1))
+    assert book.take([view], [plane(2)], model, COLORS)["stack"] == [first]
+    first.plane(plane(1))[0, 0] = 9  # a correction
+    (second,) = book.take([view], [plane(1), plane(2)], model, COLORS)["stack"]
+    second.add(found(1))
+    assert second is not first
+    assert first.plane(plane(1))[0, 0] == 9
+    assert not first.layer.visible
+    assert book.newest is second
+    viewer.layers.remove(second.layer)
+    assert book.forget(second.layer)
+    assert book.newest is first
+
+
+@pytest.fixture
+def session(viewer: ViewerModel, trained: Any, monkeypatch: pytest.MonkeyPatch) -> Session:
+    session = Session(viewer)
+    session.set_model(trained)
+    assert session.view is not None
+    planes = [plane(z) for z in range(4)]
+    (result,) = session.new_results([session.view], planes)["stack"]
+    for z, doubt in enumerate((0.1, 0.4, 0.3, 0.2)):
+        result.add(found(z, doubt=doubt))
+    viewer.dims.set_current_step(0, 0)
+    said: list[str] = []
+    monkeypatch.setattr(telling, "show_error", said.append)
+    session.said = said  # type: ignore[attr-defined]
+    return session
+
+
+def test_review_goes_from_doubt_to_certainty_and_back(session: Session) -> None:
+    review = Review(session)
+    seen = []
+    for _ in range(3):
+        review.next()
+        seen.append(session.plane)
+    assert seen == [plane(1), plane(2), plane(3)]
+    review.previous()
+    assert session.plane == plane(2)
+
+
+def test_review_ends_when_every_plane_was_judged(session: Session) -> None:
+    review, result = Review(session), session.result
+    assert result is not None
+    review.next()
+    for _ in range(4):
+        review.accept()
+    assert set(result.status.values()) == {"accepted"}
+    assert not result.ranked()
+    review.next()
+    assert "Every plane has been reviewed" in session.said[-1]  # type: ignore[attr-defined]
+
+
+def test_rejected_planes_leave_the_queue(session: Session) -> None:
+    review, result = Review(session), session.result
+    assert result is not None
+    review.go(plane(1))
+    review.reject()
+    assert result.status == {plane(1): "rejected"}
+    assert session.plane == plane(2)
+    assert result.ranked() == [plane(2), plane(3), plane(0)]
+
+
+def test_a_plane_without_prediction_cannot_be_judged(session: Session) -> None:
+    session.viewer.dims.set_current_step(0, 5)
+    Review(session).accept()
+    assert "no prediction" in session.said[-1]  # type: ignore[attr-defined]
+
+
+def test_edit_takes_the_brush_to_the_result(session: Session) -> None:
+    assert session.result is not None
+    Review(session).edit()
+    assert session.viewer.layers.selection.active == session.result.layer
+    assert session.result.layer.mode == "paint"
