@@ -114,6 +114,18 @@ def test_training_needs_two_planes_and_takes_all_images(viewer: ViewerModel) -> 
     assert session.all_boxes() == boxes
 
 
+def test_a_class_without_boxes_is_not_trained(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    viewer.add_image(np.zeros((5, 40, 50)), name="a")
+    boxes = session.new_boxes_layer()
+    boxes.add_class("used")
+    boxes.add_class("unused")
+    boxes.choose_class(1)
+    boxes.shapes.add([corners(1, 5, 5), corners(2, 5, 5)], shape_type="rectangle")
+    assert session.training_set()[1].classes == ("used",)
+    assert session.all_boxes().classes == ("object", "used", "unused")
+
+
 def test_boxes_layers_that_come_by_themselves_are_adopted(viewer: ViewerModel) -> None:
     first = Session(viewer)
     viewer.add_image(np.zeros((5, 40, 50)), name="a")

@@ -221,7 +221,8 @@ class BoxLayer:
     def add_boxes(self, boxes: BoxSet) -> None:
         """Add boxes and complete areas, for instance from a file; classes that are new are added."""
         with self._quietly():
-            self.classes = self.classes.with_names(boxes.classes)
+            untouched = not self.shapes.nshapes and self.classes == Classes()
+            self.classes = (Classes.named if untouched else self.classes.with_names)(boxes.classes)
             labels = [*self._labels(), *(box.label for box in boxes.boxes)]
             if boxes.boxes:
                 corners = [box_corners(box, self.view, self.shapes) for box in boxes.boxes]

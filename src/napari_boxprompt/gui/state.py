@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Shapes
@@ -216,7 +217,9 @@ class Session:
         merged = BoxSet.merge([boxes.boxset for boxes in drawn])
         if len({box.plane for box in merged.boxes}) < 2:
             raise BoxError("Training needs boxes on two planes or images; draw some on one more.")
-        return combined_images([boxes.view for boxes in drawn]), merged
+        used = {box.label for box in merged.boxes}  # nothing can be learnt of a class without boxes
+        learnt = replace(merged, classes=tuple(name for name in merged.classes if name in used))
+        return combined_images([boxes.view for boxes in drawn]), learnt
 
     def view_of(self, layer: Layer) -> PlaneView | None:
         """How an image layer is cut into planes, None where it is neither chosen nor has boxes."""
