@@ -1,0 +1,171 @@
+"""What the frozen model makes of boxes while they are drawn."""
+
+import threading
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed")
+
+from napari.components import ViewerModel
+from tests.gui.test_work import FakeEncoders
+from tests.helpers.synthetic import Scene, overlap
+
+from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.events import Progress
+from napari_boxprompt.gui import preview as module
+from napari_boxprompt.gui.jobs import Jobs, Stop
+from napari_boxprompt.gui.layers import layers_with_role
+from napari_boxprompt.gui.preview import Preview
+from napari_boxprompt.gui.state import Session
+
+
+class NowJobs:
+    """Does work at once, on this thread."""
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    def start(self, name: str, work: Any, *, on_event: Any, on_end: Any, replace: bool) -> None:
+        assert replace, "a newer look gives up an older one"
+        self.started += 1
+        for event in work(cast("Stop", threading.Event())):
+            on_event(event)
+        on_end()
+
+
+@pytest.fixture
+def session(scene: Scene) -> Session:
+    """A stack whose first plane is one of the scene's, with its boxes."""
+    viewer = ViewerModel()
+    plane = scene.images.planes[0]
+    values = scene.images.read(plane)[..., 0]
+    viewer.add_image(np.stack([values, np.flipud(values)]), name="s")
+    viewer.dims.set_current_step(0, 0)
+    session = Session(viewer)
+    boxes = tuple(replace(box, plane=PlaneId("s", (0,))) for box in scene.boxes.on(plane))
+    session.new_boxes_layer().add_boxes(BoxSet(boxes))
+    return session
+
+
+def make(session: Session, encoder: Any) -> tuple[Preview, NowJobs]:
+    jobs = NowJobs()
+    encoders = FakeEncoders(encoder)
+    return Preview(session, cast("Jobs", jobs), encoders, lambda: ("litemedsam", "cpu")), jobs
+
+
+def test_masks_appear_under_the_boxes_in_their_colour(session: Session, encoder: Any, scene: Scene) -> None:
+    preview, _ = make(session, encoder)
+    progress: list[Progress | None] = []
+    preview.progressed.connect(progress.append)
+    preview.request()
+    (layer,) = layers_with_role(session.viewer, "preview")
+    assert layer.data.shape == (1, *scene.images.shape(scene.images.planes[0]))
+    assert overlap(layer.data[0], scene.mask(scene.images.planes[0])) > 0.8
+    assert session.boxes is not None
+    np.testing.assert_allclose(layer.get_color(1), session.boxes.classes.items[0].color, atol=0.01)
+    assert progress[-1] is None
+    assert session.contrast is not None, "the contrast was measured on the way"
+    names = [other.name for other in session.viewer.layers]
+    assert names.index("s preview") < names.index("s boxes"), "boxes stay in sight"
+
+
+def test_a_plane_without_boxes_shows_nothing(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    session.viewer.dims.set_current_step(0, 1)
+    preview.request()
+    (layer,) = layers_with_role(session.viewer, "preview")
+    assert not layer.visible
+    session.viewer.dims.set_current_step(0, 0)
+    preview.request()
+    assert layer.visible
+
+
+def test_the_preview_lies_on_its_plane(session: Session, encoder: Any) -> None:
+    session.viewer.layers["s"].scale = (4, 2, 2)
+    session.viewer.layers["s"].translate = (3, 1, 1)
+    preview, _ = make(session, encoder)
+    preview.show(PlaneId("s", (1,)), np.ones((96, 128), np.uint8))
+    (layer,) = layers_with_role(session.viewer, "preview")
+    np.testing.assert_allclose(
+        layer.data_to_world((0, 0, 0)), session.viewer.layers["s"].data_to_world((1, 0, 0))
+    )
+    preview.show(PlaneId("s", (0,)), np.ones((96, 128), np.uint8))
+    np.testing.assert_allclose(
+        layer.data_to_world((0, 5, 5)), session.viewer.layers["s"].data_to_world((0, 5, 5))
+    )
+
+
+def test_no_box_is_prompted_twice_and_no_tile_encoded_twice(
+    session: Session, encoder: Any, frozen: Any
+) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    preview.request()  # the exponent may have changed with the boxes
+    encoded, masks = frozen.encoded, dict(preview._masks)
+    preview.request()
+    assert frozen.encoded == encoded
+    assert preview._masks.keys() == masks.keys()
+
+
+def test_active_layer_and_camera_stay(session: Session, encoder: Any) -> None:
+    active, camera = session.viewer.layers.selection.active, session.viewer.scene.camera.model_dump()
+    make(session, encoder)[0].request()
+    assert session.viewer.layers.selection.active == active
+    assert session.viewer.scene.camera.model_dump() == camera
+
+
+def test_switched_off_and_paused(session: Session, encoder: Any) -> None:
+    preview, jobs = make(session, encoder)
+    preview.enabled = False
+    preview.request()
+    assert jobs.started == 1, "the plane is encoded all the same"
+    assert not layers_with_role(session.viewer, "preview")
+    preview.paused = True
+    preview.request()
+    assert jobs.started == 1
+
+
+def test_a_deleted_preview_layer_comes_back(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    session.viewer.layers.remove("s preview")
+    preview.request()
+    assert len(layers_with_role(session.viewer, "preview")) == 1
+
+
+def test_another_image_gets_a_preview_of_its_own(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    other = session.viewer.add_image(session.viewer.layers["s"].data[0], name="t")
+    session.choose_image(other)
+    session.new_boxes_layer().shapes.add(
+        np.array([[4, 4], [4, 30], [40, 30], [40, 4]]), shape_type="rectangle"
+    )
+    preview.request()
+    assert [layer.name for layer in layers_with_role(session.viewer, "preview")] == ["t preview"]
+
+
+def test_a_manual_contrast_is_kept(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    assert session.contrast is not None
+    manual = session.contrast.model_copy(update={"high": (99.0,), "gamma": 2.0})
+    session.set_contrast(manual, manual=True)
+    preview.request()
+    assert session.contrast == manual
+
+
+def test_small_changes_of_brightness_keep_the_exponent(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    assert session.contrast is not None
+    shown = session.contrast.model_copy(
+        update={"gamma": session.contrast.gamma * (1 - module.SAME_GAMMA / 2)}
+    )
+    session.set_contrast(shown, manual=False)
+    preview.request()
+    assert session.contrast == shown

@@ -1,0 +1,169 @@
+"""Long work of the viewer, run here without a viewer."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed")
+
+from PIL import Image
+from tests.helpers.synthetic import Scene, finish, overlap
+
+from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.events import Finished, Metrics, Progress
+from napari_boxprompt.gui import work
+from napari_boxprompt.gui.jobs import Stop
+from napari_boxprompt.gui.work import Encoders, Found, Glimpse, TrainingTask
+from napari_boxprompt.models import EmbeddingCache
+from napari_boxprompt.normalization import Normalization
+
+
+class FakeEncoders(Encoders):
+    """Gives the fake model, whatever is asked for."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__(lambda: EmbeddingCache(None))
+        self._encoder = encoder
+
+    def get(self, *_: Any, **__: Any) -> Any:
+        return self._encoder
+
+
+@pytest.fixture
+def stop() -> Stop:
+    return cast("Stop", threading.Event())
+
+
+@pytest.fixture
+def task(scene: Scene, normalization: Normalization, quick: Any) -> TrainingTask:
+    config = quick(steps=30, learning_rate=0.04, validate_every=10)
+    return TrainingTask(scene.images, scene.boxes, config, normalization)
+
+
+def test_training_gives_a_model_that_finds_objects(
+    stop: Stop, task: TrainingTask, encoder: Any, unseen: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "GLIMPSE_SECONDS", 0.0)
+    plane = task.images.planes[0]
+    trained, events = finish(work.train(stop, task, FakeEncoders(encoder), lambda: plane))
+    assert not trained.stopped
+    assert trained.steps == 30
+    assert {event.phase for event in events if isinstance(event, Progress)} == {"prepare", "encode", "train"}
+    assert [event.step for event in events if isinstance(event, Metrics)][-1] == 30
+    glimpses = [event for event in events if isinstance(event, Glimpse)]
+    assert {glimpse.plane for glimpse in glimpses} == {plane}
+    assert glimpses[0].mask.shape == task.images.shape(plane)
+
+    count, found = finish(work.predict(stop, trained.model, unseen.images, unseen.images.planes))
+    assert count == 3
+    predictions = [event for event in found if isinstance(event, Found)]
+    assert all(0 <= item.doubt <= 1 for item in predictions)
+    dices = [overlap(p.prediction.mask, unseen.mask(p.prediction.plane)) for p in predictions]
+    assert np.mean(dices) > 0.85
+    assert isinstance(found[-1], Finished)
+    assert not found[-1].stopped
+
+
+def test_no_glimpse_of_a_plane_that_is_not_among_the_images(
+    stop: Stop, task: TrainingTask, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "GLIMPSE_SECONDS", 0.0)
+    _, events = finish(work.train(stop, task, FakeEncoders(encoder), lambda: None))
+    assert not any(isinstance(event, Glimpse) for event in events)
+
+
+def test_stopping_keeps_the_best(stop: Stop, task: TrainingTask, encoder: Any) -> None:
+    running = work.train(stop, task, FakeEncoders(encoder), lambda: None)
+    for event in running:
+        if isinstance(event, Progress) and event.phase == "train" and event.done == 12:
+            stop.set()
+            break
+    trained, _ = finish(running)
+    assert trained.stopped
+    assert 12 <= trained.steps <= 13
+    assert trained.model.model.record["validation"], "checked at step 10"
+
+
+def test_stopping_before_the_first_step_gives_nothing(stop: Stop, task: TrainingTask, encoder: Any) -> None:
+    stop.set()
+    trained, _ = finish(work.train(stop, task, FakeEncoders(encoder), lambda: None))
+    assert trained is None
+
+
+def test_going_on_from_a_model(stop: Stop, task: TrainingTask, trained: Any) -> None:
+    more = replace(task, start=trained.model)
+    again, _ = finish(work.train(stop, more, FakeEncoders(trained.encoder), lambda: None))
+    assert again.model.model.record["started_from"]
+    other = replace(more, boxes=replace(task.boxes, classes=("object", "other")))
+    with pytest.raises(ConfigError, match="class"):
+        finish(work.train(stop, other, FakeEncoders(trained.encoder), lambda: None))
+
+
+def test_a_prediction_stops_between_planes_and_keeps_them(stop: Stop, trained: Any, unseen: Scene) -> None:
+    running = work.predict(stop, trained, unseen.images, unseen.images.planes)
+    for event in running:
+        if isinstance(event, Found):
+            stop.set()
+            break
+    count, rest = finish(running)
+    assert count == 1
+    assert cast("Finished", rest[-1]).stopped
+
+
+def test_a_prediction_stops_between_tiles(stop: Stop, trained: Any, unseen: Scene) -> None:
+    tiled = replace(trained, model=replace(trained.model, tile=64.0))
+    seen: list[tuple[int, int]] = []
+
+    def on_tile(done: int, total: int) -> None:
+        seen.append((done, total))
+        stop.set()
+
+    count, _ = finish(work.predict(stop, tiled, unseen.images, unseen.images.planes, on_tile))
+    assert count == 0
+    assert len(seen) == 1
+    assert seen[0][1] > 2
+
+
+def test_files_are_segmented_into_a_folder(stop: Stop, trained: Any, unseen: Scene, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for plane in unseen.images.planes:
+        pixels = unseen.images.read(plane)[..., 0]
+        Image.fromarray(pixels).save(tmp_path / "in" / plane.image.replace(".tif", ".png"))
+    written, events = finish(work.predict_files(stop, trained, tmp_path / "in", tmp_path / "out"))
+    assert sorted(path.name for path in written)[:2] == ["objects.csv", "plane0_mask.tif"]
+    assert all(path.is_file() for path in written)
+    assert [event.done for event in events if isinstance(event, Progress)] == [0, 1, 2, 3]
+
+
+def test_encoders_load_each_model_once(monkeypatch: pytest.MonkeyPatch, encoder: Any) -> None:
+    import napari_boxprompt.api
+
+    made: list[tuple[str, str]] = []
+
+    def make(model: str, *, device: str, precision: str, cache: Any, on_event: Any) -> Any:
+        made.append((model, device))
+        return encoder
+
+    monkeypatch.setattr(napari_boxprompt.api, "make_encoder", make)
+    encoders = Encoders(lambda: EmbeddingCache(None))
+    threads = [threading.Thread(target=encoders.get, args=("litemedsam", "cpu")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    encoders.get("other")
+    assert made == [("litemedsam", "cpu"), ("other", "auto")]
+
+
+def test_where_classes_overlap_the_last_is_shown() -> None:
+    mask = np.zeros((2, 4, 4), np.uint8)
+    mask[0, :3], mask[1, 2:] = 1, 1
+    assert work._flat(mask)[:, 0].tolist() == [1, 1, 2, 2]
+
+
+def test_model_names_begin_with_the_embedded_one(stop: Stop) -> None:
+    assert finish(work.model_names(stop))[0][0] == "litemedsam"
