@@ -82,12 +82,7 @@ def unit_factors(source: Sequence[Any], target: Sequence[Any] | None) -> npt.NDA
 
 
 def shared_axes(layer: Layer, view: PlaneView) -> tuple[list[int], list[int]]:
-    """Return the axes of a layer, and of the image, that are the same axes of the world.
-
-    A layer with two axes lies on the canvas, so it lies on whichever plane of the image is cut.
-    """
-    if layer.ndim == 2 < view.ndim:
-        return [0, 1], list(view.axes)
+    """Return the axes of a layer, and of the image, that are the same axes of the world: the last ones."""
     count = min(layer.ndim, view.ndim)
     return list(range(layer.ndim - count, layer.ndim)), list(range(view.ndim - count, view.ndim))
 

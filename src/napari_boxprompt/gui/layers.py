@@ -8,7 +8,13 @@ import numpy as np
 from napari.layers import Labels, Shapes
 
 from napari_boxprompt.gui.colors import class_colormap
-from napari_boxprompt.gui.geometry import image_from_layer, layer_from_image, physical_matrix
+from napari_boxprompt.gui.geometry import (
+    data_to_world,
+    image_from_layer,
+    layer_from_image,
+    physical_matrix,
+    unit_factors,
+)
 from napari_boxprompt.gui.planes import PlaneView, combined_images
 from napari_boxprompt.gui.reading import BoxProblem, BoxReading, box_corners, read_boxes
 from napari_boxprompt.gui.sampling import labels_on_plane, labels_to_boxes
@@ -38,6 +44,7 @@ __all__ = [
     "layer_from_image",
     "layer_transform",
     "layers_with_role",
+    "match_units",
     "new_boxes_layer",
     "new_labels_layer",
     "plane_slice",
@@ -73,6 +80,8 @@ def _metadata(view: PlaneView, role: Role, given: dict[str, Any]) -> dict[str, A
 def new_boxes_layer(view: PlaneView, *, name: str, role: Role = "boxes", **kwargs: Any) -> Shapes:
     """Make an empty Shapes layer over the image.
 
+    A leading channel axis is left out, so that a box is seen on every channel.
+
     Parameters
     ----------
     view : PlaneView
@@ -84,8 +93,36 @@ def new_boxes_layer(view: PlaneView, *, name: str, role: Role = "boxes", **kwarg
     **kwargs
         Passed on to `napari.layers.Shapes`.
     """
+    place, ndim = layer_transform(view), view.ndim
+    if view.channel_axis == 0:
+        matrix = data_to_world(view.layer)[1:, 1:]
+        place = {"affine": matrix, "units": place["units"][1:], "axis_labels": place["axis_labels"][1:]}
+        ndim -= 1
     metadata = _metadata(view, role, kwargs)
-    return Shapes(ndim=view.ndim, name=name, metadata=metadata, **{**layer_transform(view), **kwargs})
+    return Shapes(ndim=ndim, name=name, metadata=metadata, **{**place, **kwargs})
+
+
+def match_units(layer: Layer, units: Sequence[Any] | None) -> None:
+    """Express where one of our layers lies in the units of the viewer; it stays where it is.
+
+    napari hands mouse positions in the viewer's units to a layer that takes them for its own: what is drawn
+    in a layer in micrometres lands a thousand times too far once another layer is in nanometres.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+        A layer that we made; a user's layer is left alone.
+    units : sequence of pint.Unit, optional
+        Units of the viewer, ``viewer.dims.units``; with None, or units of another kind, nothing is done.
+    """
+    if units is None or role_of(layer) is None:
+        return
+    wanted = tuple(units)[-layer.ndim :]
+    factors = unit_factors(layer.units, wanted)
+    if np.all(factors == 1):
+        return
+    layer.affine = np.diag([*factors, 1.0]) @ np.array(layer.affine.affine_matrix)
+    layer.units = wanted
 
 
 def empty_labels(

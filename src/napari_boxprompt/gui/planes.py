@@ -123,15 +123,13 @@ class PlaneView:
         if dims.ndim < self.ndim or set(displayed_axes(self.ndim, dims)) != set(self.axes):
             return None
         position = self._sliders(viewer)
-        if position is None:
-            return None
         return self.plane([round(position[axis]) for axis in self.plane_axes])
 
     def show(self, viewer: ViewerModel, plane: PlaneId) -> None:
         """Move the viewer's sliders to a plane; turn the displayed axes only if they cut it otherwise."""
         dims = viewer.dims
         offset = dims.ndim - self.ndim
-        if offset < 0:
+        if offset < 0 or self.plane(plane.index) is None:
             return
         if dims.ndisplay == 2 and set(displayed_axes(self.ndim, dims)) != set(self.axes):
             rows_columns = tuple(axis + offset for axis in self.axes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxProblem", "BoxReading", "box_corners", "read_boxes"]
 
-_STRAIGHT = 0.1
-"""Corners this far, in pixels, from those of an upright rectangle are not seen; float32 costs less."""
+_UNSEEN = 0.1
+"""Nobody sees a corner that is out of place by this part of a pixel; napari's float32 costs less."""
 _FLAT = 0.5
 """A shape that leaves its plane by less than this many planes lies on it."""
 
@@ -98,7 +97,7 @@ def _outlines(vertices: Sequence[npt.NDArray[Any]], view: PlaneView, matrix: npt
     off = np.maximum.reduceat(np.minimum(to_low, to_high).max(axis=1), starts)
     at_high = to_high < to_low
     seen = np.bitwise_or.reduceat(1 << (2 * at_high[:, 0] + at_high[:, 1]), starts)
-    upright = (off <= _STRAIGHT) & (seen == 0b1111)
+    upright = (off <= _UNSEEN) & (seen == 0b1111)
     return _Outlines(low, high, middle, upright, same | (high - low <= _FLAT))
 
 
@@ -116,36 +115,48 @@ class _Reader:
     seen: set[tuple[Any, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        known = set(shared_axes(self.shapes, self.view)[1])
         self.size = self.view.shape
-        self.extent = self.view.extent
-        self.plane_axes = self.view.plane_axes
-        self.positions: list[int | None] = []
-        for place, (axis, length) in enumerate(zip(self.plane_axes, self.extent, strict=True)):
-            fixed: int | None = None
-            if axis not in known:
-                fixed = 0 if length == 1 else (self.at.index[place] if self.at is not None else -1)
-            self.positions.append(fixed)
+        own, of_image = shared_axes(self.shapes, self.view)
+        self.own_axes = [axis for axis in range(self.shapes.ndim) if axis not in own]
+        self.cut_otherwise = not set(self.view.axes) <= set(of_image)
+        index = () if self.at is None else self.at.index
+        self.places: dict[int, int | None] = {}
+        """Where a shape lies along plane axes that its layer has not."""
+        for number, (axis, length) in enumerate(zip(self.view.plane_axes, self.view.extent, strict=True)):
+            if axis not in of_image:
+                given = index[number] if number < len(index) else None
+                self.places[axis] = 0 if length == 1 else given
 
     def complain(
         self, kind: str, row: int, plane: PlaneId | None, message: str, box: Box | None = None
     ) -> None:
-        repair = None if box is None else box_corners(box, self.view, self.shapes)
+        repair = None if box is None else self.repair(row, box)
         self.problems.append(BoxProblem(kind, row, plane, message, repair))
+
+    def repair(self, row: int, box: Box) -> npt.NDArray[np.float64]:
+        """Return the corners of a box; along axes that say nothing about planes the shape stays."""
+        channel = None
+        if self.view.channel_axis is not None:
+            channel = float(self.outlines.middle[row, self.view.channel_axis])
+        corners = _corners(box, self.view, self.shapes, channel)
+        for axis in self.own_axes:
+            corners[:, axis] = np.mean(self.shapes.data[row][:, axis])
+        return corners
 
     def plane_of(self, row: int) -> PlaneId | None:
         """Return the plane a shape lies on; complains if there is none."""
+        across = "A box reaches across planes; delete it and draw it on the plane of the object."
+        fewer = "A box lies in a layer with fewer axes than the image; draw it in a layer made for the image."
+        if self.cut_otherwise or None in self.places.values():
+            self.complain("across planes", row, None, fewer)
+            return None
         place: list[int] = []
-        for axis, fixed in zip(self.plane_axes, self.positions, strict=True):
-            if fixed == -1:
-                text = "A box lies on every plane; draw it in a layer with as many axes as the image."
-                self.complain("across planes", row, None, text)
-                return None
+        for axis in self.view.plane_axes:
+            fixed = self.places.get(axis)
             if fixed is None and not self.outlines.one_plane[row, axis]:
-                text = "A box reaches across planes; delete it and draw it again on the plane you see the object on."
-                self.complain("across planes", row, None, text)
+                self.complain("across planes", row, None, across)
                 return None
-            place.append(fixed if fixed is not None else round(float(self.outlines.middle[row, axis])))
+            place.append(round(float(self.outlines.middle[row, axis])) if fixed is None else fixed)
         plane = self.view.plane(place)
         if plane is None:
             text = f"A box lies at {place}, where {self.view.name} has no plane; delete or move it."
@@ -172,7 +183,8 @@ class _Reader:
             text = f"A box on {plane} lies outside the image ({size}); delete or move it."
             self.complain("outside", row, plane, text)
             return
-        self.judge(row, kind, part, cut=part is not box)
+        beyond = max(-y0, -x0, y1 - self.size[0], x1 - self.size[1])
+        self.judge(row, kind, part, cut=beyond > _UNSEEN)
 
     def judge(self, row: int, kind: str, box: Box, *, cut: bool) -> None:
         """Take a box that lies in the image and say what is wrong with it."""
@@ -210,19 +222,15 @@ def _article(kind: str) -> str:
 
 
 def _labels(shapes: Shapes, classes: Sequence[str]) -> list[str]:
-    """Return the class of every row."""
+    """Return the class of every row; an empty cell, which pandas fills with NaN, is the default."""
     default = classes[0] if classes else "object"
-    count = len(shapes.data)
-    if "class" not in shapes.features:
-        return [default] * count
-    return [_label(value, default) for value in shapes.features["class"].tolist()][:count]
-
-
-def _label(value: object, default: str) -> str:
-    """Return a cell as a class; an empty one, which pandas fills with NaN, is the default."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return default
-    return str(value).strip() or default
+    table = shapes.features
+    if "class" not in table:
+        return [default] * len(table)
+    column = table["class"]
+    missing = column.isna().tolist()
+    names = [str(value).strip() for value in column.tolist()]
+    return [default if gone or not name else name for gone, name in zip(missing, names, strict=True)]
 
 
 def read_boxes(
@@ -275,11 +283,15 @@ def box_corners(box: Box, view: PlaneView, shapes: Shapes) -> npt.NDArray[np.flo
     ndarray, shape (4, shapes.ndim)
         The corners in order round the box.
     """
+    return _corners(box, view, shapes, view.channel)
+
+
+def _corners(box: Box, view: PlaneView, shapes: Shapes, channel: float | None) -> npt.NDArray[np.float64]:
     corners = np.zeros((4, view.ndim))
     for axis, position in zip(view.plane_axes, box.plane.index, strict=True):
         corners[:, axis] = position
     if view.channel_axis is not None:
-        corners[:, view.channel_axis] = view.channel or 0
+        corners[:, view.channel_axis] = channel or 0
     corners[:, view.axes[0]] = np.array([box.y0, box.y0, box.y1, box.y1]) - 0.5
     corners[:, view.axes[1]] = np.array([box.x0, box.x1, box.x1, box.x0]) - 0.5
     return transform(layer_from_image(shapes, view), corners)
