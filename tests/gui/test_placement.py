@@ -41,8 +41,6 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # smaller examples would take minutes to find
 )
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.generate]
-)
 
 
 @dataclass(repr=False)
