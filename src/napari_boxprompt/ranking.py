@@ -30,6 +30,9 @@ def doubt(prediction: Prediction) -> float:
     -----
     The mean of ``1 - |2 p - 1|`` over all pixels, each weighted by ``p ** 2``. The weight leaves out the
     background, which is most of a plane and certain, but not an object that was seen and not believed.
+    Rank correlation with ``1 - Dice`` on untouched planes with at least 1 % of objects, with the weight and
+    without it: 0.90 and 0.43 on the nuclei stack (32 planes), 0.81 and 0.66 on DSB 2018 (16 images). With
+    the planes that show next to nothing it is 0.73 and 0.83 on the stack (55 planes). One training each.
     """
     counts = np.bincount(prediction.probability.ravel(), minlength=256)
     p = np.arange(256) / 255
