@@ -204,25 +204,6 @@ def test_an_unusable_image_leaves_the_chosen_one(viewer: ViewerModel) -> None:
     assert session.view.name == "good"
 
 
-def test_boxes_from_labels(viewer: ViewerModel) -> None:
-    session = Session(viewer)
-    viewer.add_image(np.zeros((5, 40, 50)), name="a")
-    labels = np.zeros((5, 40, 50), int)
-    labels[2, 3:9, 4:20] = 5
-    labels[2, 20:30, 4:20] = 6
-    layer = viewer.add_labels(labels)
-    viewer.dims.set_current_step(0, 2)
-    assert session.boxes_from_labels() == 2
-    layer.selected_label = 6
-    assert session.boxes is not None
-    session.boxes.delete([0, 1])
-    assert session.boxes_from_labels(selected_only=True) == 1
-    assert session.boxes.boxset.boxes[0].as_tuple() == (20, 4, 30, 20)
-    viewer.dims.set_current_step(0, 0)
-    with pytest.raises(BoxError, match="no such object"):
-        session.boxes_from_labels()
-
-
 def test_closed_sessions_hear_nothing(viewer: ViewerModel) -> None:
     session = Session(viewer)
     session.close()

@@ -10,8 +10,9 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_boxprompt.errors import BoxPromptError
-from napari_boxprompt.gui import exchange, keys
+from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.outlined import boxes_from_labels
 from napari_boxprompt.gui.settings import PLUGIN, plugin_settings
 from napari_boxprompt.gui.telling import told
 
@@ -41,6 +42,8 @@ class Actions:
         What the actions work on.
     start : callable
         Starts a training with the settings that the user sees.
+    show_keys : callable
+        Brings the table of keys into sight.
     """
 
     def __init__(
@@ -52,10 +55,11 @@ class Actions:
         predicting: Predicting,
         review: Review,
         start: Callable[[], object],
+        show_keys: Callable[[], object],
     ) -> None:
         self._parent, self._session, self._jobs = parent, session, jobs
         self._trainer, self._predicting, self._review = trainer, predicting, review
-        self._start = start
+        self._start, self._show_keys = start, show_keys
 
     @told
     def new_boxes_layer(self) -> None:
@@ -99,12 +103,12 @@ class Actions:
     @told
     def boxes_from_labels(self) -> None:
         """Draw a box round each object that a Labels layer has on the plane on screen."""
-        show_info(f"{self._session.boxes_from_labels()} boxes were added.")
+        show_info(f"{boxes_from_labels(self._session)} boxes were added.")
 
     @told
     def box_from_object(self) -> None:
-        """Draw a box round the selected object of a Labels layer."""
-        self._session.boxes_from_labels(selected_only=True)
+        """Draw a box round the object under the cursor, or the selected one, of a Labels layer."""
+        boxes_from_labels(self._session, one=True)
 
     def start_training(self) -> None:
         """Train."""
@@ -200,7 +204,7 @@ class Actions:
 
     def show_keys(self) -> None:
         """Show the keys of our layers."""
-        show_info("\n".join(f"{key}: {text}" for key, text in keys.table()))
+        self._show_keys()
 
     @told
     def open_sample(self) -> None:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.gui.class_bar import ClassBar
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import told
@@ -25,13 +26,16 @@ from napari_boxprompt.gui.telling import told
 if TYPE_CHECKING:
     from qtpy.QtGui import QColor
 
-    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.state import Session
 
 __all__ = ["BoxesPanel"]
 
 PLANE = Qt.ItemDataRole.UserRole
+MOST_ROWS = 5
+"""Planes that the table shows without scrolling."""
+
 MOST_PROBLEMS = 3
 """Problems that are named one by one; the rest is counted."""
 
@@ -57,6 +61,7 @@ class BoxesPanel(QWidget):
         self.new = QPushButton("New boxes layer")
         self.new.setToolTip("A layer for boxes over the image, with the rectangle tool in your hand.")
         self.sources = QPushButton("From")
+        self.sources.setToolTip("Boxes that are drawn already, or objects that are outlined already.")
         menu = QMenu(self.sources)
         menu.addAction("A COCO or YOLO file …", self.from_file.emit)
         menu.addAction("A Labels layer, this plane", self.from_labels.emit)
@@ -75,9 +80,9 @@ class BoxesPanel(QWidget):
             "Without it, nothing outside your boxes is used."
         )
         self.table = QTreeWidget()
-        self.table.setHeaderLabels(["plane", "boxes", "complete"])
+        self.table.setHeaderLabels(["plane", "complete", "boxes"])
         self.table.setRootIsDecorated(False)
-        self.table.setMaximumHeight(112)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.table.setUniformRowHeights(True)
         self.hint = wrapping_label(name="boxprompt-hint")
         self.problems = wrapping_label(name="boxprompt-warning")
@@ -87,8 +92,9 @@ class BoxesPanel(QWidget):
             "Straighten, cut at the border, delete what lies outside or twice. Undo brings it back."
         )
         self._faults = _row(self.problems, self.fix, stretch=0)
-        self.preview = QCheckBox("preview what the model makes of my boxes")
+        self.preview = QCheckBox("preview the masks of my boxes")
         self.preview.setChecked(True)
+        self.preview.setToolTip("What the untrained model makes of each box: a bad box is seen at once.")
         self.regions = QToolButton()
         self.regions.setText("only parts …")
         self.regions.setToolTip("Draw rectangles inside which every object has its box.")
@@ -144,7 +150,7 @@ class BoxesPanel(QWidget):
         self.new.setText("New boxes layer" if boxes is None else "Draw boxes")
         make_primary(self.new, session.view is not None and boxes is None)
         self.classes.show_classes(None if boxes is None else boxes.classes)
-        for widget in (self.classes, self.table, self.preview, self.undo, self.redo):
+        for widget in (self.classes, self.preview, self.undo, self.redo):
             widget.setVisible(boxes is not None)
         self.undo.setEnabled(boxes is not None and boxes.can_undo)
         self.redo.setEnabled(boxes is not None and boxes.can_redo)
@@ -155,18 +161,20 @@ class BoxesPanel(QWidget):
 
     def _fill_table(self, boxes: BoxLayer | None) -> None:
         self.table.clear()
-        if boxes is None:
-            return
-        drawn = boxes.boxset
+        drawn = BoxSet() if boxes is None else boxes.boxset
+        self.table.setVisible(bool(drawn.boxed_planes))
         for plane in sorted(drawn.boxed_planes, key=lambda plane: plane.index):
             complete = drawn.planes[plane].complete
             parts = len(drawn.planes[plane].complete_regions)
             said = "✓" if complete else f"{parts} parts" if parts else ""
-            item = QTreeWidgetItem([_index(plane), _per_class(drawn, plane), said])
+            item = QTreeWidgetItem([_index(plane), said, _per_class(drawn, plane)])
             item.setData(0, PLANE, plane)
             self.table.addTopLevelItem(item)
-        for column in range(3):
+        for column in range(2):
             self.table.resizeColumnToContents(column)
+        rows = min(MOST_ROWS, self.table.topLevelItemCount())
+        row = self.table.sizeHintForRow(0) if rows else 0
+        self.table.setFixedHeight(self.table.header().sizeHint().height() + rows * row + 4)
 
     def _show_hint(self, boxes: BoxLayer | None) -> None:
         """Say what completeness is when it first matters."""
@@ -186,7 +194,8 @@ class BoxesPanel(QWidget):
         found = () if boxes is None else boxes.problems
         self._faults.setVisible(bool(found))
         lines = [
-            f"{problem.message} <a href='{i}'>Show</a>" for i, problem in enumerate(found[:MOST_PROBLEMS])
+            f"{problem.message} <a style='color:#2a8be0' href='{i}'>Show</a>"
+            for i, problem in enumerate(found[:MOST_PROBLEMS])
         ]
         if len(found) > MOST_PROBLEMS:
             lines.append(f"and {len(found) - MOST_PROBLEMS} more.")

@@ -31,19 +31,14 @@ class ClassBar(QWidget):
         self._layout = QFlowLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self.buttons: list[QToolButton] = []
-        self.add = QToolButton()
-        self.add.setText("+")
-        self.add.setToolTip("Add a class")
-        self.add.clicked.connect(self._ask_new)
-        self._layout.addWidget(self.add)
+        self.add = self._add_button()
 
     def show_classes(self, classes: Classes | None) -> None:
         """Show these classes, none where there is no boxes layer."""
-        for button in self.buttons:
+        for button in (*self.buttons, self.add):
             self._layout.removeWidget(button)
             button.deleteLater()
         self.buttons = []
-        self._layout.removeWidget(self.add)
         for index, item in enumerate(() if classes is None else classes.items):
             button = QToolButton()
             button.setText(item.name)
@@ -60,8 +55,16 @@ class ClassBar(QWidget):
             )
             self._layout.addWidget(button)
             self.buttons.append(button)
-        self._layout.addWidget(self.add)
+        self.add = self._add_button()
         self.setEnabled(classes is not None)
+
+    def _add_button(self) -> QToolButton:
+        button = QToolButton()
+        button.setText("+ class")
+        button.setToolTip("Add a class")
+        button.clicked.connect(self._ask_new)
+        self._layout.addWidget(button)
+        return button
 
     def _ask_new(self) -> None:
         name, sure = QInputDialog.getText(self, "New class", "Name of the new class:")

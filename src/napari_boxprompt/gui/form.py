@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import ComboBox, Container, LineEdit, create_widget
+from magicgui.widgets import ComboBox, LineEdit, create_widget
 from pydantic import BaseModel
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_boxprompt.config import PRESETS, TrainConfig, make_config
 
@@ -52,26 +52,29 @@ class SettingsForm(QWidget):
         choices: Mapping[str, Sequence[str]],
     ) -> None:
         rows: list[ValueWidget[Any]] = []
-        groups: list[tuple[str, FieldInfo]] = []
+        groups: list[tuple[str, FieldInfo, type[BaseModel]]] = []
         for name, info in model.model_fields.items():
             if name in ELSEWHERE:
                 continue
             if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                groups.append((name, info))
+                groups.append((name, info, info.annotation))
                 continue
             widget = _widget(name, info, choices.get(name))
             widget.changed.connect(lambda _=None: self.valueChanged.emit())
             self._widgets[(*place, name)] = widget
             rows.append(widget)
-        container = Container(widgets=rows, labels=True)
-        container.margins = (0, 0, 0, 0)
-        layout.addWidget(container.native)
-        for name, info in groups:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        for widget in rows:
+            label = QLabel(widget.label)
+            label.setToolTip(widget.tooltip)
+            form.addRow(label, widget.native)
+        layout.addLayout(form)
+        for name, info, group in groups:
             heading = QLabel(f"<b>{_label(name)}</b>")
             heading.setToolTip(info.description or "")
             layout.addWidget(heading)
-            assert isinstance(info.annotation, type)  # chosen above
-            self._add_group(layout, info.annotation, (*place, name), choices)
+            self._add_group(layout, group, (*place, name), choices)
 
     def set_choices(self, name: str, choices: Sequence[str]) -> None:
         """Offer other values for a text setting; the chosen one stays."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer
 
-__all__ = ["BOX_KEYS", "REVIEW_KEYS", "Key", "bind", "table"]
+__all__ = ["BOX_KEYS", "REVIEW_KEYS", "Key", "as_html", "bind", "bind_classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,18 @@ def bind_classes(layer: Layer, choose: Callable[[int], object]) -> None:
         layer.bind_key(str(number), lambda _layer, i=number - 1: choose(i) and None, overwrite=True)
 
 
-def table() -> list[tuple[str, str]]:
-    """Keys and what they do, in words."""
-    classes = [("1 to 9", "class of the next box, and of selected boxes")]
-    return classes + [
-        (key.key.replace("Control", "Ctrl").replace("-", "+"), key.text) for key in (*BOX_KEYS, *REVIEW_KEYS)
-    ]
+def as_html() -> str:
+    """Keys and what they do, in words, as a table."""
+    parts = [("On the boxes layer", [("1 to 9", "class of the next box, and of selected boxes")])]
+    parts += [("On a layer of objects", [])]
+    for (_, rows), found in zip(parts, (BOX_KEYS, REVIEW_KEYS), strict=True):
+        rows += [(key.key.replace("Control", "Ctrl").replace("-", "+"), key.text) for key in found]
+    return "".join(
+        f"<p><b>{title}</b></p><table>"
+        + "".join(f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows)
+        + "</table>"
+        for title, rows in parts
+    )
 
 
 def _ignoring_layer(action: Callable[[], object]) -> Callable[[object], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels, Shapes
+from napari.layers import Image, Shapes
 from psygnal import Signal
 
 from napari_boxprompt.boxes import BoxSet
@@ -16,7 +16,6 @@ from napari_boxprompt.gui.layers import (
     ROLE_KEY,
     PlaneView,
     combined_images,
-    labels_to_boxes,
     layers_with_role,
     new_boxes_layer,
 )
@@ -227,47 +226,6 @@ class Session:
         if boxes is not None:
             return boxes.view
         return self.view if self.view is not None and self.view.layer == layer else None
-
-    def boxes_from_labels(self, *, selected_only: bool = False) -> int:
-        """Draw a box round objects of a Labels layer on the plane on screen; return how many.
-
-        The active Labels layer is taken, else the newest result, else the only Labels layer.
-
-        Raises
-        ------
-        BoxError
-            No plane on screen, or no such layer, or nothing on it there.
-        """
-        labels = self._labels_layer()
-        if self.view is None or self.plane is None:
-            raise BoxError("Go to a plane of the image first, in 2-D display.")
-        active = self.viewer.layers.selection.active
-        target = self.new_boxes_layer()
-        if active is not None:
-            self.viewer.layers.selection.active = active
-        found = labels_to_boxes(
-            labels,
-            target.view,
-            self.plane,
-            name=target.classes.current.name,
-            selected=int(labels.selected_label) if selected_only else None,
-        )
-        if not found.boxes:
-            raise BoxError(f"{labels.name} has no such object on this plane.")
-        target.add_boxes(found)
-        return len(found)
-
-    def _labels_layer(self) -> Labels:
-        active = self.viewer.layers.selection.active
-        ours = layers_with_role(self.viewer, "preview")
-        others = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and layer not in ours]
-        if isinstance(active, Labels) and active in others:
-            return active
-        if self.result is not None and self.result.alive:
-            return self.result.layer
-        if len(others) == 1:
-            return others[0]
-        raise BoxError("Select the Labels layer whose objects are to become boxes.")
 
     def _boxes_of(self, layer: Layer) -> BoxLayer | None:
         return next((boxes for boxes in self._boxes if boxes.view.layer == layer), None)

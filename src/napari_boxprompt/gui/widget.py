@@ -18,7 +18,7 @@ from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
-from napari_boxprompt.gui.section import Section
+from napari_boxprompt.gui.section import Section, wrapping_label
 from napari_boxprompt.gui.settings import make_cache, plugin_settings
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.style import plot_colors, style_sheet
@@ -70,6 +70,7 @@ class BoxPromptWidget(QWidget):
             self.predicting,
             self.review,
             self.train_panel.start,
+            lambda: self.sections["Keys"].open(),
         )
         self.predict_panel = PredictPanel(self.session, self.predicting)
         self.review_panel = ReviewPanel(self.session, self.review)
@@ -79,6 +80,7 @@ class BoxPromptWidget(QWidget):
             "Train": Section("3  Train", self.train_panel),
             "Predict": Section("4  Predict", self.predict_panel, is_open=False),
             "Review": Section("5  Review", self.review_panel, is_open=False),
+            "Keys": Section("Keys", wrapping_label(keys.as_html()), is_open=False),
         }
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -108,7 +110,7 @@ class BoxPromptWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(350)
 
     def _connect(self) -> None:
         session, boxes, train, actions = self.session, self.boxes_panel, self.train_panel, self.actions
