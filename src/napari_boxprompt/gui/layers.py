@@ -73,7 +73,7 @@ def layer_transform(view: PlaneView) -> dict[str, Any]:
 
 
 def _metadata(view: PlaneView, role: Role, given: dict[str, Any]) -> dict[str, Any]:
-    entry = {"role": role, "image": view.name, "axes": view.axes}
+    entry = {"role": role, "image": view.name, "axes": view.axes, "channel_axis": view.channel_axis}
     return {**given.pop("metadata", {}), ROLE_KEY: entry}
 
 
