@@ -151,8 +151,9 @@ class ImagePanel(QWidget):
             self.slider.setRange(min(bottom, low), max(min(top, high + 2 * span), high))
             self.slider.setValue((low, high))
         lifted = "" if contrast.gamma == 1 else f" · gamma {contrast.gamma:.2g}"
-        how = "" if session.contrast_is_manual else " auto"
-        self.limits.setText(f"{low:.5g} to {high:.5g}{lifted}{how}")
+        ends = contrast.percentiles
+        how = "" if ends is None else f" ({ends[0]:g} to {ends[1]:g} %)"
+        self.limits.setText(f"{low:.5g} to {high:.5g}{how}{lifted}")
         self.limits.setToolTip("The same for every plane. A gamma below 1 brightens what is dark.")
 
     @told
@@ -175,7 +176,11 @@ class ImagePanel(QWidget):
             return
         count = len(contrast.low)
         changed = contrast.model_copy(
-            update={"low": (float(values[0]),) * count, "high": (float(values[1]),) * count}
+            update={
+                "low": (float(values[0]),) * count,
+                "high": (float(values[1]),) * count,
+                "percentiles": None,
+            }
         )
         self._session.set_contrast(changed, manual=True)
 

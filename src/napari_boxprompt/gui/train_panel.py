@@ -70,7 +70,7 @@ class TrainPanel(QWidget):
     def __init__(self, session: Session, trainer: Trainer) -> None:
         super().__init__()
         self._session, self._trainer = session, trainer
-        self._phase, self._phase_started = "", 0.0
+        self._phase, self._phase_started, self._device = "", 0.0, ""
         self._agreement: float | None = None
         self.preset = QComboBox()
         for name in PRESETS:
@@ -232,7 +232,7 @@ class TrainPanel(QWidget):
             self._layout.addWidget(self.plot)
         self.plot.clear()
         self._agreement = None
-        self._phase = ""
+        self._phase = self._device = ""
         self.bar.setVisible(True)
         self.bar.setRange(0, 0)
         self.said.setText("")
@@ -251,20 +251,33 @@ class TrainPanel(QWidget):
         self.bar.setRange(0, event.total if event.done else 0)
         self.bar.setValue(event.done)
         left = time_left(event, time.monotonic() - self._phase_started) if event.done > 1 else None
-        words = PHASES.get(event.phase, event.phase)
-        self.bar.setFormat(words if left is None else f"{words} · {duration(left)} left")
+        if event.phase == "prepare" and event.done:
+            self._device = event.message
+        words = " · ".join(
+            part
+            for part in (
+                PHASES.get(event.phase, event.phase),
+                "" if left is None else f"{duration(left)} left",
+                self._device,
+            )
+            if part
+        )
+        self.bar.setFormat(words)
 
     def _on_ended(self, result: Trained | None) -> None:
         self.bar.setVisible(False)
         if result is not None:
             seconds = duration(sum(result.seconds.values()))
-            device = result.model.encoder.device.type
             agreement = (
                 "no plane was held out to check on (that needs three boxed planes)"
                 if self._agreement is None
                 else f"its boxes agree {self._agreement:.2f} with held-out ones"
             )
-            kept = "stopped early, the best is kept" if result.stopped else f"done in {seconds} on {device}"
+            kept = (
+                "stopped early, the best is kept"
+                if result.stopped
+                else f"done in {seconds} on {self._device}"
+            )
             self.said.setText(f"{kept.capitalize()}; {agreement}.")
         else:
             self.said.setText("Nothing was learnt; your boxes are as they were.")

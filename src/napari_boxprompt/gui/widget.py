@@ -138,6 +138,7 @@ class BoxPromptWidget(QWidget):
         boxes.from_file.connect(actions.boxes_from_file)
         boxes.from_labels.connect(actions.boxes_from_labels)
         boxes.from_object.connect(actions.box_from_object)
+        boxes.export_wanted.connect(actions.export_boxes)
         boxes.regions_wanted.connect(actions.draw_complete_region)
         boxes.preview_wanted.connect(self._switch_preview)
         train.save_wanted.connect(actions.save_model)

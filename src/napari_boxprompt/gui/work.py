@@ -199,6 +199,7 @@ def train(
     config, last = task.config, 0.0
     yield Progress("prepare", 0, 1, "loading the model")
     encoder = encoders.get(config.model, config.device, config.precision)
+    yield Progress("prepare", 1, 1, encoder.device.type)
     run = start_training(
         task.images,
         task.boxes,
