@@ -121,8 +121,9 @@ def match_units(layer: Layer, units: Sequence[Any] | None) -> None:
     factors = unit_factors(layer.units, wanted)
     if np.all(factors == 1):
         return
-    layer.affine = np.diag([*factors, 1.0]) @ np.array(layer.affine.affine_matrix)
+    # In this order: a matrix that napari keeps is made anew when the affine changes, not when units do.
     layer.units = wanted
+    layer.affine = np.diag([*factors, 1.0]) @ np.array(layer.affine.affine_matrix)
 
 
 def empty_labels(
