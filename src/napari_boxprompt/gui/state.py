@@ -17,6 +17,7 @@ from napari_boxprompt.gui.layers import (
     PlaneView,
     combined_images,
     layers_with_role,
+    match_units,
     new_boxes_layer,
 )
 from napari_boxprompt.gui.results import ResultBook
@@ -87,6 +88,7 @@ class Session:
             (viewer.dims.events.current_step, self._on_dims),
             (viewer.dims.events.order, self._on_dims),
             (viewer.dims.events.ndisplay, self._on_dims),
+            (viewer.dims.events.units, self._on_units),
         ]
         for emitter, slot in self._connections:
             emitter.connect(slot)
@@ -300,6 +302,7 @@ class Session:
             self._choose_by_itself()
             self.layers_changed.emit()
         self._adopt_boxes()
+        self._on_units()
 
     def _on_removed(self, event: Any) -> None:
         gone = event.value
@@ -336,6 +339,10 @@ class Session:
                 self.choose_image(active)
             except BoxPromptError:
                 return
+
+    def _on_units(self, event: Any = None) -> None:
+        for layer in self.viewer.layers:
+            match_units(layer, self.viewer.dims.units)
 
     def _on_dims(self, event: Any = None) -> None:
         if self.view is None:
