@@ -215,7 +215,6 @@ def test_our_layers_take_the_units_of_the_viewer(viewer: ViewerModel) -> None:
     assert [str(unit) for unit in boxes.shapes.units] == ["nanometer"] * 3
     assert [str(unit) for unit in image.units] == ["micrometer"] * 3, "a user's layer is left alone"
     assert boxes.boxset == before
-    assert session.plane == PlaneId("a", (2,))
 
 
 def test_closed_sessions_hear_nothing(viewer: ViewerModel) -> None:
