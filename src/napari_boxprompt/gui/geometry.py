@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pint
 from napari.utils.transforms import Affine
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ __all__ = [
     "unit_factors",
 ]
 
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 def transform(matrix: Matrix, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -68,17 +67,12 @@ def unit_factors(source: Sequence[Any], target: Sequence[Any] | None) -> npt.NDA
     source, target : sequence of pint.Unit
         Equally many; None stands for the same units.
     """
-    if target is None or any(
-        a.dimensionality != b.dimensionality for a, b in zip(source, target, strict=True)
-    ):
+    if target is None:
         return np.ones(len(source))
-    registry = pint.get_application_registry()
-    return np.array(
-        [
-            float(registry.get_base_units(a)[0] / registry.get_base_units(b)[0])
-            for a, b in zip(source, target, strict=True)
-        ]
-    )
+    pairs = list(zip(source, target, strict=True))
+    if any(own.dimensionality != other.dimensionality for own, other in pairs):
+        return np.ones(len(pairs))
+    return np.array([float((1.0 * own).to(other).magnitude) for own, other in pairs])
 
 
 def shared_axes(layer: Layer, view: PlaneView) -> tuple[list[int], list[int]]:
