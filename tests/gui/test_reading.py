@@ -18,7 +18,7 @@ from tests.helpers.worlds import frame
 
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.planes import PlaneView
-from napari_boxprompt.gui.reading import BoxReading, box_corners, read_boxes
+from napari_boxprompt.gui.reading import BoxReading, box_corners, corners_of, read_boxes
 
 HEIGHT, WIDTH = 40, 50
 
@@ -270,6 +270,14 @@ def test_new_corners_make_a_shape_in_many_axes() -> None:
         [box_corners(Box(4, 5, 14, 25, PlaneId("cells", (1, z))), view, shapes) for z in (2, 3)]
     )
     assert [box.plane.index for box in read_boxes(shapes, view).boxes] == [(1, 2), (1, 3)]
+
+
+def test_corners_of_many_boxes() -> None:
+    view, shapes = view_of(5, 3, channel_axis=1), Shapes(ndim=4, scale=(1, 1, 2, 3))
+    boxes = [Box(4, 5, 14, 25, PLANE), Box(1, 2, 3, 4, PlaneId("cells", (0,)))]
+    expected = [box_corners(box, view, shapes) for box in boxes]
+    assert np.array_equal(corners_of(boxes, view, shapes), expected)
+    assert corners_of([], view, shapes) == []
 
 
 def test_mixed_shapes_keep_their_rows() -> None:

@@ -16,7 +16,7 @@ from napari_boxprompt.gui.geometry import (
     unit_factors,
 )
 from napari_boxprompt.gui.planes import PlaneView, combined_images
-from napari_boxprompt.gui.reading import BoxProblem, BoxReading, box_corners, read_boxes
+from napari_boxprompt.gui.reading import BoxProblem, BoxReading, box_corners, corners_of, read_boxes
 from napari_boxprompt.gui.sampling import labels_on_plane, labels_to_boxes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "box_corners",
     "class_colormap",
     "combined_images",
+    "corners_of",
     "empty_labels",
     "image_from_layer",
     "labels_on_plane",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.gui.planes import PlaneView
 
-__all__ = ["BoxProblem", "BoxReading", "box_corners", "read_boxes"]
+__all__ = ["BoxProblem", "BoxReading", "box_corners", "corners_of", "read_boxes"]
 
 _UNSEEN = 0.1
 """Nobody sees a corner that is out of place by this part of a pixel; napari's float32 costs less."""
@@ -108,6 +108,7 @@ class _Reader:
     shapes: Shapes
     view: PlaneView
     at: PlaneId | None
+    vertices: Sequence[npt.NDArray[Any]]
     outlines: _Outlines
     boxes: list[Box] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -116,6 +117,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.size = self.view.shape
+        self.back = layer_from_image(self.shapes, self.view)
         own, of_image = shared_axes(self.shapes, self.view)
         self.own_axes = [axis for axis in range(self.shapes.ndim) if axis not in own]
         self.cut_otherwise = not set(self.view.axes) <= set(of_image)
@@ -138,9 +140,9 @@ class _Reader:
         channel = None
         if self.view.channel_axis is not None:
             channel = float(self.outlines.middle[row, self.view.channel_axis])
-        corners = _corners(box, self.view, self.shapes, channel)
+        corners = transform(self.back, _corners(box, self.view, channel))
         for axis in self.own_axes:
-            corners[:, axis] = np.mean(self.shapes.data[row][:, axis])
+            corners[:, axis] = np.mean(self.vertices[row][:, axis])
         return corners
 
     def plane_of(self, row: int) -> PlaneId | None:
@@ -259,7 +261,7 @@ def read_boxes(
     if not vertices:
         return BoxReading()
     outlines = _outlines(vertices, view, image_from_layer(shapes, view))
-    reader = _Reader(shapes, view, at, outlines)
+    reader = _Reader(shapes, view, at, vertices, outlines)
     kinds = [str(kind) for kind in shapes.shape_type]
     for row, (kind, label) in enumerate(zip(kinds, _labels(shapes, classes), strict=True)):
         reader.read(row, kind, label)
@@ -283,10 +285,17 @@ def box_corners(box: Box, view: PlaneView, shapes: Shapes) -> npt.NDArray[np.flo
     ndarray, shape (4, shapes.ndim)
         The corners in order round the box.
     """
-    return _corners(box, view, shapes, view.channel)
+    return corners_of([box], view, shapes)[0]
 
 
-def _corners(box: Box, view: PlaneView, shapes: Shapes, channel: float | None) -> npt.NDArray[np.float64]:
+def corners_of(boxes: Sequence[Box], view: PlaneView, shapes: Shapes) -> list[npt.NDArray[np.float64]]:
+    """Return `box_corners` of many boxes, at the cost of one."""
+    matrix = layer_from_image(shapes, view)
+    return [transform(matrix, _corners(box, view, view.channel)) for box in boxes]
+
+
+def _corners(box: Box, view: PlaneView, channel: float | None) -> npt.NDArray[np.float64]:
+    """Return the corners of a box in data coordinates of the image."""
     corners = np.zeros((4, view.ndim))
     for axis, position in zip(view.plane_axes, box.plane.index, strict=True):
         corners[:, axis] = position
@@ -294,4 +303,4 @@ def _corners(box: Box, view: PlaneView, shapes: Shapes, channel: float | None) -
         corners[:, view.channel_axis] = channel or 0
     corners[:, view.axes[0]] = np.array([box.y0, box.y0, box.y1, box.y1]) - 0.5
     corners[:, view.axes[1]] = np.array([box.x0, box.x1, box.x1, box.x0]) - 0.5
-    return transform(layer_from_image(shapes, view), corners)
+    return corners
