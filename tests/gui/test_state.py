@@ -194,6 +194,20 @@ def test_channel_axis(viewer: ViewerModel) -> None:
     assert session.images.read(PlaneId("a", (0,))).max() == 7
 
 
+def test_boxes_on_one_channel_are_boxes_of_the_plane(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    image = viewer.add_image(np.zeros((3, 5, 40, 50)), name="a")
+    session.choose_image(image, 0, 1)
+    boxes = session.new_boxes_layer()
+    boxes.shapes.add(corners(2, 5, 5), shape_type="rectangle")
+    assert boxes.boxset.boxes[0].plane == PlaneId("a", (2,))
+    assert boxes.view.channel == 1
+    session.close()
+    again = Session(viewer)
+    assert again.boxes is not None
+    assert again.boxes.boxset.boxes == boxes.boxset.boxes
+
+
 def test_an_unusable_image_leaves_the_chosen_one(viewer: ViewerModel) -> None:
     session = Session(viewer)
     viewer.add_image(np.zeros((40, 50)), name="good")

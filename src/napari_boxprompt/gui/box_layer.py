@@ -17,7 +17,8 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneInfo
 from napari_boxprompt.gui.classes import COMPLETE_COLOR, Classes, Color
 from napari_boxprompt.gui.drawing import Drawing, replace_shapes, vertices_of
 from napari_boxprompt.gui.history import History
-from napari_boxprompt.gui.layers import ROLE_KEY, box_corners, new_boxes_layer, read_boxes
+from napari_boxprompt.gui.hits import keep_clickable
+from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, new_boxes_layer, read_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -93,6 +94,7 @@ class BoxLayer:
         self._restyle()
 
     def _watch(self, layer: Shapes) -> None:
+        keep_clickable(layer)
         layer.events.data.connect(self._on_data)
         layer.events.features.connect(self._on_features)  # pasting tells only this
 
@@ -225,8 +227,8 @@ class BoxLayer:
             self.classes = (Classes.named if untouched else self.classes.with_names)(boxes.classes)
             labels = [*self._labels(), *(box.label for box in boxes.boxes)]
             if boxes.boxes:
-                corners = [box_corners(box, self.view, self.shapes) for box in boxes.boxes]
-                self.shapes.add(corners, shape_type="rectangle")
+                corners = corners_of(boxes.boxes, self.view, self.shapes)
+                self.shapes.add(list(corners), shape_type="rectangle")
             self.shapes.features = pd.DataFrame({"class": pd.Series(labels, dtype=object)})
         height, width = self.view.shape
         for plane, info in boxes.planes.items():
@@ -256,7 +258,7 @@ class BoxLayer:
             self.complete = new_boxes_layer(self.view, name=f"{self.view.name} complete", role="complete")
             self._style_complete(self.complete)
             active = self._viewer.layers.selection.active
-            self._viewer.layers.insert(_position(self._viewer, self.shapes), self.complete)
+            self._viewer.layers.insert(list(self._viewer.layers).index(self.shapes), self.complete)
             self._viewer.layers.selection.active = active
             self._watch(self.complete)
         return self.complete
@@ -279,7 +281,7 @@ class BoxLayer:
         layer = self.complete_layer()
         boxes = [Box(*area, plane) for area in areas]
         with self._quietly():
-            layer.add([box_corners(box, self.view, layer) for box in boxes], shape_type="rectangle")
+            layer.add(list(corners_of(boxes, self.view, layer)), shape_type="rectangle")
 
     def fix(self) -> int:
         """Mend the boxes that can be mended and delete those that lie outside or twice; return how many."""
@@ -391,8 +393,3 @@ class BoxLayer:
         }
         if shapes.metadata.get(ROLE_KEY) != stored:
             shapes.metadata = {**shapes.metadata, ROLE_KEY: stored}
-
-
-def _position(viewer: ViewerModel, layer: Shapes) -> int:
-    """Place of a layer in the list."""
-    return next(i for i, other in enumerate(viewer.layers) if other == layer)

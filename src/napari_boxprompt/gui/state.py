@@ -23,7 +23,7 @@ from napari_boxprompt.gui.layers import (
 from napari_boxprompt.gui.results import ResultBook
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -243,10 +243,7 @@ class Session:
             image = image if image is not None else self.view.layer if self.view is not None else None
             if image is None or self._boxes_of(image) is not None:
                 continue
-            view = PlaneView.from_viewer(image, self.viewer)
-            axes = role.get("axes")
-            if axes is not None and len(axes) == 2:
-                view = PlaneView(image, (int(axes[0]), int(axes[1])))
+            view = self._stored_view(image, role)
             complete = next(
                 (
                     layer
@@ -264,6 +261,16 @@ class Session:
                 self._on_dims()
                 self.image_changed.emit()
             self.boxes_changed.emit()
+
+    def _stored_view(self, image: Image, role: Mapping[str, Any]) -> PlaneView:
+        """Planes as they were when a boxes layer was made, as far as it says so."""
+        axes, channel_axis = role.get("axes"), role.get("channel_axis")
+        if axes is None or len(axes) != 2 or max(axes) >= image.ndim:
+            return PlaneView.from_viewer(image, self.viewer)
+        channel = None if channel_axis is None else 0
+        if self.view is not None and self.view.layer == image and self.view.channel_axis == channel_axis:
+            channel = self.view.channel
+        return PlaneView(image, (int(axes[0]), int(axes[1])), channel_axis, channel)
 
     # Model and results
 
