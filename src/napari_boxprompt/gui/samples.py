@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Layer
+from napari.utils.notifications import show_info
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.demo import load_nuclei
+from napari_boxprompt.errors import ImageError
 from napari_boxprompt.gui.classes import COLORS, COMPLETE_COLOR
-from napari_boxprompt.gui.layers import PlaneView, box_corners, new_boxes_layer
+from napari_boxprompt.gui.layers import PlaneView, box_corners, new_boxes_layer, read_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+    from napari.components import ViewerModel
     from napari.layers import Shapes
 
     from napari_boxprompt.gui.layers import Role
 
 
-__all__ = ["BOXED", "Cells", "make_cells", "nuclei", "synthetic_cells"]
+__all__ = ["BOXED", "Cells", "make_cells", "nuclei", "open_nuclei", "synthetic_cells"]
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -32,7 +35,7 @@ CELLS_SCALE = (1.0, 0.25, 0.25)
 """Micrometres of a voxel of the synthetic cells."""
 
 BOXED = (2, 5, 9)
-"""Planes of the synthetic cells with boxes; the viewer opens the stack on the middle one."""
+"""Planes of the synthetic cells with boxes; the viewer opens the stack on the second."""
 
 SHAPE = (12, 256, 256)
 _CELLS = 30
@@ -74,6 +77,28 @@ def synthetic_cells() -> list[LayerTuple]:
     return _layers(cells.image, BoxSet.merge(sets), CELLS_SCALE)
 
 
+def open_nuclei(viewer: ViewerModel) -> None:
+    """Open the nuclei on a plane with boxes, or the synthetic cells where the nuclei are not installed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer; what is open in it stays.
+    """
+    try:
+        layers = nuclei()
+    except ImageError as error:
+        show_info(f"{error} Until then, here are synthetic cells.")
+        layers = synthetic_cells()
+    image, complete, boxes = (Layer.create(*layer) for layer in layers)
+    for layer in (image, complete, boxes):
+        viewer.add_layer(layer)
+    # The viewer opens a stack in its middle, where no boxes may be.
+    view = PlaneView(image, (1, 2))
+    planes = {box.plane for box in read_boxes(boxes, view).boxes}
+    view.show(viewer, min(planes, key=lambda plane: abs(plane.index[0] - view.count // 2)))
+
+
 def _layers(values: npt.NDArray[Any], boxes: BoxSet, scale: Sequence[float]) -> list[LayerTuple]:
     """Image, complete planes and boxes as layers that lie over each other; the boxes are on top."""
     (name,) = {plane.image for plane in boxes.planes}
@@ -113,9 +138,9 @@ def make_cells(seed: int = 7) -> Cells:
 
     random = np.random.default_rng(seed)
     labels, depth = _draw_cells(random)
-    levels = np.concatenate([[0.0], random.uniform(0.5, 1.0, _CELLS)])
-    texture = gaussian(random.standard_normal(SHAPE), sigma=(0.7, 2.2, 2.2))
-    texture = np.clip(1.0 + 0.22 * texture / texture.std(), 0.4, 1.7)
+    levels = np.concatenate([[0.0], random.uniform(0.65, 1.0, _CELLS)])
+    texture = gaussian(random.standard_normal(SHAPE), sigma=(0.7, 1.4, 1.4))
+    texture = np.clip(1.0 + 0.10 * texture / texture.std(), 0.4, 1.7)
     # Brightest in the middle, where a cell is thickest.
     signal = levels[labels] * texture * (0.7 + 0.3 * np.sqrt(np.clip(1.0 - depth**2, 0.0, 1.0)))
     rows, columns = np.mgrid[-1 : 1 : SHAPE[1] * 1j, -1 : 1 : SHAPE[2] * 1j]
@@ -133,7 +158,7 @@ def _draw_cells(random: np.random.Generator) -> tuple[npt.NDArray[np.uint16], np
     labels = np.zeros(SHAPE, np.uint16)
     depth = np.ones(SHAPE)
     for number, (z0, y0, x0) in enumerate(_middles(random), start=1):
-        thick, long, ratio = random.uniform(3.0, 4.6), random.uniform(15.0, 22.0), random.uniform(0.65, 0.95)
+        thick, long, ratio = random.uniform(3.0, 4.6), random.uniform(17.0, 24.0), random.uniform(0.65, 0.95)
         turn = random.uniform(0.0, np.pi)
         along = np.cos(turn) * (y - y0) + np.sin(turn) * (x - x0)
         across = np.cos(turn) * (x - x0) - np.sin(turn) * (y - y0)
