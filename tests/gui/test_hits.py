@@ -16,7 +16,7 @@ def stack(scale: float) -> tuple[ViewerModel, Shapes]:
     viewer.add_image(np.zeros((30, 40, 50)), scale=(scale, 1, 1))
     square = np.array([[0, 5, 5], [0, 5, 20], [0, 20, 20], [0, 20, 5]], float)
     shapes = viewer.add_shapes(
-        [square + [z, 0, 0] for z in range(30)], shape_type="rectangle", scale=(scale, 1, 1)
+        [square + np.array([z, 0, 0]) for z in range(30)], shape_type="rectangle", scale=(scale, 1, 1)
     )
     return viewer, shapes
 
