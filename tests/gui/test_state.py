@@ -139,6 +139,20 @@ def test_boxes_layers_that_come_by_themselves_are_adopted(viewer: ViewerModel) -
     assert again.boxes.is_complete(PlaneId("a", (2,)))
 
 
+def test_the_same_sample_twice(viewer: ViewerModel) -> None:
+    from napari.layers import Layer
+
+    from napari_boxprompt.gui.samples import synthetic_cells
+
+    session = Session(viewer)
+    for _ in range(2):
+        for layer in synthetic_cells():
+            viewer.add_layer(Layer.create(*layer))
+    boxes = session.all_boxes()
+    assert {box.plane.image for box in boxes.boxes} == {"cells", "cells [1]"}
+    assert sum(info.complete for info in boxes.planes.values()) == 6
+
+
 def test_renaming_the_image_keeps_its_boxes(viewer: ViewerModel) -> None:
     session = Session(viewer)
     image = viewer.add_image(np.zeros((5, 40, 50)), name="a")

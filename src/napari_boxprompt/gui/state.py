@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -239,19 +240,17 @@ class Session:
             if not isinstance(shapes, Shapes) or shapes in known:
                 continue
             role = shapes.metadata[ROLE_KEY]
-            image = next((layer for layer in self.image_layers if layer.name == role.get("image")), None)
-            image = image if image is not None else self.view.layer if self.view is not None else None
-            if image is None or self._boxes_of(image) is not None:
+            free = [layer for layer in self.image_layers if self._boxes_of(layer) is None]
+            image = _named(free, role.get("image"))
+            if image is None and self.view is not None and self.view.layer in free:
+                image = self.view.layer
+            if image is None:
                 continue
             view = self._stored_view(image, role)
+            used = [boxes.complete for boxes in self._boxes]
+            areas = [layer for layer in layers_with_role(self.viewer, "complete") if layer not in used]
             complete = next(
-                (
-                    layer
-                    for layer in layers_with_role(self.viewer, "complete")
-                    if isinstance(layer, Shapes)
-                    and layer.metadata[ROLE_KEY].get("image") == role.get("image")
-                ),
-                None,
+                (a for a in areas if a.metadata[ROLE_KEY].get("image") == role.get("image")), None
             )
             boxes = BoxLayer(self.viewer, view, shapes, complete)
             boxes.changed.connect(self.boxes_changed.emit)
@@ -369,3 +368,10 @@ class Session:
         if turned.axes != view.axes:
             self.view, self.contrast = turned, None if not self.contrast_is_manual else self.contrast
             self.image_changed.emit()
+
+
+def _named(layers: Sequence[Image], name: object) -> Image | None:
+    """Layer of a name, or of that name with the number that napari adds to a second one."""
+    exact = [layer for layer in layers if layer.name == name]
+    numbered = [layer for layer in layers if re.sub(r" \[\d+\]$", "", layer.name) == name]
+    return next(iter([*exact, *numbered]), None)
