@@ -31,7 +31,7 @@ __all__ = ["Job", "Jobs", "Stop"]
 R = TypeVar("R")
 
 NICENESS = 10
-"""How far a worker stands back behind the viewer: the middle of the 19 steps that Linux has."""
+"""How far a worker stands back behind the viewer, in steps of Linux's nice; ten are a tenth of the share."""
 
 UNREAD = 16
 """Events that may wait for the main thread; with more, the worker waits: a flood would shut out the user."""
@@ -327,7 +327,9 @@ def _lower_priority() -> None:
     if sys.platform == "linux":
         # Linux knows a priority of each thread; elsewhere that would be the whole process.
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            thread = threading.get_native_id()
+            lowered = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, min(lowered, 19))
 
 
 def _unexpected(name: str, error: BaseException) -> str:
