@@ -211,7 +211,7 @@ class Session:
         Raises
         ------
         BoxError
-            No boxes, boxes on a single plane, or boxes along different axes of the images.
+            No boxes, or boxes on a single plane.
         """
         drawn = [boxes for boxes in self._boxes if boxes.boxset]
         if not drawn:
