@@ -8,7 +8,6 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
-    QLabel,
     QMenu,
     QPushButton,
     QToolButton,
@@ -76,7 +75,7 @@ class BoxesPanel(QWidget):
         self.redo.setText("↷")
         self.redo.setToolTip("Redo (Ctrl+Shift+Z on the boxes layer)")
         self.classes = ClassBar()
-        self.here = QLabel()
+        self.here = wrapping_label()
         self.complete = QCheckBox("complete")
         self.complete.setToolTip(
             "Every object on this plane has its box, so everything else is background (key C).\n"

@@ -76,6 +76,7 @@ class TrainPanel(QWidget):
         for name in PRESETS:
             self.preset.addItem(name, name)
         self.preset.setCurrentIndex(self.preset.findData("balanced"))
+        self.preset.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.preset.setToolTip("fast to try, balanced for most, best when there is time.")
         self.go_on = QCheckBox("start from the present model")
         self.go_on.setToolTip("Go on learning with its weights instead of from nothing.")
