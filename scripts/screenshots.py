@@ -1,0 +1,226 @@
+"""Take the pictures of the documentation from a real run in a real viewer.
+
+    xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py [--out FOLDER] [--steps N]
+
+Needs `pip install "napari-boxprompt[all,demo]"`. The nuclei sample is opened, the embedded model is trained
+on its boxes with the preset `fast` and finds the nuclei of all planes; on the way the window is
+photographed. On two processor cores that takes some minutes; a second run is faster, because it finds what
+the first one kept. `--steps` makes the training shorter and `--only NAME` takes only pictures with that in
+their name, for a try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+ROOT = Path(__file__).parents[1]
+SIZE = (1366, 768)
+"""Of the window: the screen of a small laptop."""
+
+MOST_BYTES = 150_000
+COLORS = (256, 160, 96, 64, 48)
+"""Palettes that are tried, the largest first, until a picture is small enough."""
+
+CHECKS = 2
+"""Points on the curve of the held-out boxes before the picture of a training is taken."""
+
+LIMIT = 3600.0
+"""Seconds after which something must have gone wrong."""
+
+log = logging.getLogger("screenshots")
+
+
+class Studio:
+    """A viewer with the dock widget in it, and a camera.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the pictures.
+    only : str, optional
+        Take only pictures whose name has this in it.
+    """
+
+    def __init__(self, out: Path, only: str = "") -> None:
+        import napari
+
+        from napari_boxprompt.gui.commands import open_widget
+
+        self._out, self._only = out, only
+        self.viewer = napari.Viewer(show=False)
+        self.viewer.theme = "dark"
+        self.viewer.show()
+        # After it is shown, because napari then gives the window the size that it remembers.
+        self.viewer.window.set_geometry(0, 0, *SIZE)
+        self.widget = open_widget(self.viewer)
+        self.settle()
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Let the viewer work until something is so."""
+        from qtpy.QtWidgets import QApplication
+
+        started = time.monotonic()
+        while not until():
+            if time.monotonic() - started > LIMIT:
+                raise TimeoutError("the viewer did not get there; is the machine very busy?")
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def pause(self, seconds: float) -> None:
+        """Let the viewer work for a while."""
+        end = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() > end)
+
+    def settle(self) -> None:
+        """Let the viewer work until no job has run for half a second."""
+        quiet_since = time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal quiet_since
+            if self.widget.jobs.names:
+                quiet_since = time.monotonic()
+            return time.monotonic() - quiet_since > 0.5
+
+        self.wait(quiet)
+
+    def section(self, name: str, is_open: bool = True) -> None:
+        """Open or close one of the steps, as a click on its heading does."""
+        self.widget.sections[name].open(is_open)
+
+    def photograph(self, name: str) -> None:
+        """Write a picture of the whole window."""
+        if self._only not in name:
+            return
+        self.pause(0.3)
+        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+        path = self._out / f"{name}.png"
+        path.write_bytes(small_png(pixels))
+        log.info("%s: %d kB", path, path.stat().st_size // 1000)
+
+
+def small_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """PNG with as many colours as its size allows."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+    written = b""
+    for colors in COLORS:
+        # This method keeps colours that few pixels have, such as those of the curves.
+        few = picture.quantize(colors, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        buffer = BytesIO()
+        few.save(buffer, format="PNG", optimize=True)
+        written = buffer.getvalue()
+        if len(written) < MOST_BYTES:
+            break
+    return written
+
+
+def first_steps(studio: Studio) -> None:
+    """The empty viewer; the sample with its boxes; a box that is drawn askew."""
+    widget, viewer = studio.widget, studio.viewer
+    studio.photograph("viewer-empty")
+    widget.image_panel.sample.click()
+    viewer.fit_to_view()
+    studio.settle()
+    studio.photograph("viewer-boxes")
+    boxes = viewer.layers["nuclei boxes"]
+    plane, middle = viewer.dims.current_step[0], np.array(viewer.layers["nuclei"].data.shape[1:]) / 2
+    here = [row for row, corners in enumerate(boxes.data) if round(corners[0, 0]) == plane]
+    turned = min(here, key=lambda row: np.hypot(*(boxes.data[row][:, 1:].mean(axis=0) - middle)))
+    corners = list(boxes.data)
+    corners[turned] = rotated(corners[turned], 25.0)
+    boxes.data = corners
+    studio.settle()
+    widget.boxes_panel.problems.linkActivated.emit("0")  # "Show"
+    studio.settle()
+    studio.photograph("viewer-problem")
+    widget.boxes_panel.undo.click()
+    boxes.mode = "pan_zoom"
+    studio.settle()
+
+
+def rotated(corners: npt.NDArray[Any], degrees: float) -> npt.NDArray[Any]:
+    """Corners of a box on its plane after a turn about its middle."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = corners[:, 1:].mean(axis=0)
+    result = corners.copy()
+    result[:, 1:] = (corners[:, 1:] - middle) @ turn.T + middle
+    return result
+
+
+def train(studio: Studio, steps: int | None) -> None:
+    """Train with the preset fast; a picture when the curves have some points."""
+    from napari_boxprompt.config import make_config
+
+    widget = studio.widget
+    panel = widget.train_panel
+    panel.preset.setCurrentIndex(panel.preset.findData("fast"))
+    panel.preset.activated.emit(panel.preset.currentIndex())
+    if steps is not None:
+        panel.form.setValue(make_config("fast", steps=steps))
+    studio.settle()
+    panel.train.click()
+
+    def has_points() -> bool:
+        drawn = 0 if panel.plot is None else len(panel.plot.points("agreement", "box_agreement")[0])
+        return drawn >= CHECKS or not widget.trainer.running
+
+    studio.wait(has_points)
+    studio.photograph("viewer-training")
+    studio.wait(lambda: not widget.trainer.running)
+    studio.settle()
+
+
+def review(studio: Studio) -> None:
+    """Segment all planes and accept some; the same in the light theme."""
+    widget, viewer = studio.widget, studio.viewer
+    studio.photograph("viewer-trained")
+    widget.predict_panel.all.click()
+    studio.wait(lambda: not widget.predicting.running)
+    studio.section("Train", False)
+    widget.actions.next_plane()
+    studio.settle()
+    for _ in range(3):
+        widget.actions.accept_plane()
+        studio.settle()
+    studio.photograph("viewer-result")
+    viewer.theme = "light"
+    studio.settle()
+    studio.photograph("viewer-light")
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
+    parser.add_argument("--steps", type=int, help="training steps, instead of those of the preset fast")
+    parser.add_argument("--only", default="", help="take only pictures with this in their name")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        # napari as a new user has it: nobody's settings, and no greeting over the picture.
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+        studio = Studio(arguments.out, arguments.only)
+        first_steps(studio)
+        train(studio, arguments.steps)
+        review(studio)
+        studio.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
