@@ -42,6 +42,7 @@ class TrainingPlot(QWidget):
         self.loss = _plot("loss")
         self.agreement = _plot("agreement, held-out")
         self.agreement.setYRange(0, 1)
+        self.agreement.getAxis("left").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._points: dict[str, tuple[list[float], list[float]]] = {}
         layout = QGridLayout(self)
@@ -50,7 +51,9 @@ class TrainingPlot(QWidget):
         for column, (plot, colors) in enumerate(
             ((self.loss, TERM_COLORS), (self.agreement, AGREEMENT_COLORS))
         ):
-            key = QLabel("  ".join(f"<font color='{c}'>■</font> {WORDS[name]}" for name, c in colors.items()))
+            key = QLabel(
+                " &nbsp;".join(f"<font color='{c}'>■</font>&nbsp;{WORDS[name]}" for name, c in colors.items())
+            )
             key.setWordWrap(True)
             key.setObjectName("boxprompt-small")
             layout.addWidget(plot, 0, column)
@@ -68,10 +71,11 @@ class TrainingPlot(QWidget):
                 plot.getAxis(axis).setTextPen(text)
             plot.getPlotItem().titleLabel.setText(plot.getPlotItem().titleLabel.text, color=text)
 
-    def clear(self) -> None:
-        """Forget a training."""
+    def clear(self, steps: int = 100) -> None:
+        """Forget a training; the next has this many steps, so that a curve shows how far it is."""
         for plot in (self.loss, self.agreement):
             plot.clear()
+            plot.setXRange(0, steps)
         self._curves, self._points = {}, {}
 
     def add(self, metrics: Metrics) -> None:

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.section import make_primary, say, wrapping_label
 from napari_boxprompt.gui.telling import duration, told
 from napari_boxprompt.gui.trainer import time_left
 
@@ -85,7 +85,7 @@ class PredictPanel(QWidget):
         layout.addLayout(row)
         for widget in (self._range, self.bar, self.stop, self.said):
             layout.addWidget(widget)
-        for widget in (self._range, self.bar, self.stop):
+        for widget in (self._range, self.bar, self.stop, self.said):
             widget.setVisible(False)
         self.first.setPrefix("from ")
         self.last.setPrefix("to ")
@@ -145,7 +145,7 @@ class PredictPanel(QWidget):
         self._started, self._last = time.monotonic(), None
         self.bar.setRange(0, 0)
         self.bar.setFormat("Predicting")
-        self.said.setText("")
+        say(self.said, "")
         for widget in (self.bar, self.stop):
             widget.setVisible(True)
         self._timer.start()
@@ -172,5 +172,5 @@ class PredictPanel(QWidget):
         for widget in (self.bar, self.stop, self._range):
             widget.setVisible(False)
         seconds = duration(time.monotonic() - self._started)
-        self.said.setText(f"{done} {'plane' if done == 1 else 'planes'} in {seconds}.")
+        say(self.said, f"{done} {'plane' if done == 1 else 'planes'} in {seconds}.")
         self.refresh()

@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
-__all__ = ["Section", "make_primary", "wrapping_label"]
+__all__ = ["Section", "make_primary", "say", "wrapping_label"]
 
 
 class Section(QWidget):
@@ -80,6 +80,12 @@ def make_primary(button: QPushButton, primary: bool) -> None:
         button.setProperty("primary", primary)
         button.style().unpolish(button)
         button.style().polish(button)
+
+
+def say(label: QLabel, text: str) -> None:
+    """Show a text in a label; where there is none, it takes no room."""
+    label.setText(text)
+    label.setVisible(bool(text))
 
 
 def wrapping_label(text: str = "", *, name: str = "") -> QLabel:

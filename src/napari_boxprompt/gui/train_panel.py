@@ -21,7 +21,7 @@ from napari_boxprompt.config import PRESETS, make_config
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui.form import SettingsForm
-from napari_boxprompt.gui.section import Section, make_primary, wrapping_label
+from napari_boxprompt.gui.section import Section, make_primary, say, wrapping_label
 from napari_boxprompt.gui.telling import duration, told
 from napari_boxprompt.gui.trainer import time_left
 from napari_boxprompt.gui.work import model_names
@@ -94,6 +94,7 @@ class TrainPanel(QWidget):
         self.bar.setVisible(False)
         self.waits = wrapping_label(name="boxprompt-quiet")
         self.said = wrapping_label(name="boxprompt-quiet")
+        self.said.setVisible(False)
         self.plot: TrainingPlot | None = None
         self._theme = ("#000000", "#ffffff")
         self._layout = QVBoxLayout(self)
@@ -131,7 +132,7 @@ class TrainPanel(QWidget):
         if self._trainer.running:
             return "training …"
         if self._session.trained is not None:
-            agreement = "" if self._agreement is None else f", held-out boxes agree {self._agreement:.2f}"
+            agreement = "" if self._agreement is None else f", boxes agree {self._agreement:.2f}"
             return f"model ready{agreement}"
         return str(self.preset.currentText())
 
@@ -231,12 +232,12 @@ class TrainPanel(QWidget):
             self.plot = TrainingPlot()
             self.plot.set_colors(*self._theme)
             self._layout.addWidget(self.plot)
-        self.plot.clear()
+        self.plot.clear(config.steps)
         self._agreement = None
         self._phase = self._device = ""
         self.bar.setVisible(True)
         self.bar.setRange(0, 0)
-        self.said.setText("")
+        say(self.said, "")
         self.refresh()
 
     def _on_event(self, event: object) -> None:
@@ -279,7 +280,7 @@ class TrainPanel(QWidget):
                 if result.stopped
                 else f"done in {seconds} on {self._device}"
             )
-            self.said.setText(f"{kept.capitalize()}; {agreement}.")
+            say(self.said, f"{kept.capitalize()}; {agreement}.")
         else:
-            self.said.setText("Nothing was learnt; your boxes are as they were.")
+            say(self.said, "Nothing was learnt; your boxes are as they were.")
         self.refresh()
