@@ -216,8 +216,15 @@ class BoxesPanel(QWidget):
         else:
             count = sum(box.plane == plane for box in boxes.reading.boxes)
             self.here.setText(f"{_named(plane)}: {_count(count, 'box', 'boxes')}")
+        self._mark_plane(plane)
         self.complete.setEnabled(plane is not None)
         self.complete.setChecked(plane is not None and boxes.is_complete(plane))
+
+    def _mark_plane(self, plane: PlaneId | None) -> None:
+        """Select the plane on screen in the table."""
+        rows = [self.table.topLevelItem(row) for row in range(self.table.topLevelItemCount())]
+        here = next((item for item in rows if item.data(0, PLANE) == plane), None)
+        self.table.setCurrentItem(here)
 
     @told
     def _do(self, action: str, *arguments: object) -> None:

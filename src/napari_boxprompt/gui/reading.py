@@ -176,13 +176,13 @@ class _Reader:
         y0, x0 = (float(outlines.low[row, axis]) + 0.5 for axis in (first, second))
         y1, x1 = (float(outlines.high[row, axis]) + 0.5 for axis in (first, second))
         if not (y1 > y0 and x1 > x0):
-            self.complain("tiny", row, plane, f"A box on {plane} has no area; delete it.")
+            self.complain("tiny", row, plane, f"A box on {_where(plane)} has no area; delete it.")
             return
         box = Box(y0, x0, y1, x1, plane, label)
         part = box.clip(*self.size)
         if part is None:
             size = f"{self.size[0]} x {self.size[1]}"
-            text = f"A box on {plane} lies outside the image ({size}); delete or move it."
+            text = f"A box on {_where(plane)} lies outside the image ({size}); delete or move it."
             self.complain("outside", row, plane, text)
             return
         beyond = max(-y0, -x0, y1 - self.size[0], x1 - self.size[1])
@@ -192,12 +192,12 @@ class _Reader:
         """Take a box that lies in the image and say what is wrong with it."""
         key = (box.plane, box.label, *(round(value) for value in box.as_tuple()))
         if key in self.seen:
-            text = f"Two boxes of class '{box.label}' on {box.plane} are the same; delete one."
+            text = f"Two boxes of class '{box.label}' on {_where(box.plane)} are the same; delete one."
             self.complain("duplicate", row, box.plane, text)
             return
         self.seen.add(key)
         if kind not in ("rectangle", "polygon"):
-            text = f"A shape on {box.plane} is {_article(kind)}; the rectangle round it is used."
+            text = f"A shape on {_where(box.plane)} is {_article(kind)}; the rectangle round it is used."
             self.complain("not a rectangle", row, box.plane, text, box)
         elif not self.outlines.upright[row]:
             name, words = (
@@ -205,18 +205,23 @@ class _Reader:
                 if kind == "rectangle"
                 else ("not a rectangle", "A shape {} is a polygon; the rectangle round it is used.")
             )
-            self.complain(name, row, box.plane, words.format(f"on {box.plane}"), box)
+            self.complain(name, row, box.plane, words.format(f"on {_where(box.plane)}"), box)
         if cut:
-            text = f"A box on {box.plane} reaches beyond the image; it is cut at the border."
+            text = f"A box on {_where(box.plane)} reaches beyond the image; it is cut at the border."
             self.complain("partly outside", row, box.plane, text, box)
         if min(box.height, box.width) < TINY_SIDE:
             text = (
-                f"A box on {box.plane} is only {box.height:.2g} x {box.width:.2g} pixels; "
+                f"A box on {_where(box.plane)} is only {box.height:.2g} x {box.width:.2g} pixels; "
                 "was it drawn by accident?"
             )
             self.complain("tiny", row, box.plane, text)
         self.boxes.append(box)
         self.rows.append(row)
+
+
+def _where(plane: PlaneId) -> str:
+    """Name a plane as the panels do."""
+    return f"plane {' · '.join(map(str, plane.index))}" if plane.index else plane.image
 
 
 def _article(kind: str) -> str:
