@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxMasks", "boxes_preview", "encode_plane", "preview_tile"]
 
-BoxMasks = dict[tuple[str, View, tuple[float, float, float, float]], "npt.NDArray[np.bool_]"]
+BoxMasks: TypeAlias = "dict[tuple[str, View, tuple[float, float, float, float]], npt.NDArray[np.bool_]]"
 """Masks by what the frozen model saw, where that lies, and the box; see `boxes_preview`."""
 
 MOST_MASKS = 1000
