@@ -33,8 +33,11 @@ SIZE = (1366, 768)
 """Of the window: the screen of a small laptop."""
 
 MOST_BYTES = 150_000
-COLORS = (256, 160, 96, 64, 48)
-"""Palettes that are tried, the largest first, until a picture is small enough."""
+COLORS = (256, 192, 144, 112, 88, 72, 56)
+"""Sizes of palettes that are tried, the largest first, until a picture is small enough."""
+
+FLAT_COLORS = 24
+"""The most frequent colours, which panels, buttons and text have, go into the palette as they are."""
 
 CHECKS = 2
 """Points on the curve of the held-out boxes before the picture of a training is taken."""
@@ -114,13 +117,19 @@ class Studio:
 
 
 def small_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """PNG with as many colours as its size allows."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+    """PNG with as many colours as its size allows; those of panels and text are exact."""
+    pixels = np.ascontiguousarray(pixels[..., :3])
+    picture = Image.fromarray(pixels)
+    found, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    frequent = found[np.argsort(-counts)]
     written = b""
     for colors in COLORS:
-        # This method keeps colours that few pixels have, such as those of the curves.
-        few = picture.quantize(colors, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        # This method keeps colours that few pixels have, such as those of curves.
+        rest = picture.quantize(colors - FLAT_COLORS, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
+        palette = Image.new("P", (1, 1))
+        palette.putpalette([*frequent[:FLAT_COLORS].ravel().tolist(), *rest[: 3 * (colors - FLAT_COLORS)]])
         buffer = BytesIO()
+        few = picture.quantize(palette=palette, dither=Image.Dither.NONE)
         few.save(buffer, format="PNG", optimize=True)
         written = buffer.getvalue()
         if len(written) < MOST_BYTES:
