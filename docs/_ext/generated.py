@@ -1,4 +1,4 @@
-"""Pages written from the code at build time: command line, settings, models and one page a module."""
+"""Pages written from the code at build time: command line, settings, models, keys and one page a module."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer.main
+import yaml
 from pydantic_core import PydanticUndefined
 
 import napari_boxprompt
@@ -29,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def write_pages(folder: Path) -> None:
     pages = {"cli.md": cli_page(), "settings.md": settings_page(), "models.md": models_table()}
+    pages |= {"keys.md": keys_tables(), "preferences.md": preferences_table()}
     modules = list(public_modules())
     pages |= {f"api/{name}.md": module_page(name) for name in modules}
     pages["api/index.md"] = api_page(modules)
@@ -182,6 +184,35 @@ def models_table() -> str:
         for info in BUILT_IN
     ]
     return "---\norphan: true\n---\n\n" + "\n".join(table(head, rows))
+
+
+# --- The dock widget, without napari or Qt
+
+
+def keys_tables() -> str:
+    from napari_boxprompt.gui.keys import BOX_KEYS, REVIEW_KEYS
+
+    parts = {
+        "On the boxes layer": [("**1** to **9**", "class of the next box, and of selected boxes")],
+        "On a layer of objects": [],
+    }
+    for rows, keys in zip(parts.values(), (BOX_KEYS, REVIEW_KEYS), strict=True):
+        rows += [(f"**{key.key.replace('Control', 'Ctrl').replace('-', '+')}**", key.text) for key in keys]
+    lines = ["---", "orphan: true", "---", ""]
+    for title, rows in parts.items():
+        lines += table((title, ""), rows)
+    return "\n".join(lines)
+
+
+def preferences_table() -> str:
+    manifest = Path(napari_boxprompt.__file__).with_name("napari.yaml")
+    groups = yaml.safe_load(manifest.read_text(encoding="utf-8"))["contributions"]["configurations"]
+    rows = [
+        (info["title"], info["description"], code(info["default"]) if info["default"] != "" else "")
+        for group in groups.values()
+        for info in group["properties"].values()
+    ]
+    return "\n".join(["---", "orphan: true", "---", "", *table(("name", "meaning", "default"), rows)])
 
 
 # --- Python
