@@ -69,6 +69,7 @@ class BoxesPanel(QWidget):
         menu.addSeparator()
         self._export = menu.addAction("Export boxes …", self.export_wanted.emit)
         self.sources.setMenu(menu)
+        self.sources.setObjectName("boxprompt-menu")
         self.undo, self.redo = QToolButton(), QToolButton()
         self.undo.setText("↶")
         self.undo.setToolTip("Undo the last change of boxes (Ctrl+Z on the boxes layer)")

@@ -57,6 +57,7 @@ class PredictPanel(QWidget):
         menu.addAction("Other open images", told(predicting.others))
         menu.addAction("A folder …", self.folder_wanted.emit)
         self.more.setMenu(menu)
+        self.more.setObjectName("boxprompt-menu")
         self.first, self.last = QSpinBox(), QSpinBox()
         self.some = QPushButton("Predict these")
         self._range = QWidget()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["ReviewPanel"]
 
 PLANE = Qt.ItemDataRole.UserRole
+MOST_ROWS = 8
+"""Planes that the list shows without scrolling."""
+
 MARKS = {"accepted": "✓ ", "rejected": "✗ "}
 
 
@@ -39,7 +42,6 @@ class ReviewPanel(QWidget):
             "Predict first: then the planes stand here, the least sure first.", name="boxprompt-quiet"
         )
         self.queue = QListWidget()
-        self.queue.setMaximumHeight(120)
         self.queue.setUniformItemSizes(True)
         self.buttons: dict[str, QPushButton] = {}
         row = QHBoxLayout()
@@ -98,6 +100,8 @@ class ReviewPanel(QWidget):
             item = QListWidgetItem(f"{mark}plane {where}{unsure}")
             item.setData(PLANE, plane)
             self.queue.addItem(item)
+        rows = min(MOST_ROWS, self.queue.count())  # whole ones: half a row looks like a mistake
+        self.queue.setFixedHeight(rows * self.queue.sizeHintForRow(0) + 2 * self.queue.frameWidth())
         self._mark_plane()
 
     def _mark_plane(self) -> None:

@@ -24,11 +24,17 @@ QPushButton[primary="true"] {{ background-color: {ACCENT}; color: white; font-we
 QPushButton[primary="true"]:hover {{ background-color: #2a8be0; }}
 QPushButton[primary="true"]:disabled {{ background-color: {colors.foreground.as_hex()}; }}
 #boxprompt-heading {{ font-weight: bold; border: none; background: transparent; padding: 3px; }}
+#boxprompt-menu {{ padding-right: 20px; }}
+#boxprompt-menu::menu-indicator {{ subcontrol-origin: padding; subcontrol-position: center right; right: 5px; }}
 QToolButton {{ padding: 2px 4px; border: 1px solid transparent; border-radius: 3px; }}
 QToolButton:checked:!hover {{ border-color: {quiet}; background: {colors.foreground.as_hex()}; }}
 #boxprompt-heading:checked {{ border: none; background: transparent; }}
 #boxprompt-summary, #boxprompt-quiet {{ color: {quiet}; }}
 #boxprompt-small {{ color: {quiet}; font-size: 8pt; }}
+QListWidget {{ background: transparent; border: none; }}
+QListWidget::item:selected, QTreeWidget::item:selected {{
+    background: {colors.current.as_hex()}; color: {colors.text.as_hex()};
+}}
 #boxprompt-hint {{ border-left: 3px solid #3ddc84; padding-left: 6px; }}
 #boxprompt-warning {{ border-left: 3px solid #ff8c1a; padding-left: 6px; }}
 """

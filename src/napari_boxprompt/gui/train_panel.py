@@ -90,6 +90,7 @@ class TrainPanel(QWidget):
         menu.addAction("Load model …", self.load_wanted.emit)
         self._copy = menu.addAction("Copy as command", self.command_wanted.emit)
         self.more.setMenu(menu)
+        self.more.setObjectName("boxprompt-menu")
         self.bar = QProgressBar()
         self.bar.setVisible(False)
         self.waits = wrapping_label(name="boxprompt-quiet")
