@@ -42,6 +42,9 @@ FLAT_COLORS = 24
 CHECKS = 2
 """Points on the curve of the held-out boxes before the picture of a training is taken."""
 
+UNTOUCHED = 34
+"""A plane without boxes, full of nuclei, on which the result is shown."""
+
 LIMIT = 3600.0
 """Seconds after which something must have gone wrong."""
 
@@ -196,16 +199,19 @@ def train(studio: Studio, steps: int | None) -> None:
 
 def review(studio: Studio) -> None:
     """Segment all planes and accept some; the same in the light theme."""
+    from napari_boxprompt.boxes import PlaneId
+
     widget, viewer = studio.widget, studio.viewer
-    studio.photograph("viewer-trained")
     widget.predict_panel.all.click()
     studio.wait(lambda: not widget.predicting.running)
     studio.section("Train", False)
     widget.actions.next_plane()
     studio.settle()
-    for _ in range(3):
+    for _ in range(2):
         widget.actions.accept_plane()
         studio.settle()
+    widget.review.go(PlaneId("nuclei", (UNTOUCHED,)))
+    studio.settle()
     studio.photograph("viewer-result")
     viewer.theme = "light"
     studio.settle()
