@@ -25,7 +25,9 @@ QPushButton[primary="true"]:hover {{ background-color: #2a8be0; }}
 QPushButton[primary="true"]:disabled {{ background-color: {colors.foreground.as_hex()}; }}
 #boxprompt-heading {{ font-weight: bold; border: none; background: transparent; padding: 3px; }}
 #boxprompt-menu {{ padding-right: 20px; }}
-#boxprompt-menu::menu-indicator {{ subcontrol-origin: padding; subcontrol-position: center right; right: 5px; }}
+#boxprompt-menu::menu-indicator {{
+    subcontrol-origin: padding; subcontrol-position: center right; right: 5px;
+}}
 QToolButton {{ padding: 2px 4px; border: 1px solid transparent; border-radius: 3px; }}
 QToolButton:checked:!hover {{ border-color: {quiet}; background: {colors.foreground.as_hex()}; }}
 #boxprompt-heading:checked {{ border: none; background: transparent; }}
