@@ -128,7 +128,7 @@ class Clock:
             self.ticks.append((self.phase, self._due, now - self._due))
             self._due += TICK
         # Not a repeating timer: that one begins a new series of ticks after a pause.
-        self._timer.start(math.ceil((self._due - time.perf_counter()) * 1000))
+        self._timer.start(max(0, math.ceil((self._due - time.perf_counter()) * 1000)))
 
 
 def backend(plan: Plan) -> Generator[str, None, None]:
