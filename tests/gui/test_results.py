@@ -137,6 +137,20 @@ def test_one_model_fills_one_layer_until_planes_come_again(
     assert book.newest is first
 
 
+def test_a_renamed_image_keeps_its_result(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
+    session = Session(viewer)
+    session.set_model(trained)
+    (result,) = session.new_results([view], [plane(1)])["stack"]
+    result.add(found(1))
+    session.set_status(plane(1), "accepted")
+    viewer.layers["stack"].name = "renamed"
+    result.add(found(2))  # a prediction that began under the old name
+    assert set(result.doubts) == {PlaneId("renamed", (1,)), PlaneId("renamed", (2,))}
+    assert result.status == {PlaneId("renamed", (1,)): "accepted"}
+    assert session.plane is not None
+    assert session.plane.image == "renamed"
+
+
 @pytest.fixture
 def session(viewer: ViewerModel, trained: Any, monkeypatch: pytest.MonkeyPatch) -> Session:
     session = Session(viewer)

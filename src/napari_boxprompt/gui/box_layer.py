@@ -91,6 +91,7 @@ class BoxLayer:
 
     def note_image(self) -> None:
         """The image may have another name: write it down, so that the layers find each other again."""
+        self._reading = None
         self._restyle()
 
     def _watch(self, layer: Shapes) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
@@ -100,11 +100,18 @@ class Result:
                     "score": round(item.score, 4),
                 }
             )
-        self.doubts[prediction.plane] = found.doubt
+        here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
+        self.doubts[here] = found.doubt
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
             self.renew()
-        elif prediction.plane == self.view.plane_shown(self._viewer):
+        elif here == self.view.plane_shown(self._viewer):
             self.layer.refresh()
+
+    def note_image(self) -> None:
+        """The image may have another name: planes are called after it."""
+        name = self.view.name
+        self.doubts = {PlaneId(name, plane.index): value for plane, value in self.doubts.items()}
+        self.status = {PlaneId(name, plane.index): value for plane, value in self.status.items()}
 
     def plane(self, plane: PlaneId) -> np.ndarray[Any, np.dtype[Any]]:
         """Labels of one plane, ``(H, W)``, a view into the layer's data."""
@@ -193,6 +200,11 @@ class ResultBook:
             self._entries += [(result, model) for result in new]
             taken[view.name] = new
         return taken
+
+    def note_images(self) -> None:
+        """Images may have other names."""
+        for result, _ in self._entries:
+            result.note_image()
 
     def forget(self, layer: Layer) -> bool:
         """Leave out the result of a layer that is gone; True if there was one."""

@@ -333,7 +333,10 @@ class Session:
     def _on_renamed(self, event: Any) -> None:
         for boxes in self._boxes:
             boxes.note_image()
-        self.layers_changed.emit()
+        self.results.note_images()
+        self._on_dims()
+        for signal in (self.layers_changed, self.boxes_changed, self.result_changed):
+            signal.emit()
 
     def _on_active(self, event: Any) -> None:
         """An image that becomes active is the one to work on, unless boxes are being drawn on another."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari.components import ViewerModel  # noqa: TC002 (napari reads the annotation)
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from napari_boxprompt.gui import keys
@@ -148,8 +148,19 @@ class BoxPromptWidget(QWidget):
         self.predict_panel.load_wanted.connect(actions.load_model)
         self.review_panel.export_wanted.connect(actions.export_labels)
         self.viewer.events.theme.connect(self._follow_theme)
-        # Bound to objects that outlive the widget: napari's x destroys it without closing it.
-        self.destroyed.connect(_closer(self.session, self.viewer, self._follow_theme))
+
+    def event(self, event: QEvent) -> bool:
+        """Come to rest when the widget is taken out of its dock.
+
+        That is all that the dock's x does: no `closeEvent`, and the object lives on for as long as anything
+        refers to it. It must not answer the viewer meanwhile.
+        """
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._later.stop()
+            self.jobs.close()
+            self.session.close()
+            self.viewer.events.theme.disconnect(self._follow_theme)
+        return bool(super().event(event))
 
     # Looks
 
@@ -215,11 +226,3 @@ class BoxPromptWidget(QWidget):
     def _follow_theme(self, _: object = None) -> None:
         self.setStyleSheet(style_sheet(self.viewer.theme))
         self.train_panel.set_theme(*plot_colors(self.viewer.theme))
-
-
-def _closer(session: Session, viewer: ViewerModel, follow: Callable[..., None]) -> Callable[..., None]:
-    def close(_: object = None) -> None:
-        session.close()
-        viewer.events.theme.disconnect(follow)
-
-    return close
