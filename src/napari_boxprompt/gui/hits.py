@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ def keep_clickable(shapes: Shapes) -> None:
     napari 0.9 draws the shapes within half a plane of where the slider stands, but looks for the one under
     the mouse only among those whose plane is exactly there. The slider's place is its world coordinate
     divided by the scale: on a stack with a scale of 0.1 that is 2.9999999999999996 for plane 3, and no box
-    of plane 3 can be selected, moved or resized. So the layer's place is rounded after each change.
+    of plane 3 can be selected, moved or resized. So the layer's place is rounded before each look.
 
     There is no public way to do this. Where napari does it another way one day, nothing happens here.
 
@@ -31,11 +30,11 @@ def keep_clickable(shapes: Shapes) -> None:
     shapes : napari.layers.Shapes
         A layer that we made.
     """
-    shapes.events.set_data.connect(partial(_round_place, shapes))
-    _round_place(shapes)
+    for callbacks in (shapes.mouse_move_callbacks, shapes.mouse_drag_callbacks):
+        callbacks.insert(0, _round_place)  # before napari's own look for the shape under the mouse
 
 
-def _round_place(shapes: Shapes, _: object = None) -> None:
+def _round_place(shapes: Shapes, _event: object = None) -> None:
     view = getattr(shapes, "_data_view", None)
     place = np.asarray(getattr(view, "slice_key", ()), dtype=float)
     whole = np.rint(place)

@@ -1,0 +1,47 @@
+"""Boxes under the mouse in a real viewer, on planes that napari places between two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+from tests.gui.conftest import Desk
+
+SCALE = (0.1, 1.0, 1.0)
+PLANE = 3
+"""At 0.1 a plane, napari stands at 2.9999999999999996."""
+
+
+@pytest.mark.usefixtures("fake_encoders")
+def test_a_box_is_selected_moved_and_deleted(open_desk: Callable[..., Desk]) -> None:
+    desk = open_desk(show=True)
+    desk.viewer.add_image(np.zeros((6, 100, 100)), name="stack", scale=SCALE)
+    desk.viewer.fit_to_view()
+    desk.viewer.dims.set_current_step(0, PLANE)
+    desk.widget.boxes_panel.new.click()
+    desk.hand.draw((20, 20), (50, 60))
+    desk.hand.draw((60, 20), (80, 60))
+    boxes = desk.widget.session.boxes
+    assert boxes is not None
+    first, second = boxes.boxset.boxes
+    assert {first.plane.index, second.plane.index} == {(PLANE,)}
+
+    boxes.shapes.mode = "select"
+    desk.hand.click((35, 40))
+    assert boxes.shapes.selected_data == {0}
+    desk.hand.draw((35, 40), (45, 50))
+    moved = boxes.boxset.boxes[0]
+    assert abs(moved.y0 - first.y0 - 10) < 1
+    assert abs(moved.x0 - first.x0 - 10) < 1
+    desk.hand.press("Delete")
+    assert boxes.boxset.boxes == (second,)
+    desk.hand.undo()
+    desk.hand.undo()
+    assert abs(boxes.boxset.boxes[0].y0 - first.y0) < 0.01
+    assert len(boxes.boxset) == 2
