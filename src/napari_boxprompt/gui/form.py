@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import ComboBox, LineEdit, create_widget
+from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, create_widget
 from pydantic import BaseModel
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
@@ -114,6 +115,8 @@ class SettingsForm(QWidget):
             value = source[name]
             if isinstance(widget, ComboBox) and value not in widget.choices:
                 widget.choices = (*widget.choices, value)
+            if isinstance(widget, FloatSpinBox):
+                _show_digits(widget, _digits(value))
             widget.value = str(value) if isinstance(widget, LineEdit) else value
         self.blockSignals(blocked)
         self.valueChanged.emit()
@@ -153,13 +156,28 @@ def _widget(name: str, info: FieldInfo, choices: Sequence[str] | None) -> ValueW
         )
     if annotation in (int, float):
         options |= _limits(limits, annotation)
-    return create_widget(  # type: ignore[return-value]
+    widget = create_widget(
         value=info.default, annotation=annotation, name=name, label=_label(name), options=options
     )
+    if isinstance(widget, FloatSpinBox):
+        _show_digits(widget, _digits(info.default) + 2)
+    return widget  # type: ignore[return-value]
+
+
+def _digits(value: float) -> int:
+    """Digits after the point that a number needs."""
+    exponent = Decimal(repr(float(value))).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _show_digits(widget: FloatSpinBox, digits: int) -> None:
+    """Let a box show this many digits at least: it would cut off the rest of its value without a word."""
+    widget.step = 10.0**-digits  # the box takes its digits from the smallest step it was given
+    widget.adaptive_step = True
 
 
 def _limits(metadata: Sequence[Any], kind: type) -> dict[str, Any]:
-    """Smallest and largest value and step of a number, from pydantic's constraints."""
+    """Smallest and largest value of a number, from pydantic's constraints."""
     found: dict[str, Any] = {"min": 0, "max": 10**6 if kind is int else 1e6}
     for item in metadata:
         for bound, option in (("ge", "min"), ("gt", "min"), ("le", "max"), ("lt", "max")):
@@ -169,8 +187,6 @@ def _limits(metadata: Sequence[Any], kind: type) -> dict[str, Any]:
         metadata_of = getattr(item, "metadata", None)  # pydantic's FieldInfo inside Annotated
         if metadata_of:
             found |= _limits(metadata_of, kind)
-    if kind is float:
-        found |= {"step": 0.0001 if found["max"] <= 1000 else 1.0}
     return found
 
 
