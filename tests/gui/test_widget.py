@@ -347,3 +347,23 @@ def test_a_hidden_section_still_trains_as_it_is_set(open_desk: OpenDesk, trained
     assert desk.widget.trainer.last is not None
     assert desk.widget.trainer.last.start is trained.model
     desk.settle()
+
+
+def test_a_setting_that_makes_no_sense_is_said_where_it_stands(open_desk: OpenDesk) -> None:
+    """Half a word in a field must not be an error, nor keep the previews from coming."""
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    form = desk.widget.train_panel.form
+    form._widgets["tile",].value = "who"
+    assert not desk.widget.train_panel.train.isEnabled()
+    assert "tile" in waiting(desk)[0]
+    desk.viewer.dims.set_current_step(0, 1)
+    desk.settle()
+    assert layers_with_role(desk.viewer, "preview")[0].visible
+    assert not desk.said
+    form._widgets["tile",].value = "whole"
+    assert desk.widget.train_panel.train.isEnabled()
+    assert waiting(desk) == ["Train a model first, or load one."]
+    desk.settle()

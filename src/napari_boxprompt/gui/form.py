@@ -87,6 +87,10 @@ class SettingsForm(QWidget):
             widget.value = chosen
             self.blockSignals(blocked)
 
+    def text(self, name: str) -> str:
+        """Return a text setting as it stands, whether or not the others are allowed."""
+        return str(self._widgets[(name,)].value)
+
     def value(self) -> TrainConfig:
         """Settings as they stand.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -148,6 +149,16 @@ class TrainPanel(QWidget):
         """
         return self.form.value()
 
+    @property
+    def model(self) -> tuple[str, str]:
+        """Frozen model and device; previews need them even where another setting is not allowed."""
+        return self.form.text("model"), self.form.text("device")
+
+    def measure(self) -> None:
+        """Find out in the background how long a training takes here, once for each model."""
+        with contextlib.suppress(BoxPromptError):  # the panel says already what is wrong
+            self._trainer.time(self.config)
+
     @told
     def start(self) -> None:
         """Start a training."""
@@ -193,6 +204,7 @@ class TrainPanel(QWidget):
         """What a training waits for, empty where it can start."""
         try:
             self._session.training_set()
+            self.form.value()
         except BoxPromptError as error:
             return str(error)
         return ""
@@ -223,7 +235,7 @@ class TrainPanel(QWidget):
             self.form.setValue(make_config(self._preset_name))
 
     def _on_settings(self) -> None:
-        self._show_times()
+        self.refresh()
         self.settings_changed.emit()
 
     def _on_started(self, config: TrainConfig) -> None:

@@ -22,7 +22,6 @@ from napari_boxprompt.gui.section import Section, wrapping_label
 from napari_boxprompt.gui.settings import make_cache, plugin_settings
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.style import plot_colors, style_sheet
-from napari_boxprompt.gui.telling import told
 from napari_boxprompt.gui.train_panel import TrainPanel
 from napari_boxprompt.gui.trainer import Trainer
 from napari_boxprompt.gui.work import Encoders
@@ -54,7 +53,7 @@ class BoxPromptWidget(QWidget):
         self.session = Session(napari_viewer)
         self.jobs = Jobs(self)
         self.encoders = Encoders(lambda: make_cache(plugin_settings()))
-        self.preview = Preview(self.session, self.jobs, self.encoders, self._model)
+        self.preview = Preview(self.session, self.jobs, self.encoders, lambda: self.train_panel.model)
         self.trainer = Trainer(self.session, self.jobs, self.encoders, self.preview)
         self.predicting = Predicting(self.session, self.jobs)
         self.review = Review(self.session)
@@ -181,15 +180,11 @@ class BoxPromptWidget(QWidget):
     def _look(self) -> None:
         self.preview.request()
 
-    def _model(self) -> tuple[str, str]:
-        config = self.train_panel.config
-        return config.model, config.device
-
     def _show_preview_progress(self, progress: Progress | None) -> None:
         text = self.image_panel.summary if progress is None else "looking at this plane …"
         self.sections["Image"].set_summary(text)
         if progress is None:
-            told(lambda: self.trainer.time(self.train_panel.config))()
+            self.train_panel.measure()
 
     def _switch_preview(self, wanted: bool) -> None:
         self.preview.enabled = wanted
