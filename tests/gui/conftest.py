@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a server has neither napari nor Qt
     from pytestqt.qtbot import QtBot
     from tests.helpers.hand import Hand
 
+    from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.widget import BoxPromptWidget
     from napari_boxprompt.gui.work import Encoders
 
@@ -56,6 +57,35 @@ class Desk:
         """Let the viewer work until nothing is waiting and no job runs."""
         later = self.widget._later
         self.wait(lambda: not later.isActive() and not self.widget.jobs.names)
+
+
+W = TypeVar("W")
+
+
+@dataclass
+class Panel(Generic[W]):
+    """One panel of the dock over a viewer without a window: these tests take milliseconds."""
+
+    widget: W
+    session: Session
+    viewer: Any
+
+
+@pytest.fixture
+def make_panel(qtbot: QtBot) -> Callable[..., Panel[Any]]:
+    """Make a panel from its class and what it is given besides the session."""
+    from napari.components import ViewerModel
+
+    from napari_boxprompt.gui.state import Session
+
+    def made(kind: Callable[..., Any], *others: Any) -> Panel[Any]:
+        viewer = ViewerModel()
+        session = Session(viewer)
+        widget = kind(session, *(other(session) for other in others))
+        qtbot.addWidget(widget)
+        return Panel(widget, session, viewer)
+
+    return made
 
 
 @pytest.fixture

@@ -9,12 +9,15 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 from superqt import QDoubleRangeSlider
 
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import told
 from napari_boxprompt.normalization import Normalization
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from napari.layers import Image
 
     from napari_boxprompt.gui.state import Session
 
@@ -160,7 +163,7 @@ class ImagePanel(QWidget):
     def _choose(self, index: int) -> None:
         layer = self.layers.itemData(index)
         if not self._filling and layer is not None:
-            self._session.choose_image(layer)
+            self._take(layer)
 
     @told
     def _choose_channel(self, _: int = 0) -> None:
@@ -168,7 +171,14 @@ class ImagePanel(QWidget):
         if self._filling or view is None:
             return
         axis = self.channel_axis.currentData()
-        self._session.choose_image(view.layer, axis, None if axis is None else self.channel.value())
+        self._take(view.layer, axis, None if axis is None else self.channel.value())
+
+    def _take(self, layer: Image, channel_axis: int | None = None, channel: int | None = None) -> None:
+        try:
+            self._session.choose_image(layer, channel_axis, channel)
+        except BoxPromptError:
+            self.refresh()  # what is worked on is still what it was
+            raise
 
     def _slid(self, values: tuple[float, float]) -> None:
         contrast = self._session.contrast

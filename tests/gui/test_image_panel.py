@@ -1,0 +1,123 @@
+"""Step 1: which image, which channel, which contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+from pytestqt.qtbot import QtBot
+from tests.gui.conftest import Panel
+
+from napari_boxprompt.gui.image_panel import ImagePanel
+from napari_boxprompt.normalization import Normalization
+
+
+@pytest.fixture
+def panel(make_panel: Callable[..., Panel[ImagePanel]]) -> Panel[ImagePanel]:
+    return make_panel(ImagePanel)
+
+
+def names(panel: ImagePanel) -> list[str]:
+    return [panel.layers.itemText(row) for row in range(panel.layers.count())]
+
+
+def choose(panel: ImagePanel, name: str) -> None:
+    row = panel.layers.findText(name)
+    panel.layers.setCurrentIndex(row)
+    panel.layers.activated.emit(row)  # as when the user picks it
+
+
+def test_the_list_follows_the_layers(panel: Panel[ImagePanel]) -> None:
+    viewer, box = panel.viewer, panel.widget
+    assert names(box) == []
+    first = viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="first")
+    viewer.add_labels(np.zeros((40, 50), int), name="no image")
+    viewer.add_image(np.zeros((60, 64, 3), np.uint8), name="second", rgb=True)
+    assert names(box) == ["first", "second"]
+    assert box.layers.currentText() == "second", "made active, with no boxes on the other"
+    assert "1 plane of 60 x 64 · RGB" in box.about.text()
+    choose(box, "first")
+    assert panel.session.view is not None
+    assert panel.session.view.layer == first
+    assert box.about.text() == "3 planes of 40 x 50, z · uint8"
+    first.name = "renamed"
+    assert box.layers.currentText() == "renamed"
+    viewer.layers.remove(first)
+    assert names(box) == ["second"]
+    assert box.layers.currentText() == "second"
+    viewer.layers.clear()
+    assert box.summary == "no image"
+    assert not box.empty.isHidden()
+
+
+def test_an_image_that_cannot_be_used_is_refused_in_a_sentence(
+    panel: Panel[ImagePanel], said: list[str]
+) -> None:
+    viewer, box = panel.viewer, panel.widget
+    viewer.add_image(np.zeros((40, 50), np.uint8), name="good")
+    panel.session.new_boxes_layer().shapes.add(np.array([[2, 2], [9, 9]]), shape_type="rectangle")
+    viewer.add_image(np.zeros((3, 50), np.uint8), name="too small")
+    choose(box, "too small")
+    assert len(said) == 1
+    assert "too small" in said[0]
+    assert panel.session.view is not None
+    assert panel.session.view.name == "good"
+    assert box.layers.currentText() == "good"
+
+
+def test_a_channel_is_chosen(panel: Panel[ImagePanel]) -> None:
+    viewer, box = panel.viewer, panel.widget
+    values = np.zeros((4, 2, 40, 50), np.uint8)
+    values[:, 1] = 7
+    viewer.add_image(values, name="two")
+    choices = [box.channel_axis.itemText(row) for row in range(box.channel_axis.count())]
+    assert choices == ["none", "axis t (4)", "axis z (2)"]
+    assert box.channel.isHidden()
+    box.channel_axis.setCurrentIndex(2)
+    box.channel_axis.activated.emit(2)
+    box.channel.setValue(1)
+    view = panel.session.view
+    assert view is not None
+    assert (view.channel_axis, view.channel, view.count) == (1, 1, 4)
+    assert view.images().read(view.images().planes[0]).max() == 7
+    assert not box.channel.isHidden()
+    assert box.channel.maximum() == 1
+
+
+def test_the_contrast_is_shown_and_can_be_set(panel: Panel[ImagePanel], qtbot: QtBot) -> None:
+    viewer, box, session = panel.viewer, panel.widget, panel.session
+    layer = viewer.add_image(np.arange(2000, dtype=np.uint16).reshape(40, 50), name="ramp")
+    assert box.limits.text() == "measuring …"
+    assert not box.slider.isEnabled()
+    session.set_contrast(Normalization(low=(10.0,), high=(1500.0,), gamma=0.5), manual=False)
+    assert box.slider.isEnabled()
+    assert box.slider.value() == (10.0, 1500.0)
+    assert box.limits.text().startswith("10 to 1500")
+    assert "gamma 0.5" in box.limits.text()
+    assert not session.contrast_is_manual, "to show a value is not to set it"
+
+    box.slider.setValue((100.0, 900.0))
+    assert session.contrast_is_manual
+    assert session.contrast is not None
+    assert (session.contrast.low, session.contrast.high) == ((100.0,), (900.0,))
+    assert session.contrast.gamma == 0.5
+
+    layer.contrast_limits, layer.gamma = (200, 800), 1.5
+    box.like_layer.click()
+    assert (session.contrast.low, session.contrast.high) == ((200.0,), (800.0,))
+    assert session.contrast.gamma == 1.5
+    box.auto.click()
+    assert session.contrast is None
+    assert not session.contrast_is_manual
+    assert box.limits.text() == "measuring …"
+
+
+def test_the_sample_is_asked_for(panel: Panel[ImagePanel], qtbot: QtBot) -> None:
+    with qtbot.waitSignal(panel.widget.sample_wanted, timeout=1000):
+        panel.widget.sample.click()
