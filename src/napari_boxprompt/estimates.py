@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Timings", "estimate_seconds", "measure_timings"]
 
-QUICK = 0.5
-"""Seconds below which work is done twice, because the first time it also loads and allocates things."""
+QUICK = 3.0
+"""Seconds below which work is timed twice: the first time is cold, and may be several times slower."""
 
 SCALE = Normalization(low=(0.0,), high=(255.0,))
 

@@ -221,3 +221,23 @@ def test_two_trainings_and_one_that_goes_on(desk: Desk) -> None:
             assert trained.model.record["steps"] == 6
             assert bool(trained.model.record.get("started_from")) == go_on
     assert not desk.said
+
+
+def test_a_training_teaches_how_long_the_next_takes(desk: Desk) -> None:
+    desk.settle()
+    with tiny_generator_known():
+        config = quick_config()
+        desk.widget.trainer.time(config)
+        desk.settle()
+        assert desk.widget.trainer.estimate(config) is not None
+        desk.widget.trainer.start(config)
+        desk.wait(lambda: not desk.widget.trainer.running)
+        desk.settle()
+        trained = desk.widget.session.trained
+        assert trained is not None
+        took = trained.model.record["seconds"]["train"]
+        longer = quick_config(steps=606)
+        more = desk.widget.trainer.estimate(longer), desk.widget.trainer.estimate(config)
+    assert more[0] is not None
+    assert more[1] is not None
+    assert more[0] - more[1] == pytest.approx(100 * took, rel=0.2)

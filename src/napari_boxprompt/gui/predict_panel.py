@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_boxprompt.gui.section import make_primary, say, wrapping_label
-from napari_boxprompt.gui.telling import duration, told
+from napari_boxprompt.gui.telling import counted, duration, told
 from napari_boxprompt.gui.trainer import time_left
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class PredictPanel(QWidget):
             return "predicting …"
         result = self._session.result
         if result is not None and result.doubts:
-            return f"{result.count} objects on {len(result.doubts)} planes"
+            return f"{counted(result.count, 'object')} on {counted(len(result.doubts), 'plane')}"
         return "" if self._session.trained is not None else "waits for a model"
 
     def refresh(self) -> None:
@@ -139,8 +139,8 @@ class PredictPanel(QWidget):
         self._range_action.setVisible(count > 1)
         for box in (self.first, self.last):
             box.setMaximum(max(0, count - 1))
-        predicted = session.result is not None and len(session.result.doubts) >= max(count, 1)
-        make_primary(self.all if count > 1 else self.here, ready and not running and not predicted)
+        wanted = ready and not running and len(session.predicted) < count
+        make_primary(self.all if count > 1 else self.here, wanted)
 
     def _on_started(self) -> None:
         self._started, self._last = time.monotonic(), None
@@ -173,5 +173,5 @@ class PredictPanel(QWidget):
         for widget in (self.bar, self.stop, self._range):
             widget.setVisible(False)
         seconds = duration(time.monotonic() - self._started)
-        say(self.said, f"{done} {'plane' if done == 1 else 'planes'} in {seconds}.")
+        say(self.said, f"{counted(done, 'plane')} in {seconds}.")
         self.refresh()

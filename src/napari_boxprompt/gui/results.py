@@ -201,6 +201,11 @@ class ResultBook:
             taken[view.name] = new
         return taken
 
+    def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
+        """Planes of an image that a model has predicted, in layers that are still there."""
+        mine = (old for old, by in self._entries if old.alive and by is model and old.view == view)
+        return {plane for result in mine for plane in result.doubts}
+
     def note_images(self) -> None:
         """Images may have other names."""
         for result, _ in self._entries:

@@ -71,6 +71,8 @@ class Review:
         result = self._session.result
         if result is not None:
             result.view.show(self._session.viewer, plane)
+            # Whoever reviews wants the keys of the review, which are those of this layer.
+            self._session.viewer.layers.selection.active = result.layer
 
     def _judge(self, status: Status) -> None:
         result, plane = self._result(), self._session.plane

@@ -283,6 +283,13 @@ class Session:
         """The newest result whose layer is still there."""
         return self.results.newest
 
+    @property
+    def predicted(self) -> set[PlaneId]:
+        """Planes of the chosen image that the present model has predicted."""
+        if self.view is None or self.trained is None:
+            return set()
+        return self.results.predicted(self.view, self.trained.model)
+
     def new_results(self, views: Sequence[PlaneView], planes: Sequence[PlaneId]) -> dict[str, list[Result]]:
         """Layers for a prediction with the present model, by image name; see `ResultBook.take`."""
         if self.trained is None:

@@ -12,7 +12,7 @@ from napari_boxprompt.errors import BoxPromptError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["duration", "told"]
+__all__ = ["counted", "duration", "told"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +30,11 @@ def told(action: Callable[P, R]) -> Callable[P, R | None]:
             return None
 
     return shown
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Say how many: ``1 plane``, ``3 planes``, ``2 boxes``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: float) -> str:

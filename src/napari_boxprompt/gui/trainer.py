@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -137,9 +138,19 @@ class Trainer:
         if result is None:
             show_info("Stopped before the first training step; there is nothing to keep. Your boxes stay.")
             return
+        self._learn_speed(result)
         self._session.set_model(result.model)
         if result.stopped:
             show_info(f"Stopped after {result.steps} steps; the best model so far is kept.")
+
+    def _learn_speed(self, result: Trained) -> None:
+        """What a real training took is a better guide than a test of a second."""
+        model = result.model.model
+        key = (model.config.model, model.config.device)
+        if key in self._timings and "train" in result.seconds and result.steps:
+            step = result.seconds["train"] / result.steps / len(model.classes)
+            self._timings[key] = replace(self._timings[key], step=step)
+            self.timed.emit()
 
     def _on_end(self) -> None:
         self._preview.paused = False
