@@ -1,0 +1,230 @@
+"""Step 4: this plane, some, all, other images, a folder; stopping keeps what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+import tifffile
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QMenu
+from tests.gui.conftest import TIMEOUT, Panel
+
+from napari_boxprompt.api import TrainedModel
+from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui import predicting as module
+from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.predict_panel import PredictPanel
+from napari_boxprompt.gui.predicting import Predicting
+from napari_boxprompt.gui.results import Result
+
+pytestmark = pytest.mark.usefixtures("no_work_left", "tiny_generator")
+
+
+def stack(planes: int = 4) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A bright square on each plane, which the model finds."""
+    values = np.random.default_rng(0).normal(30, 4, (planes, 96, 112)).clip(0, 255).astype(np.uint8)
+    for z in range(planes):
+        values[z, 20 + z : 50 + z, 30 : 64 + z] = 200
+    return values
+
+
+@pytest.fixture
+def jobs(qtbot: QtBot) -> Iterator[Jobs]:
+    jobs = Jobs()
+    yield jobs
+    jobs.close()
+
+
+@pytest.fixture
+def panel(make_panel: Callable[..., Panel[PredictPanel]], jobs: Jobs) -> Panel[PredictPanel]:
+    panel = make_panel(PredictPanel, lambda session: Predicting(session, jobs))
+    panel.viewer.add_image(stack(), name="stack")
+    panel.viewer.dims.set_current_step(0, 1)
+    return panel
+
+
+@pytest.fixture
+def ready(panel: Panel[PredictPanel], trained: TrainedModel) -> Panel[PredictPanel]:
+    panel.session.set_model(trained)
+    return panel
+
+
+def choose(panel: Panel[PredictPanel], name: str) -> None:
+    """Pick an entry of the menu."""
+    (menu,) = panel.widget.more.findChildren(QMenu)
+    (action,) = [action for action in menu.actions() if action.text() == name]
+    action.trigger()
+
+
+def end(panel: Panel[PredictPanel], qtbot: QtBot) -> None:
+    qtbot.waitUntil(lambda: not panel.widget._predicting.running, timeout=TIMEOUT)
+
+
+def newest(panel: Panel[PredictPanel]) -> Result:
+    assert panel.session.result is not None
+    return panel.session.result
+
+
+def predicted(panel: Panel[PredictPanel]) -> list[int]:
+    return sorted(plane.index[0] for plane in newest(panel).doubts)
+
+
+def test_a_model_is_waited_for(panel: Panel[PredictPanel], qtbot: QtBot, said: list[str]) -> None:
+    widget = panel.widget
+    assert not widget.waits.isHidden()
+    assert widget.here.isHidden()
+    assert widget.summary == "waits for a model"
+    with qtbot.waitSignal(widget.load_wanted, timeout=1000):
+        widget.load.click()
+    assert not widget.all.isEnabled()
+    panel.viewer.add_image(stack(2), name="other")
+    choose(panel, "Other open images")
+    assert said == ["There is no model yet: train one, or load one."]
+
+
+def test_planes_one_after_the_other_fill_one_layer(
+    ready: Panel[PredictPanel], trained: TrainedModel, qtbot: QtBot
+) -> None:
+    widget = ready.widget
+    assert widget.waits.isHidden()
+    assert widget.all.text() == "All 4 planes"
+    assert widget.all.property("primary")
+    widget.here.click()
+    assert not widget.here.isEnabled()
+    assert not widget.stop.isHidden()
+    end(ready, qtbot)
+    assert predicted(ready) == [1]
+    assert widget.said.text().startswith("1 plane in ")
+    assert widget.stop.isHidden()
+    choose(ready, "Some planes …")
+    assert not widget.some.isHidden()
+    assert (widget.last.maximum(), widget.first.minimum()) == (3, 0)
+    widget.first.setValue(2)
+    widget.last.setValue(3)
+    widget.some.click()
+    end(ready, qtbot)
+    assert predicted(ready) == [1, 2, 3]
+    assert len(ready.viewer.layers) == 2, "no layer more"
+    assert widget.all.property("primary"), "one plane is left"
+    found = newest(ready).layer.data
+    assert not found[0].any()
+    for z in (1, 2, 3):
+        assert found[z, 20 + z : 50 + z, 30 : 64 + z].mean() > 0
+    widget.all.click()
+    end(ready, qtbot)
+    assert predicted(ready) == [0, 1, 2, 3]
+    assert len(ready.viewer.layers) == 3, "what was there is not written over"
+    assert not widget.all.property("primary")
+    assert widget.summary == "4 objects on 4 planes"
+    again = replace(trained, model=replace(trained.model))
+    ready.session.set_model(again)
+    assert widget.all.property("primary"), "a new model has predicted nothing yet"
+
+
+def test_a_range_the_wrong_way_round_is_said(ready: Panel[PredictPanel], said: list[str]) -> None:
+    ready.widget.first.setValue(3)
+    ready.widget.last.setValue(1)
+    ready.widget.some.click()
+    assert said == ["The image has planes 0 to 3; choose some of them."]
+    assert ready.session.result is None
+
+
+def test_other_images_and_the_highlight_of_each(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str]
+) -> None:
+    choose(ready, "Other open images")
+    assert said == ["No other image is open; open some, or choose 'Folder'."]
+    ready.widget.all.click()
+    end(ready, qtbot)
+    ready.viewer.add_image(stack(2), name="other")
+    ready.session.choose_image(ready.viewer.layers["other"])
+    assert ready.widget.all.text() == "All 2 planes"
+    assert ready.widget.all.property("primary"), "nothing of this image has been predicted"
+    ready.session.choose_image(ready.viewer.layers["stack"])
+    assert not ready.widget.all.property("primary")
+    choose(ready, "Other open images")
+    end(ready, qtbot)
+    assert newest(ready).view.name == "other"
+    assert predicted(ready) == [0, 1]
+
+
+def test_a_single_image_has_one_button(ready: Panel[PredictPanel], qtbot: QtBot) -> None:
+    ready.viewer.add_image(stack(1)[0], name="flat")
+    ready.session.choose_image(ready.viewer.layers["flat"])
+    assert ready.widget.all.isHidden()
+    assert ready.widget.here.text() == "This image"
+    assert ready.widget.here.property("primary")
+    ready.widget.here.click()
+    end(ready, qtbot)
+    assert not ready.widget.here.property("primary")
+    assert ready.widget.summary == "1 object on 1 plane"
+
+
+def test_stopping_keeps_what_is_done(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.predict
+
+    def slow(stop: Any, **given: Any) -> Any:
+        for number, event in enumerate(real(stop, **given)):
+            yield event
+            if number == 2:  # at the start, and for the first plane
+                stop.wait(TIMEOUT / 1000)
+
+    monkeypatch.setattr(module, "predict", slow)
+    ready.widget.all.click()
+    qtbot.waitUntil(lambda: ready.widget.bar.value() == 1, timeout=TIMEOUT)
+    assert ready.widget.bar.format().startswith("1 of 4")
+    ready.widget.stop.click()
+    end(ready, qtbot)
+    assert len(predicted(ready)) == 1
+    assert said == ["Stopped after 1 of 4 planes; these are kept."]
+
+
+def test_one_prediction_at_a_time(ready: Panel[PredictPanel], qtbot: QtBot, said: list[str]) -> None:
+    ready.widget.all.click()
+    ready.widget.some.click()
+    end(ready, qtbot)
+    assert said == ["A prediction is running; stop it first, or wait until it is done."]
+    assert predicted(ready) == [0, 1, 2, 3]
+
+
+def test_nothing_found_is_said(ready: Panel[PredictPanel], qtbot: QtBot, said: list[str]) -> None:
+    ready.viewer.layers["stack"].data = np.full((4, 96, 112), 20, np.uint8)
+    ready.widget.here.click()
+    end(ready, qtbot)
+    assert said == ["Nothing was found. More boxes, or a longer training, may help."]
+
+
+def test_a_folder_is_segmented(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", stack(1)[0])
+    with qtbot.waitSignal(ready.widget.folder_wanted, timeout=1000):
+        choose(ready, "A folder …")
+    ready.widget._predicting.folder(tmp_path / "in", tmp_path / "out")
+    end(ready, qtbot)
+    assert len(said) == 1
+    assert said[0].endswith(f"files were written to {tmp_path / 'out'}.")
+    assert list((tmp_path / "out").glob("a*.tif"))
+
+
+def test_the_plane_on_screen_decides(ready: Panel[PredictPanel], said: list[str]) -> None:
+    ready.viewer.dims.ndisplay = 3
+    assert not ready.widget.here.isEnabled()
+    assert ready.widget.all.isEnabled()
+    ready.viewer.dims.ndisplay = 2
+    assert ready.widget.here.isEnabled()
+    assert ready.session.plane == PlaneId("stack", (1,))
+    assert not said
