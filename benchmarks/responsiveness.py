@@ -3,11 +3,11 @@
     xvfb-run -a python benchmarks/responsiveness.py [--rounds 3] [--seconds 10] [--json OUT] [--boxes]
 
 Opens a napari viewer with the nuclei stack, moves the plane slider every 200 ms and lets a timer tick every
-10 ms. A tick's latency is the time from when it was due to when the event loop ran it, so
-one pause of 300 ms counts as thirty late ticks: what a person meets who clicks at any moment. Meanwhile five
-boxed planes are encoded, then a model is trained and untouched planes are predicted: in a thread as the
-widget does it, in variants of that, and in another process. Each variant runs in a fresh process, all of them
-in turn in each round; what a variant gave in all rounds is put together.
+10 ms. A tick's latency is the time from when it was due to when the event loop ran it, so one pause of 300 ms
+counts as thirty late ticks: what a person meets who clicks at any moment. Meanwhile five boxed planes are
+encoded, then a model is trained and untouched planes are predicted: in a thread as the widget does it, in
+variants of that, and in another process. Each variant runs in a fresh process, all of them in turn in each
+round; what a variant gave in all rounds is put together.
 
 On a machine that others use too, seconds in which they take more than `--quiet` of it do not count, and the
 work stands still meanwhile.
@@ -42,17 +42,8 @@ SLIDER_MS = 200
 WARM_UP = 3.0
 ENCODINGS = 30
 PHASES = ("encode", "train", "predict")
-COLUMNS = (
-    "median",
-    "95 %",
-    "99 %",
-    "max",
-    *(f"95 % {p}" for p in PHASES),
-    "s/boxed plane",
-    "s/training step",
-    "s/predicted plane",
-    "MB",
-)
+UNITS = ("s/boxed plane", "s/training step", "s/predicted plane")
+COLUMNS = ("median", "95 %", "99 %", "max", *(f"95 % {phase}" for phase in PHASES), *UNITS, "MB")
 
 
 @dataclass(frozen=True)
@@ -164,9 +155,17 @@ def backend(plan: Plan) -> Generator[str, None, None]:
         before = time.perf_counter()
 
 
+def rest(plan: Plan) -> Generator[str, None, None]:
+    """Do nothing."""
+    for _ in range(round(plan.seconds / 0.5)):
+        time.sleep(0.5)
+        yield "rest"
+
+
 def work(plan: Plan) -> Generator[str, None, list[tuple[str, float, float]]]:
     """Do the work, standing still while others need the machine; return when each unit began and ended."""
-    units, phase, generator = [], "start", backend(plan)
+    units, phase = [], "start"
+    generator = rest(plan) if plan.variant.where == "nowhere" else backend(plan)
     while True:
         if plan.flag.exists():
             yield "paused"
@@ -272,11 +271,8 @@ def measure(plan: Plan) -> dict[str, Any]:
 
     def begin() -> None:
         clock.start()
-        if plan.variant.where == "nowhere":
-            QTimer.singleShot(round(plan.seconds * 1000), lambda: done({"units": []}))
-        else:
-            start = start_thread if plan.variant.where == "thread" else start_process
-            kept.append(start(plan, clock, done))
+        start = start_process if plan.variant.where == "process" else start_thread
+        kept.append(start(plan, clock, done))
 
     def done(result: dict[str, Any]) -> None:
         clock.stop()
@@ -341,10 +337,12 @@ def summary(results: list[dict[str, Any]]) -> dict[str, float]:
         for phase, first, last in result["units"]:
             if is_quiet(first, last):
                 lengths[phase].append(last - first)
+    if not latencies:
+        return {}  # others needed the machine all the time
     values = np.concatenate([np.asarray(found) for found in latencies.values()])
     figures = dict(zip(COLUMNS[:4], [*np.percentile(values, [50, 95, 99]), values.max()], strict=True))
     figures |= {f"95 % {p}": float(np.percentile(latencies[p], 95)) for p in PHASES if latencies[p]}
-    for column, phase in zip(("s/boxed plane", "s/training step", "s/predicted plane"), PHASES, strict=True):
+    for column, phase in zip(UNITS, PHASES, strict=True):
         if lengths[phase]:
             figures[column] = float(np.median(lengths[phase]))
     figures["MB"] = float(np.median([result["mb"] for result in results]))
