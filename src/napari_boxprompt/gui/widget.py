@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxPromptWidget"]
 
-QUIET_MS = 40
+QUIET_MS = 20
 """Changes that follow each other faster than this are answered once."""
 
 
