@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,22 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
+from napari.layers import Shapes
 from tests.gui.conftest import Desk, workers
 from tests.helpers.synthetic import quick_config, tiny_generator_known
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.errors import BoxError
+from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui import predicting as predicting_module
 from napari_boxprompt.gui import preview as preview_module
 from napari_boxprompt.gui import trainer as trainer_module
+from napari_boxprompt.gui.layers import Role, layers_with_role
+from napari_boxprompt.gui.work import Found, Glimpse, Trained
+from napari_boxprompt.instances import Instance
+from napari_boxprompt.normalization import Normalization
+from napari_boxprompt.prediction import Prediction
 
 OpenDesk = Callable[..., Desk]
 
@@ -30,10 +38,10 @@ class Held:
     """Work that goes on until it is stopped or released, in the place of the widget's generators."""
 
     def __init__(self) -> None:
-        self.begun, self.released = threading.Event(), threading.Event()
+        self.begun, self.released = set[str](), threading.Event()
 
-    def __call__(self, stop: Any, *_: Any, **__: Any) -> Generator[None, None, None]:
-        self.begun.set()
+    def work(self, name: str, stop: Any, *_: Any, **__: Any) -> Generator[None, None, None]:
+        self.begun.add(name)
         while not stop.wait(0.01) and not self.released.is_set():
             yield
 
@@ -41,11 +49,11 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     """Encoding, training and predicting go on until they are stopped."""
-    work = Held()
-    monkeypatch.setattr(preview_module, "_look", work)
-    monkeypatch.setattr(trainer_module, "train", work)
-    monkeypatch.setattr(predicting_module, "predict", work)
-    return work
+    held = Held()
+    monkeypatch.setattr(preview_module, "_look", partial(held.work, "encoding"))
+    monkeypatch.setattr(trainer_module, "train", partial(held.work, "training"))
+    monkeypatch.setattr(predicting_module, "predict", partial(held.work, "predicting"))
+    return held
 
 
 @pytest.fixture
@@ -61,18 +69,15 @@ def desk(open_desk: OpenDesk, fake_encoders: Any) -> Desk:
     return desk
 
 
-@pytest.fixture(params=["encoding", "training", "predicting"])
-def busy(request: pytest.FixtureRequest, held: Held, desk: Desk, trained: TrainedModel) -> Desk:
-    """The desk while work of one kind goes on."""
+@pytest.fixture
+def busy(held: Held, desk: Desk, trained: TrainedModel) -> Desk:
+    """The desk while a plane is encoded, a model is trained and another one predicts."""
     widget = desk.widget
-    if request.param == "encoding":
-        widget.preview.request()
-    elif request.param == "training":
-        widget.trainer.start(quick_config())
-    else:
-        widget.session.set_model(trained)
-        widget.predicting.planes()
-    desk.wait(held.begun.is_set)
+    widget.session.set_model(trained)
+    widget.preview.request()
+    widget.predicting.planes()
+    widget.trainer.start(quick_config())
+    desk.wait(lambda: len(held.begun) == 3)
     return desk
 
 
@@ -241,3 +246,168 @@ def test_a_training_teaches_how_long_the_next_takes(desk: Desk) -> None:
     assert more[0] is not None
     assert more[1] is not None
     assert more[0] - more[1] == pytest.approx(100 * took, rel=0.2)
+
+
+class Late:
+    """Encoding, training and predicting that have something to say when the world is another one."""
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.begun: set[str] = set()
+        self.released = threading.Event()
+        self._trained = trained
+
+    def _wait(self, name: str, stop: Any) -> None:
+        self.begun.add(name)
+        while not stop.wait(0.01) and not self.released.is_set():
+            pass
+
+    def look(self, stop: Any, asked: Any, **_: Any) -> Generator[object, None, None]:
+        yield Progress("encode", 0, 1)
+        self._wait("encoding", stop)
+        yield Normalization(low=(0.0,), high=(255.0,)), 64.0
+        yield preview_module._Seen(asked.plane, np.ones(asked.images.shape(asked.plane), np.uint8))
+
+    def train(self, stop: Any, **_: Any) -> Generator[object, None, Trained]:
+        yield Progress("train", 0, 2)
+        self._wait("training", stop)
+        yield Metrics(1, 2, {"total": 1.0}, {"box_agreement": 0.5})
+        for z in range(3):
+            yield Glimpse(PlaneId("stack", (z,)), np.ones((64, 64), np.uint8))
+        return Trained(self._trained, stopped=False, steps=2)
+
+    def predict(self, stop: Any, planes: Sequence[PlaneId], **_: Any) -> Generator[object, None, int]:
+        yield Progress("predict", 0, len(planes))
+        self._wait("predicting", stop)
+        for done, plane in enumerate(planes, start=1):
+            labels = np.zeros((64, 64), np.uint32)
+            labels[10:30, 12:40] = 1
+            probability = np.where(labels > 0, 200, 20).astype(np.uint8)
+            objects = (Instance(1, "object", 560, (10, 12, 30, 40), 0.9),)
+            found = Prediction(plane, labels.astype(np.uint8), probability, labels, objects)
+            yield Found(found, 0.5)
+            yield Progress("predict", done, len(planes))
+        return len(planes)
+
+
+@pytest.fixture
+def late(desk: Desk, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> Late:
+    """The desk with a preview, a complete plane and a model."""
+    widget = desk.widget
+    assert widget.session.boxes is not None
+    widget.session.boxes.toggle_complete(PlaneId("stack", (1,)))
+    widget.session.set_model(trained)
+    desk.settle()
+    late = Late(trained)
+    monkeypatch.setattr(preview_module, "_look", late.look)
+    monkeypatch.setattr(trainer_module, "train", late.train)
+    monkeypatch.setattr(predicting_module, "predict", late.predict)
+    return late
+
+
+def change_meanwhile(desk: Desk, late: Late, change: Callable[[], object]) -> None:
+    """Encode, train and predict at once; let them speak when something has changed; go through all planes."""
+    late.begun.clear()
+    late.released.clear()
+    desk.widget.preview.request()
+    desk.widget.predicting.planes()
+    desk.widget.trainer.start(quick_config())
+    desk.wait(lambda: len(late.begun) == 3)
+    change()
+    late.released.set()
+    desk.settle()
+    desk.viewer.dims.ndisplay = 2
+    desk.viewer.dims.order = tuple(range(desk.viewer.dims.ndim))
+    for step in (2, 1, 0):
+        desk.viewer.dims.set_current_step(0, step)
+    desk.settle()
+
+
+def only(desk: Desk, role: Role) -> Any:
+    """The last layer with a role."""
+    return layers_with_role(desk.viewer, role)[-1]
+
+
+STOPPED = "Stopped after 0 of 3 planes; these are kept."
+
+
+def test_late_words_after_small_changes(desk: Desk, late: Late) -> None:
+    viewer, session = desk.viewer, desk.widget.session
+    assert session.boxes is not None
+    boxes = session.boxes
+    drawn = boxes.boxset.boxes
+
+    def rename(role: Role) -> Callable[[], None]:
+        return lambda: setattr(only(desk, role), "name", f"my {role}")
+
+    changes: list[Callable[[], object]] = [
+        lambda: viewer.dims.set_current_step(0, 2),
+        lambda: setattr(viewer.dims, "order", (1, 0, 2)),
+        lambda: setattr(viewer.dims, "ndisplay", 3),
+        rename("boxes"),
+        rename("preview"),
+        rename("prediction"),
+        lambda: viewer.layers.remove(only(desk, "preview")),
+        lambda: boxes.add_class("more"),
+        lambda: setattr(viewer.layers["stack"], "name", "renamed"),
+    ]
+    for number, change in enumerate(changes):
+        change_meanwhile(desk, late, change)
+        assert not desk.said, number
+        assert len(boxes.boxset) == len(drawn), number
+        assert np.unique(only(desk, "prediction").data).tolist() == [0, 1, 2, 3], number
+        assert only(desk, "preview").visible, number
+    assert boxes.is_complete(PlaneId("renamed", (1,)))
+    assert {box.plane.image for box in boxes.boxset.boxes} == {"renamed"}
+
+    change_meanwhile(desk, late, lambda: viewer.layers.remove(only(desk, "complete")))
+    assert not boxes.is_complete(PlaneId("renamed", (1,)))
+    boxes.undo()
+    assert len(boxes.boxset) == len(drawn)
+    before = len(viewer.layers)
+    change_meanwhile(desk, late, lambda: viewer.layers.remove(only(desk, "prediction")))
+    assert desk.said in ([], [STOPPED])
+    assert len(viewer.layers) == before, "no result comes back that was thrown away"
+
+
+def another_image(desk: Desk) -> None:
+    desk.viewer.add_image(np.zeros((50, 60)), name="other")
+    desk.widget.session.choose_image(desk.viewer.layers["other"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda desk: desk.viewer.layers.remove("stack"),
+        lambda desk: desk.viewer.layers.remove("stack boxes"),
+        lambda desk: desk.viewer.layers.clear(),
+        another_image,
+    ],
+    ids=["image deleted", "boxes deleted", "all deleted", "another image"],
+)
+def test_late_words_after_large_changes(desk: Desk, late: Late, change: Callable[[Desk], object]) -> None:
+    change_meanwhile(desk, late, lambda: change(desk))
+    assert desk.said in ([], [STOPPED])
+    for shapes in layers_with_role(desk.viewer, "boxes"):
+        assert isinstance(shapes, Shapes)
+        assert shapes.nshapes == 2
+    assert desk.widget.session.trained is not None, "what was learnt is kept"
+
+
+def test_boxes_come_back_with_their_image(desk: Desk) -> None:
+    """Deleting an image by mistake costs no box: it is opened again, and they belong to it."""
+    session = desk.widget.session
+    assert session.boxes is not None
+    session.boxes.toggle_complete(PlaneId("stack", (1,)))
+    before, pixels = session.boxes.boxset, desk.viewer.layers["stack"].data
+    desk.viewer.layers.remove("stack")
+    desk.settle()
+    assert session.boxes is None
+    assert desk.widget.sections["Boxes"].summary == "no boxes yet"
+    desk.viewer.add_image(pixels, name="stack")
+    desk.settle()
+    again = session.boxes
+    assert again is not None
+    assert again.boxset == before
+    again.undo()
+    assert again.boxset == before, "what was done before the image went cannot be undone"
+    assert not desk.said

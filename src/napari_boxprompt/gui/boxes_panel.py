@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.gui.class_bar import ClassBar
 from napari_boxprompt.gui.section import make_primary, wrapping_label
-from napari_boxprompt.gui.telling import told
+from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QColor
@@ -140,7 +140,7 @@ class BoxesPanel(QWidget):
             return "no boxes yet"
         drawn = boxes.boxset
         complete = sum(info.complete for info in drawn.planes.values())
-        return f"{_count(len(drawn), 'box', 'boxes')} on {_count(len(drawn.boxed_planes), 'plane')}" + (
+        return f"{counted(len(drawn), 'box', 'boxes')} on {counted(len(drawn.boxed_planes), 'plane')}" + (
             f", {complete} complete" if complete else ""
         )
 
@@ -215,7 +215,7 @@ class BoxesPanel(QWidget):
             self.here.setText("another view than the boxes")
         else:
             count = sum(box.plane == plane for box in boxes.reading.boxes)
-            self.here.setText(f"{_named(plane)}: {_count(count, 'box', 'boxes')}")
+            self.here.setText(f"{_named(plane)}: {counted(count, 'box', 'boxes')}")
         self._mark_plane(plane)
         self.complete.setEnabled(plane is not None)
         self.complete.setChecked(plane is not None and boxes.is_complete(plane))
@@ -275,10 +275,6 @@ def _index(plane: PlaneId) -> str:
 
 def _named(plane: PlaneId) -> str:
     return f"plane {_index(plane)}" if plane.index else "this image"
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _row(*widgets: QWidget, stretch: int) -> QWidget:
