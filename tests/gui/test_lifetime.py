@@ -20,7 +20,7 @@ from tests.helpers.synthetic import quick_config, tiny_generator_known
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.errors import BoxError
+from napari_boxprompt.errors import BoxError, ModelError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui import predicting as predicting_module
 from napari_boxprompt.gui import preview as preview_module
@@ -411,3 +411,25 @@ def test_boxes_come_back_with_their_image(desk: Desk) -> None:
     again.undo()
     assert again.boxset == before, "what was done before the image went cannot be undone"
     assert not desk.said
+
+
+def test_a_model_that_cannot_be_loaded_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preview needs it, and so does the estimate of times: one of them speaks."""
+
+    def get(*_: Any, **__: Any) -> None:
+        raise ModelError("The weights are gone; choose another model.")
+
+    desk.settle()
+    monkeypatch.setattr(desk.widget.encoders, "get", get)
+    monkeypatch.setattr(desk.widget.trainer, "_timings", {})
+    sentence = ["The weights are gone; choose another model."]
+    desk.widget.preview.request()
+    desk.settle()
+    assert desk.said == sentence
+    desk.viewer.dims.set_current_step(0, 2)
+    desk.settle()
+    assert desk.said == sentence, "not again at each plane"
+    desk.widget.train_panel.start()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    desk.settle()
+    assert desk.said == sentence * 2, "the user has asked"

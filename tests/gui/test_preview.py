@@ -28,7 +28,9 @@ class NowJobs:
     def __init__(self) -> None:
         self.started = 0
 
-    def start(self, name: str, work: Any, *, on_event: Any, on_end: Any, replace: bool) -> None:
+    def start(
+        self, name: str, work: Any, *, on_event: Any, on_error: Any, on_end: Any, replace: bool
+    ) -> None:
         assert replace, "a newer look gives up an older one"
         self.started += 1
         for event in work(cast("Stop", threading.Event())):

@@ -12,6 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
 from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.layers import empty_labels, new_labels_layer, plane_slice
@@ -88,6 +89,7 @@ class Preview:
         self._masks: BoxMasks = {}
         self._tile: float | None = None
         self._layer: Labels | None = None
+        self._said = ""
         self.enabled = True
         self.paused = False
 
@@ -112,8 +114,9 @@ class Preview:
             self.hide()
         self._jobs.start(
             JOB,
-            partial(_look, asked=asked, encoders=self._encoders, masks=self._masks),
+            partial(_look, asked=asked, encoders=self._encoders, masks=self._masks, said=self._said),
             on_event=self._on_event,
+            on_error=self._on_error,
             on_end=partial(self.progressed.emit, None),
             replace=True,
         )
@@ -177,6 +180,9 @@ class Preview:
         table |= {k + 1: np.array(color) for k, color in enumerate(colors)}
         return DirectLabelColormap(color_dict=table)
 
+    def _on_error(self, message: str) -> None:
+        self._said = message
+
     def _on_event(self, event: object) -> None:
         if isinstance(event, Progress):
             self.progressed.emit(event)
@@ -184,20 +190,26 @@ class Preview:
             if event.plane == self._session.plane:
                 self.show(event.plane, event.mask)
         elif isinstance(event, tuple):
+            self._said = ""
             contrast, self._tile = event
             if contrast != self._session.contrast:
                 self._session.set_contrast(contrast, manual=self._session.contrast_is_manual)
 
 
 def _look(
-    stop: Stop, asked: _Request, encoders: Encoders, masks: BoxMasks
+    stop: Stop, asked: _Request, encoders: Encoders, masks: BoxMasks, said: str = ""
 ) -> Generator[Progress | _Seen | tuple[Normalization, float | None], None, None]:
     """Measure the contrast where it is not known, encode the plane, prompt each new box."""
     yield Progress("prepare", 0, 1, "loading the model")
     load_backend()
     from napari_boxprompt.api import boxes_preview, encode_plane, preview_tile
 
-    encoder = encoders.get(asked.model[0], asked.model[1])
+    try:
+        encoder = encoders.get(asked.model[0], asked.model[1])
+    except BoxPromptError as error:
+        if str(error) == said:  # at each new plane it would be said again
+            return
+        raise
     contrast = asked.contrast
     if not asked.manual:
         contrast = _contrast(asked)

@@ -118,9 +118,10 @@ class Trainer:
         if key in self._timings or self._jobs.running(TIMING) or self.running:
             return
 
-        def keep(timings: Timings) -> None:
-            self._timings[key] = timings
-            self.timed.emit()
+        def keep(timings: Timings | None) -> None:
+            if timings is not None:
+                self._timings[key] = timings
+                self.timed.emit()
 
         self._jobs.start(
             TIMING, partial(time_machine, encoders=self._encoders, config=config), on_result=keep

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Event, Finished, Progress
 from napari_boxprompt.gui.backend import load_backend
 
@@ -170,12 +171,17 @@ def model_names(stop: Stop) -> Generator[Event, None, list[str]]:
     return [info.name for info in list_models()]
 
 
-def time_machine(stop: Stop, encoders: Encoders, config: TrainConfig) -> Generator[Progress, None, Timings]:
-    """How long an encoding and a training step take here."""
+def time_machine(
+    stop: Stop, encoders: Encoders, config: TrainConfig
+) -> Generator[Progress, None, Timings | None]:
+    """How long an encoding and a training step take here; None where the model cannot be loaded."""
     load_backend()
     from napari_boxprompt.api import measure_timings
 
-    encoder = encoders.get(config.model, config.device, config.precision)
+    try:
+        encoder = encoders.get(config.model, config.device, config.precision)
+    except BoxPromptError:
+        return None  # whoever needs it says why
     yield Progress("prepare", 0, 1, "timing this machine")
     return measure_timings(encoder, config)
 
