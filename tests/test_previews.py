@@ -14,7 +14,7 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.events import Progress
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache
-from napari_boxprompt.models.encoding import Encoder
+from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.previews import BoxMasks
 from napari_boxprompt.training.dataset import working_tile
 
@@ -48,7 +48,7 @@ def masks(
 ) -> np.ndarray:
     scale = Normalization.fit(scene.images)
     plane = boxes.boxes[0].plane if boxes.boxes else PLANE
-    return boxes_preview(encoder, scene.images.read(plane), scale, boxes, plane, tile, memory)
+    return boxes_preview(encoder, PlanePixels(scene.images.read(plane), scale), boxes, plane, tile, memory)
 
 
 # --- masks of boxes -----------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_small_boxes_lie_on_top_and_then_later_ones(encoder: Encoder) -> None:
 
     def found(*boxes: Box) -> np.ndarray:
         drawn = BoxSet(boxes, {}, ("a", "b"))
-        return boxes_preview(encoder, image.read(plane), scale, drawn, plane, None)
+        return boxes_preview(encoder, PlanePixels(image.read(plane), scale), drawn, plane, None)
 
     small, large = Box(20, 20, 40, 40, plane, "a"), Box(8, 8, 56, 56, plane, "b")
     np.testing.assert_array_equal(found(small, large), found(large, small))
@@ -100,7 +100,9 @@ def white() -> Images:
 def test_boxes_elsewhere_do_not_count(scene: Scene, encoder: Encoder) -> None:
     alone = masks(scene, encoder, scene.boxes.restrict([PLANE]))
     values, scale = scene.images.read(PLANE), Normalization.fit(scene.images)
-    np.testing.assert_array_equal(boxes_preview(encoder, values, scale, scene.boxes, PLANE, None), alone)
+    np.testing.assert_array_equal(
+        boxes_preview(encoder, PlanePixels(values, scale), scene.boxes, PLANE, None), alone
+    )
     assert not masks(scene, encoder, BoxSet()).any()
 
 
@@ -108,7 +110,7 @@ def test_boxes_across_the_border_are_cut(encoder: Encoder) -> None:
     image = white()
     plane, scale = image.planes[0], Normalization(low=(0.0,), high=(255.0,))
     boxes = BoxSet((Box(-20, -9.5, 30.5, 20, plane), Box(50, 70, 60, 90, plane)))
-    found = boxes_preview(encoder, image.read(plane), scale, boxes, plane, None)
+    found = boxes_preview(encoder, PlanePixels(image.read(plane), scale), boxes, plane, None)
     assert found[2:26, 2:16].all()
     assert not found[32:].any()
     assert not found[:, 22:].any()
@@ -118,7 +120,7 @@ def test_a_class_that_is_not_known_is_left_out(encoder: Encoder) -> None:
     image = white()
     plane, scale = image.planes[0], Normalization(low=(0.0,), high=(255.0,))
     boxes = BoxSet((Box(8, 8, 30, 30, plane, "gone"),), {}, ("object",))
-    assert not boxes_preview(encoder, image.read(plane), scale, boxes, plane, None).any()
+    assert not boxes_preview(encoder, PlanePixels(image.read(plane), scale), boxes, plane, None).any()
 
 
 # --- what is worked on --------------------------------------------------------------------------------------
@@ -168,7 +170,9 @@ def test_memory_knows_planes_scales_and_tiles_apart(scene: Scene, counting: Enco
     ):
         boxes = BoxSet((Box(30, 30, 60, 60, plane),))
         for expected in (1, 0):
-            boxes_preview(counting, scene.images.read(plane), normalization, boxes, plane, tile, memory)
+            boxes_preview(
+                counting, PlanePixels(scene.images.read(plane), normalization), boxes, plane, tile, memory
+            )
             assert asked(counting) == expected
 
 
@@ -178,7 +182,7 @@ def test_tiles_that_look_alike_are_told_apart(counting: Encoder) -> None:
     memory: BoxMasks = {}
     for x in (4, 100):
         boxes = BoxSet((Box(20, x, 40, x + 20, plane),))
-        found = boxes_preview(counting, image.read(plane), scale, boxes, plane, 64.0, memory)
+        found = boxes_preview(counting, PlanePixels(image.read(plane), scale), boxes, plane, 64.0, memory)
         assert found[24:36, x + 4 : x + 16].all()
         assert found.sum() <= 400
 
@@ -197,7 +201,7 @@ def test_memory_has_an_end(scene: Scene, encoder: Encoder, monkeypatch: pytest.M
 def test_a_plane_is_encoded_ahead(
     scene: Scene, encoder: Encoder, normalization: Normalization, tile: float | None, count: int
 ) -> None:
-    events = list(encode_plane(encoder, scene.images.read(PLANE), normalization, tile))
+    events = list(encode_plane(encoder, PlanePixels(scene.images.read(PLANE), normalization), tile))
     assert events == [Progress("encode", i + 1, count) for i in range(count)]
     assert isinstance(encoder.frozen, FakeModel)
     assert encoder.frozen.encoded == count
@@ -206,7 +210,7 @@ def test_a_plane_is_encoded_ahead(
 
 
 def test_encoding_ahead_can_be_stopped(scene: Scene, encoder: Encoder, normalization: Normalization) -> None:
-    steps = encode_plane(encoder, scene.images.read(PLANE), normalization, 48.0)
+    steps = encode_plane(encoder, PlanePixels(scene.images.read(PLANE), normalization), 48.0)
     next(steps)
     steps.close()  # type: ignore[attr-defined]
     assert isinstance(encoder.frozen, FakeModel)

@@ -18,7 +18,7 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.formats import align
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache, load_frozen
-from napari_boxprompt.models.encoding import Encoder
+from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
 from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, preview_tile
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoxMasks",
+    "PlanePixels",
     "Prediction",
     "Timings",
     "TrainedModel",

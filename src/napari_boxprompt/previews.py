@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from napari_boxprompt.events import Progress
-from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.supervision.targets import assign, pseudo_labels
 from napari_boxprompt.training.dataset import working_tile
 from napari_boxprompt.views import View, ideal_tile, tile_views
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
-    from napari_boxprompt.images import Images, Normalization
-    from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.images import Images
+    from napari_boxprompt.models.encoding import Encoder, PlanePixels
 
 __all__ = ["BoxMasks", "boxes_preview", "encode_plane", "preview_tile"]
 
@@ -66,26 +65,23 @@ def preview_tile(
     return None if wanted >= 0.8 * longest else wanted
 
 
-def encode_plane(
-    encoder: Encoder, values: npt.NDArray[np.generic], normalization: Normalization, tile: float | None
-) -> Iterator[Progress]:
+def encode_plane(encoder: Encoder, pixels: PlanePixels, tile: float | None) -> Iterator[Progress]:
     """Encode a plane ahead, so that previews and predictions on it need not wait.
 
     Parameters
     ----------
     encoder : Encoder
         Keeps what is computed in its cache.
-    values : numpy.ndarray
-        Pixels ``(H, W, C)`` of the plane.
-    normalization, tile
-        As they will be used.
+    pixels : PlanePixels
+        The plane, with the brightness that will be used.
+    tile : float or None
+        Working tile, from `preview_tile`.
 
     Yields
     ------
     Progress
         One for each tile; closing the iterator stops.
     """
-    pixels = PlanePixels(values, normalization)
     views = [view for row in tile_views(pixels.shape, tile) for view in row]
     for done, view in enumerate(views, start=1):
         encoder.encode(encoder.inputs(pixels, [view]))
@@ -94,8 +90,7 @@ def encode_plane(
 
 def boxes_preview(
     encoder: Encoder,
-    values: npt.NDArray[np.generic],
-    normalization: Normalization,
+    pixels: PlanePixels,
     boxes: BoxSet,
     plane: PlaneId,
     tile: float | None,
@@ -109,10 +104,8 @@ def boxes_preview(
     ----------
     encoder : Encoder
         Frozen model.
-    values : numpy.ndarray
-        Pixels ``(H, W, C)`` of the plane.
-    normalization : Normalization
-        Intensity range of the dataset.
+    pixels : PlanePixels
+        The plane, with the intensity range of the dataset.
     boxes : BoxSet
         Drawn boxes; those on other planes do not count, those across the border are cut there.
     plane : PlaneId
@@ -129,7 +122,6 @@ def boxes_preview(
         uint8 ``(H, W)``: 0 nothing, k + 1 class k. Small boxes lie on top of large ones, and of equal
         ones the later on top.
     """
-    pixels = PlanePixels(values, normalization)
     canvas = np.zeros(pixels.shape, np.uint8)
     here = boxes.restrict([plane]).clipped({plane: pixels.shape})
     drawn = [box for box in here.boxes if box.label in here.classes]

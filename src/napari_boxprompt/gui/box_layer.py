@@ -9,13 +9,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from psygnal import Signal
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneInfo
-from napari_boxprompt.gui.classes import COMPLETE_COLOR, Classes, Color
-from napari_boxprompt.gui.drawing import Drawing, replace_shapes, vertices_of
+from napari_boxprompt.gui.classes import COMPLETE_COLOR, COMPLETE_RGBA, Classes, Color
+from napari_boxprompt.gui.drawing import Drawing, replace_shapes, style_next, style_shapes, vertices_of
 from napari_boxprompt.gui.history import History
 from napari_boxprompt.gui.hits import keep_clickable
 from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, new_boxes_layer, read_boxes
@@ -67,6 +66,7 @@ class BoxLayer:
         self.exclusive = True
         self._busy = False
         self._reading: BoxReading | None = None
+        self._marked: dict[PlaneId, PlaneInfo] | None = None
         self.classes = Classes.restored(
             shapes.metadata.get(ROLE_KEY, {}).get("classes", ()), shapes.features.get("class", ())
         )
@@ -91,7 +91,7 @@ class BoxLayer:
 
     def note_image(self) -> None:
         """The image may have another name: write it down, so that the layers find each other again."""
-        self._reading = None
+        self._reading = self._marked = None
         self._restyle()
 
     def _watch(self, layer: Shapes) -> None:
@@ -101,17 +101,19 @@ class BoxLayer:
 
     def _on_data(self, event: Any) -> None:
         if str(event.action) in FINAL:
-            self._take()
+            self._on_features()
 
     def _on_features(self, event: Any = None) -> None:
-        self._take()
+        # Napari tells of one gesture up to three times.
+        if not self._busy and self._capture() != self._history.present:
+            self._take()
 
     def _take(self) -> None:
         """A gesture has ended: read the layers anew and remember."""
         if self._busy:
             return
         self._restyle()
-        self._reading = None
+        self._reading = self._marked = None
         if self._history.record(self._capture()):
             self.changed.emit()
 
@@ -147,6 +149,11 @@ class BoxLayer:
         return BoxSet(boxes, planes, self.classes.names, self.exclusive)
 
     def _complete_planes(self) -> dict[PlaneId, PlaneInfo]:
+        if self._marked is None:
+            self._marked = self._read_complete()
+        return self._marked
+
+    def _read_complete(self) -> dict[PlaneId, PlaneInfo]:
         if self.complete is None:
             return {}
         height, width = self.view.shape
@@ -329,7 +336,7 @@ class BoxLayer:
     def _go_to(self, drawing: Drawing | None) -> None:
         if drawing is not None:
             self._restore(drawing)
-            self._reading = None
+            self._reading = self._marked = None
             self.changed.emit()
 
     def _capture(self) -> Drawing:
@@ -372,20 +379,10 @@ class BoxLayer:
             if "class" not in shapes.features or tuple(shapes.features["class"]) != labels:
                 shapes.features = pd.DataFrame({"class": pd.Series(list(labels), dtype=object)})
             shapes.feature_defaults = pd.DataFrame({"class": [self.classes.current.name]})
-            if labels:
-                shapes.edge_color = np.array([self.classes.color_of(label) for label in labels])
-                shapes.face_color = np.zeros((len(labels), 4))
-                shapes.edge_width = [self._width] * len(labels)
-            selected = set(shapes.selected_data)
-            shapes.selected_data = set()  # or the selected boxes would take these colours
-            shapes.current_edge_color = self.classes.current.hex
-            shapes.current_face_color = "#00000000"
-            shapes.current_edge_width = self._width
-            shapes.selected_data = selected
-            if self.complete is not None and self.complete.nshapes:
-                self.complete.edge_color = COMPLETE_COLOR
-                self.complete.face_color = "transparent"
-                self.complete.edge_width = [2 * self._width] * self.complete.nshapes
+            style_shapes(shapes, [self.classes.color_of(label) for label in labels], self._width)
+            style_next(shapes, self.classes.current.hex, self._width)
+            if self.complete is not None:
+                style_shapes(self.complete, [COMPLETE_RGBA] * self.complete.nshapes, 2 * self._width)
         stored = {
             **shapes.metadata.get(ROLE_KEY, {}),
             "role": "boxes",

@@ -25,6 +25,9 @@ def _rgba(text: str) -> Color:
     return (red, green, blue, 1.0)
 
 
+COMPLETE_RGBA = _rgba(COMPLETE_COLOR)
+
+
 @dataclass(frozen=True, slots=True)
 class BoxClass:
     """One class.

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Shapes
 
-__all__ = ["Drawing", "replace_shapes", "vertices_of"]
+__all__ = ["Drawing", "replace_shapes", "style_next", "style_shapes", "vertices_of"]
+
+CLEAR = "#00000000"
 
 Vertices = tuple["npt.NDArray[np.float64]", ...]
 
@@ -73,3 +75,32 @@ def replace_shapes(layer: Shapes, vertices: Vertices, types: Sequence[str]) -> N
         # Assigning an empty list would leave the features of the old shapes behind.
         layer.selected_data = set(range(layer.nshapes))
         layer.remove_selected()
+
+
+def style_shapes(layer: Shapes, colors: Sequence[Sequence[float]], width: float) -> None:
+    """Outline each shape in its colour (RGBA); what is so already stays, for napari makes all shapes anew."""
+    if not colors:
+        return
+    clear = np.zeros((len(colors), 4))
+    if not _alike(layer.edge_color, colors):
+        layer.edge_color = np.array(colors)
+    if not _alike(layer.face_color, clear):
+        layer.face_color = clear
+    if not _alike(layer.edge_width, [width] * len(colors)):
+        layer.edge_width = [width] * len(colors)
+
+
+def style_next(layer: Shapes, color: str, width: float) -> None:
+    """Outline the next shape in this colour, and leave the selected ones as they are."""
+    now = (layer.current_edge_color, layer.current_face_color, layer.current_edge_width)
+    if now == (f"{color}ff", CLEAR, width):
+        return
+    selected = set(layer.selected_data)
+    layer.selected_data = set()  # or the selected shapes would take these colours
+    layer.current_edge_color, layer.current_face_color, layer.current_edge_width = color, CLEAR, width
+    layer.selected_data = selected
+
+
+def _alike(one: npt.ArrayLike, other: npt.ArrayLike) -> bool:
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    return one.shape == other.shape and bool(np.allclose(one, other, atol=1e-6))

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.jobs import Jobs, Stop
+    from napari_boxprompt.gui.planes import PlaneView
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.work import Encoders
     from napari_boxprompt.images import Images
+    from napari_boxprompt.models.encoding import PlanePixels
     from napari_boxprompt.normalization import Normalization
     from napari_boxprompt.previews import BoxMasks
 
@@ -42,6 +44,7 @@ SAME_GAMMA = 0.15
 class _Request:
     """What is to be shown, as plain data for the worker."""
 
+    view: PlaneView
     images: Images
     plane: PlaneId
     boxes: BoxSet
@@ -58,6 +61,14 @@ class _Seen:
 
     plane: PlaneId
     mask: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A plane of which all tiles have been encoded, and how: the next box on it needs none of that again."""
+
+    what: tuple[PlaneView, PlaneId, Normalization, float | None, tuple[str, str]]
+    pixels: PlanePixels
 
 
 class Preview:
@@ -89,7 +100,9 @@ class Preview:
         self._masks: BoxMasks = {}
         self._tile: float | None = None
         self._layer: Labels | None = None
+        self._shown: tuple[PlaneView, PlaneId, tuple[float, ...]] | None = None
         self._said = ""
+        self._encoded: _Encoded | None = None
         self.enabled = True
         self.paused = False
 
@@ -101,6 +114,7 @@ class Preview:
             return
         boxes = session.boxes.boxset if session.boxes is not None else BoxSet()
         asked = _Request(
+            view,
             images,
             plane,
             boxes.restrict([plane]),
@@ -114,7 +128,14 @@ class Preview:
             self.hide()
         self._jobs.start(
             JOB,
-            partial(_look, asked=asked, encoders=self._encoders, masks=self._masks, said=self._said),
+            partial(
+                _look,
+                asked=asked,
+                encoders=self._encoders,
+                masks=self._masks,
+                encoded=self._encoded,
+                said=self._said,
+            ),
             on_event=self._on_event,
             on_error=self._on_error,
             on_end=partial(self.progressed.emit, None),
@@ -130,6 +151,17 @@ class Preview:
         self._drop_foreign()
         data = empty_labels(view, np.uint8, plane)
         data[plane_slice(view, plane, of_one_plane=True)] = mask
+        shown = (view, plane, tuple(view.layer.translate))
+        if self._layer is not None and self._shown == shown:
+            self._layer.data = data
+        else:
+            self._layer = self._placed(view, plane, data)
+            self._shown = shown
+        self._paint(self._layer)
+        self._layer.visible = True
+
+    def _placed(self, view: PlaneView, plane: PlaneId, data: npt.NDArray[np.uint8]) -> Labels:
+        """Make the layer, or bring it to another plane."""
         offset = [0] * view.ndim
         for axis, index in zip(view.plane_axes, plane.index, strict=True):
             offset[axis] = index
@@ -137,13 +169,11 @@ class Preview:
             view, data, name=f"{view.name} preview", role="preview", offset=offset, opacity=0.5
         )
         if self._layer is None:
-            self._layer = fresh
             self._insert(fresh)
-        else:
-            self._layer.translate = fresh.translate
-            self._layer.data = data
-        self._layer.colormap = self._colors()
-        self._layer.visible = True
+            return fresh
+        self._layer.translate = fresh.translate
+        self._layer.data = data
+        return self._layer
 
     def hide(self) -> None:
         """Show nothing."""
@@ -170,7 +200,8 @@ class Preview:
         viewer.layers.insert(places[0] if places else len(viewer.layers), layer)
         viewer.layers.selection.active = active
 
-    def _colors(self) -> DirectLabelColormap:
+    def _paint(self, layer: Labels) -> None:
+        """Give the preview the colours of the classes; only new ones, because napari draws all anew."""
         boxes = self._session.boxes
         colors = [] if boxes is None else [item.color for item in boxes.classes.items]
         trained = self._session.trained
@@ -178,7 +209,9 @@ class Preview:
             colors = [(1.0, 0.83, 0.0, 1.0)] * len(trained.model.classes)
         table: dict[int | None, npt.NDArray[np.float64]] = {None: np.zeros(4)}
         table |= {k + 1: np.array(color) for k, color in enumerate(colors)}
-        return DirectLabelColormap(color_dict=table)
+        shown = getattr(layer.colormap, "color_dict", {})
+        if shown.keys() != table.keys() or any(not np.array_equal(shown[key], table[key]) for key in table):
+            layer.colormap = DirectLabelColormap(color_dict=table)
 
     def _on_error(self, message: str) -> None:
         self._said = message
@@ -189,6 +222,8 @@ class Preview:
         elif isinstance(event, _Seen):
             if event.plane == self._session.plane:
                 self.show(event.plane, event.mask)
+        elif isinstance(event, _Encoded):
+            self._encoded = event
         elif isinstance(event, tuple):
             self._said = ""
             contrast, self._tile = event
@@ -197,12 +232,17 @@ class Preview:
 
 
 def _look(
-    stop: Stop, asked: _Request, encoders: Encoders, masks: BoxMasks, said: str = ""
-) -> Generator[Progress | _Seen | tuple[Normalization, float | None], None, None]:
+    stop: Stop,
+    asked: _Request,
+    encoders: Encoders,
+    masks: BoxMasks,
+    encoded: _Encoded | None = None,
+    said: str = "",
+) -> Generator[Progress | _Seen | _Encoded | tuple[Normalization, float | None], None, None]:
     """Measure the contrast where it is not known, encode the plane, prompt each new box."""
     yield Progress("prepare", 0, 1, "loading the model")
     load_backend()
-    from napari_boxprompt.api import boxes_preview, encode_plane, preview_tile
+    from napari_boxprompt.api import PlanePixels, boxes_preview, encode_plane, preview_tile
 
     try:
         encoder = encoders.get(asked.model[0], asked.model[1])
@@ -217,13 +257,16 @@ def _look(
     if contrast is None or stop.is_set():
         return
     yield contrast, tile
-    values = asked.images.read(asked.plane)
-    for progress in encode_plane(encoder, values, contrast, tile):
-        yield progress
-        if stop.is_set():
-            return
+    same = (asked.view, asked.plane, contrast, tile, asked.model)
+    if encoded is None or same != encoded.what:
+        encoded = _Encoded(same, PlanePixels(asked.images.read(asked.plane), contrast))
+        for progress in encode_plane(encoder, encoded.pixels, tile):
+            yield progress
+            if stop.is_set():
+                return
+        yield encoded
     if asked.boxes.on(asked.plane):
-        mask = boxes_preview(encoder, values, contrast, asked.boxes, asked.plane, tile, masks)
+        mask = boxes_preview(encoder, encoded.pixels, asked.boxes, asked.plane, tile, masks)
         yield _Seen(asked.plane, mask)
 
 

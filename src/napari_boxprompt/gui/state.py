@@ -253,7 +253,7 @@ class Session:
                 (a for a in areas if a.metadata[ROLE_KEY].get("image") == role.get("image")), None
             )
             boxes = BoxLayer(self.viewer, view, shapes, complete)
-            boxes.changed.connect(self.boxes_changed.emit)
+            boxes.changed.connect(self._on_boxes)
             self._boxes.append(boxes)
             if self.view is None or self.view.layer == image:
                 self.view = view
@@ -359,6 +359,10 @@ class Session:
     def _on_units(self, event: Any = None) -> None:
         for layer in self.viewer.layers:
             match_units(layer, self.viewer.dims.units)
+
+    def _on_boxes(self) -> None:
+        # Not `emit` itself: psygnal calls that once to learn its parameters.
+        self.boxes_changed.emit()
 
     def _on_dims(self, event: Any = None) -> None:
         if self.view is None:

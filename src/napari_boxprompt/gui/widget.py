@@ -54,6 +54,8 @@ class BoxPromptWidget(QWidget):
         self.jobs = Jobs(self)
         self.encoders = Encoders(lambda: make_cache(plugin_settings()))
         self.preview = Preview(self.session, self.jobs, self.encoders, lambda: self.train_panel.model)
+        # Before the panels hear of it: the worker looks at a new box while they draw theirs.
+        self.session.boxes_changed.connect(self._look)
         self.trainer = Trainer(self.session, self.jobs, self.encoders, self.preview)
         self.predicting = Predicting(self.session, self.jobs)
         self.review = Review(self.session)
@@ -113,9 +115,8 @@ class BoxPromptWidget(QWidget):
 
     def _connect(self) -> None:
         session, boxes, train, actions = self.session, self.boxes_panel, self.train_panel, self.actions
-        for signal in (session.image_changed, session.plane_changed, session.boxes_changed):
+        for signal in (session.image_changed, session.plane_changed, session.contrast_changed):
             signal.connect(self._later_look)
-        session.contrast_changed.connect(self._later_look)
         session.boxes_changed.connect(self._bind_keys)
         session.result_changed.connect(self._bind_keys)
         for signal in (
@@ -178,6 +179,7 @@ class BoxPromptWidget(QWidget):
         self._later.start()
 
     def _look(self) -> None:
+        self._later.stop()
         self.preview.request()
 
     def _show_preview_progress(self, progress: Progress | None) -> None:

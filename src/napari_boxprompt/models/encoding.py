@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "PlanePixels", "small_image"]
 
 
+SEEN = 4
+"""Views of a plane that are remembered, for box after box drawn on it; one takes 0.8 MB."""
+
+
 class PlanePixels:
     """Pixels of one plane, normalised piece by piece so that a large plane stays in its own type.
 
@@ -38,14 +42,20 @@ class PlanePixels:
         self.shape: tuple[int, int] = (pixels.shape[0], pixels.shape[1])
         self._pixels = pixels
         self._normalization = normalization
+        self._seen: dict[tuple[View, int], torch.Tensor] = {}
 
     def _read(self, region: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
         y0, x0, y1, x1 = region
         return self._normalization.apply(self._pixels[y0:y1, x0:x1])
 
     def see(self, view: View, size: int) -> torch.Tensor:
-        """Return what a view sees, ``(3, size, size)`` in 0..1."""
-        return sample_view(self._read, self.shape, view, size)
+        """Return what a view sees, ``(3, size, size)`` in 0..1; the last few are remembered."""
+        key = (view, size)
+        if key not in self._seen:
+            self._seen[key] = sample_view(self._read, self.shape, view, size)
+            while len(self._seen) > SEEN:
+                del self._seen[next(iter(self._seen))]
+        return self._seen[key]
 
 
 class Encoder:
