@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 
 from napari_boxprompt.errors import ModelError
+from napari_boxprompt.models.decoding import mask_logits, two_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,21 +104,20 @@ class SamModel:
         -----
         Kirillov et al., "Segment Anything", 2023, section 3 and appendix A. The upstream decoder
         repeats each embedding for every prompt; here row i of the prompts belongs to image i. All
-        mask tokens take part in the attention, but only the masks asked for are computed.
+        mask tokens take part in the attention, but only the masks asked for are computed, and the
+        products are ordered for speed (`decoding`).
         """
         decoder = cast("Any", self._network.mask_decoder)
         first, last = (1, decoder.num_mask_tokens) if candidates else (0, 1)
         learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([learned.expand(len(embedding), -1, -1), sparse], dim=1)
         source = (embedding + dense).to(tokens.dtype)
-        rows, columns = source.shape[-2:]
-
-        hidden, source = decoder.transformer(source, self._position, tokens)
-        upscaled = decoder.output_upscaling(source.transpose(1, 2).unflatten(2, (rows, columns)))
+        image, position = (maps.flatten(2).transpose(1, 2) for maps in (source, self._position))
+        hidden, image = two_way(decoder.transformer, image, position, tokens)
         kernels = torch.stack(
             [decoder.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in range(first, last)], dim=1
         )
-        logits = (kernels @ upscaled.flatten(2)).unflatten(2, tuple(upscaled.shape[-2:]))
+        logits = mask_logits(decoder.output_upscaling, image, kernels, source.shape[-1])
         quality = decoder.iou_prediction_head(hidden[:, 0])[:, first:last]
         return logits.float(), quality.float()
 
