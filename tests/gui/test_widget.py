@@ -12,6 +12,7 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton
 from tests.gui.conftest import Desk
@@ -22,6 +23,7 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.gui import keys, style
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.layers import layers_with_role
+from napari_boxprompt.gui.section import Section
 
 OpenDesk = Callable[..., Desk]
 
@@ -95,7 +97,9 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     assert primary(desk) == ["New boxes layer"]
     assert waiting(desk)[0] == train
     assert waiting(desk)[1].startswith(predict)
-    assert summaries(desk) == ["4 planes of 96 x 112, z", "no boxes yet", "balanced", "waits for a model", ""]
+    image, *others = summaries(desk)
+    assert image == "4 planes of 96 x 112, z · uint8"
+    assert others == ["no boxes yet", "balanced", "waits for a model", ""]
 
     widget.boxes_panel.new.click()
     assert primary(desk) == [], "the next thing to do is to draw"
@@ -124,8 +128,35 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     assert summaries(desk)[3] == "4 objects on 4 planes"
     assert summaries(desk)[4].startswith("0 accepted; next: plane ")
     assert widget.sections["Review"].is_open
+    assert not widget.sections["Train"].is_open, "it would push the list below the lower edge"
     desk.settle()
     assert not desk.said
+
+
+def test_what_is_opened_comes_into_view(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    last = desk.widget.sections["Keys"]
+    desk.widget.train_panel.advanced.open()  # longer than the dock
+    assert last.visibleRegion().isEmpty()
+    last.open()
+    desk.wait(lambda: not last.body.visibleRegion().isEmpty())
+
+
+def test_what_stands_in_an_open_step_is_not_said_twice(qtbot: QtBot) -> None:
+    section = Section("a step", QLabel())
+    qtbot.addWidget(section)
+
+    def shown() -> list[str]:
+        return [label.text() for label in section.findChildren(QLabel) if label is not section.body]
+
+    section.set_summary("balanced", doubled=True)
+    assert shown() == [""]
+    section.open(False)
+    assert shown() == ["balanced"]
+    section.open()
+    section.set_summary("training …")
+    assert shown() == ["training …"]
 
 
 def test_a_training_is_drawn_as_it_goes(open_desk: OpenDesk) -> None:

@@ -12,7 +12,7 @@ from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.outlined import boxes_from_labels
-from napari_boxprompt.gui.samples import open_nuclei
+from napari_boxprompt.gui.samples import open_sample
 from napari_boxprompt.gui.settings import plugin_settings
 from napari_boxprompt.gui.telling import told
 
@@ -209,4 +209,4 @@ class Actions:
     @told
     def open_sample(self) -> None:
         """Open the nuclei stack, or the synthetic cells where its package is missing."""
-        open_nuclei(self._session.viewer)
+        open_sample(self._session.viewer)

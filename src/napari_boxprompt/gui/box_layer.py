@@ -263,7 +263,10 @@ class BoxLayer:
     def complete_layer(self) -> Shapes:
         """Layer of the complete areas, made now if there is none; draw rectangles in it."""
         if self.complete is None:
-            self.complete = new_boxes_layer(self.view, name=f"{self.view.name} complete", role="complete")
+            # Opaque, or its word would be pale on a canvas that is white.
+            self.complete = new_boxes_layer(
+                self.view, name=f"{self.view.name} complete", role="complete", opacity=1.0
+            )
             self._style_complete(self.complete)
             active = self._viewer.layers.selection.active
             self._viewer.layers.insert(list(self._viewer.layers).index(self.shapes), self.complete)

@@ -17,7 +17,8 @@ Color = tuple[float, float, float, float]
 COLORS = ("#ffd400", "#19c8ff", "#ff5ca8", "#ff8c1a", "#b48cff", "#f2f2f2", "#ff4d4d", "#c2a878", "#8fa8ff")
 """Told apart on grey by most eyes; green is left for what is complete."""
 
-COMPLETE_COLOR = "#3ddc84"
+COMPLETE_COLOR = "#1a8f50"
+"""As far from white as from black: the word stands on the canvas, which is white in the light theme."""
 
 
 def _rgba(text: str) -> Color:

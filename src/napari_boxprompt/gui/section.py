@@ -46,6 +46,7 @@ class Section(QWidget):
         layout.setSpacing(2)
         layout.addLayout(heading)
         layout.addWidget(body)
+        self._said, self._doubled = "", False
         self._button.setChecked(is_open)
         self._fold(is_open)
 
@@ -58,19 +59,25 @@ class Section(QWidget):
         """Open or close it."""
         self._button.setChecked(wanted)
 
-    def set_summary(self, text: str) -> None:
-        """Say in one line how the step stands."""
-        self._summary.setText(text)
-        self._summary.setToolTip(text)
+    def set_summary(self, text: str, *, doubled: bool = False) -> None:
+        """Say in one line how the step stands; what stands in the body too shows only when that is folded."""
+        self._said, self._doubled = text, doubled
+        self._show_summary()
+
+    def _show_summary(self) -> None:
+        shown = "" if self._doubled and self.is_open else self._said
+        self._summary.setText(shown)
+        self._summary.setToolTip(shown)
 
     @property
     def summary(self) -> str:
         """The one line."""
-        return str(self._summary.text())
+        return self._said
 
     def _fold(self, is_open: bool) -> None:
         self._button.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
         self.body.setVisible(is_open)
+        self._show_summary()
         self.toggled.emit(is_open)
 
 

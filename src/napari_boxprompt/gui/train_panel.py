@@ -139,6 +139,11 @@ class TrainPanel(QWidget):
         return str(self.preset.currentText())
 
     @property
+    def summary_is_preset(self) -> bool:
+        """Whether the summary says no more than the list of presets."""
+        return self._session.trained is None and not self._trainer.running
+
+    @property
     def config(self) -> TrainConfig:
         """Settings as they stand.
 

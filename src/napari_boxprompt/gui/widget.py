@@ -87,6 +87,10 @@ class BoxPromptWidget(QWidget):
         self._later.setSingleShot(True)
         self._later.setInterval(QUIET_MS)
         self._later.timeout.connect(self._look)
+        self._opened: Section | None = None
+        self._unfolded = QTimer(self)  # a section has its height only when it has been laid out
+        self._unfolded.setSingleShot(True)
+        self._unfolded.timeout.connect(self._bring_into_view)
         self._lay_out()
         self._connect()
         self._bind_keys()
@@ -103,7 +107,7 @@ class BoxPromptWidget(QWidget):
         for section in self.sections.values():
             column.addWidget(section)
         column.addStretch(1)
-        scroll = QScrollArea()
+        self._scroll = scroll = QScrollArea()
         scroll.setWidget(inside)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -124,6 +128,7 @@ class BoxPromptWidget(QWidget):
             session.boxes_changed,
             session.model_changed,
             session.result_changed,
+            self.trainer.timed,
             self.trainer.started,
             self.trainer.ended,
             self.predicting.started,
@@ -148,6 +153,8 @@ class BoxPromptWidget(QWidget):
         self.predict_panel.load_wanted.connect(actions.load_model)
         self.review_panel.export_wanted.connect(actions.export_labels)
         self.viewer.events.theme.connect(self._follow_theme)
+        for section in self.sections.values():
+            section.toggled.connect(self._note_opened)
 
     def event(self, event: QEvent) -> bool:
         """Come to rest when the widget is taken out of its dock.
@@ -157,6 +164,7 @@ class BoxPromptWidget(QWidget):
         """
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._later.stop()
+            self._unfolded.stop()
             self.jobs.close()
             self.session.close()
             self.viewer.events.theme.disconnect(self._follow_theme)
@@ -173,7 +181,8 @@ class BoxPromptWidget(QWidget):
             ("Predict", self.predict_panel),
             ("Review", self.review_panel),
         ):
-            self.sections[name].set_summary(panel.summary)
+            doubled = panel is self.train_panel and self.train_panel.summary_is_preset
+            self.sections[name].set_summary(panel.summary, doubled=doubled)
 
     def _later_look(self) -> None:
         self._later.start()
@@ -204,8 +213,21 @@ class BoxPromptWidget(QWidget):
         self.sections["Predict"].open()
 
     def _open_review(self, done: int) -> None:
-        if self.session.result is not None:
-            self.sections["Review"].open()
+        review = self.sections["Review"]
+        if self.session.result is not None and not review.is_open:
+            self.sections["Train"].open(False)  # or the list would be below the lower edge
+            review.open()
+
+    def _note_opened(self, is_open: bool) -> None:
+        section = self.sender()
+        if is_open and isinstance(section, Section):
+            self._opened = section
+            self._unfolded.start()
+
+    def _bring_into_view(self) -> None:
+        """Scroll to what was opened, as it may be below the lower edge."""
+        if self._opened is not None:
+            self._scroll.ensureWidgetVisible(self._opened, 0, 0)
 
     def _bind_keys(self) -> None:
         boxes, result = self.session.boxes, self.session.result

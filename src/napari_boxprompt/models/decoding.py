@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
@@ -94,17 +93,20 @@ def _enlarge(convolution: Any, pixels: Tensor) -> Tensor:
     weight = convolution.weight  # (C, c, 2, 2)
     flat = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
     made = F.linear(pixels, flat.T, convolution.bias.repeat(4))
-    return made.unflatten(-1, (4, -1))
+    enlarged: Tensor = made.unflatten(-1, (4, -1))
+    return enlarged
 
 
 def _normalised(norm: Any, pixels: Tensor) -> Tensor:
     """SAM's ``LayerNorm2d`` over the last axis."""
-    return F.layer_norm(pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+    same: Tensor = F.layer_norm(pixels, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+    return same
 
 
 def _heads(attention: Any, few: Tensor) -> Tensor:
     """``(B, T, H d)`` as ``(B, H, T, d)``."""
-    return few.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+    apart: Tensor = few.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+    return apart
 
 
 def _weight(attention: Any, projection: Any) -> Tensor:
@@ -136,4 +138,5 @@ def _image_to_tokens(attention: Any, located: Tensor, few: Tensor, values: Tenso
     shares = scores.unflatten(-1, (attention.num_heads, -1)).softmax(dim=-1).flatten(-2)  # (B, N, H T)
     outwards = attention.out_proj.weight.unflatten(1, (attention.num_heads, -1)).permute(1, 2, 0)  # (H, d, C)
     given = _heads(attention, attention.v_proj(values)) @ outwards  # (B, H, T, C)
-    return shares @ given.flatten(1, 2) + attention.out_proj.bias
+    found: Tensor = shares @ given.flatten(1, 2) + attention.out_proj.bias
+    return found
