@@ -85,7 +85,8 @@ def mask_logits(upscaling: Any, image: Tensor, kernels: Tensor, side: int) -> Te
     batch, masks = kernels.shape[:2]
     # Each pixel became 2 x 2 and each of these 2 x 2 again: rows are (row, i, k), columns (column, j, l).
     grid = values.view(batch, side, side, 2, 2, 2, 2, masks).permute(0, 7, 1, 3, 5, 2, 4, 6)
-    return grid.reshape(batch, masks, 4 * side, 4 * side)
+    logits: Tensor = grid.reshape(batch, masks, 4 * side, 4 * side)
+    return logits
 
 
 def _enlarge(convolution: Any, pixels: Tensor) -> Tensor:
