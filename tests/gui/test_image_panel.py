@@ -63,7 +63,8 @@ def test_the_button_names_the_sample_that_it_opens(
     there: bool, make_panel: Callable[..., Panel[ImagePanel]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_panel, "has_nuclei", lambda: there)
-    button = make_panel(ImagePanel).widget.sample
+    panel = make_panel(ImagePanel)
+    button = panel.widget.sample
     assert button.text() == ("Open the nuclei sample" if there else "Open the synthetic cells")
     assert ("pip install" in button.toolTip()) != there
 

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_boxprompt.config import PRESETS, make_config
+from napari_boxprompt.config import OURS, make_config
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui.form import SettingsForm
@@ -74,7 +74,7 @@ class TrainPanel(QWidget):
         self._phase, self._phase_started, self._device = "", 0.0, ""
         self._agreement: float | None = None
         self.preset = QComboBox()
-        for name in PRESETS:
+        for name in OURS:
             self.preset.addItem(name, name)
         self.preset.setCurrentIndex(self.preset.findData("balanced"))
         self.preset.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

@@ -90,6 +90,7 @@ class BoxPromptWidget(QWidget):
         self._opened: Section | None = None
         self._unfolded = QTimer(self)  # a section has its height only when it has been laid out
         self._unfolded.setSingleShot(True)
+        self._unfolded.setInterval(QUIET_MS)
         self._unfolded.timeout.connect(self._bring_into_view)
         self._lay_out()
         self._connect()
