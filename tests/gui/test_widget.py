@@ -133,6 +133,15 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     assert not desk.said
 
 
+def test_what_is_opened_comes_into_view(open_desk: OpenDesk) -> None:
+    desk = open_desk(show=True)
+    last = desk.widget.sections["Keys"]
+    desk.widget.train_panel.advanced.open()  # longer than the dock
+    desk.wait(lambda: last.visibleRegion().isEmpty())
+    last.open()
+    desk.wait(lambda: not last.body.visibleRegion().isEmpty())
+
+
 def test_what_stands_in_an_open_step_is_not_said_twice(qtbot: QtBot) -> None:
     section = Section("a step", QLabel())
     qtbot.addWidget(section)
