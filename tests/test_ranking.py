@@ -84,7 +84,7 @@ def test_dim_planes_are_more_doubtful(trained: TrainedModel, unseen: Scene) -> N
     """A model that has learnt bright objects is unsure of faint ones."""
     normal = [doubt(found) for found in predict(trained, unseen.images)]
     scale = trained.model.normalization
-    high = tuple(2 * value for value in scale.high)
+    high = tuple(1.5 * value for value in scale.high)
     dim = replace(trained.model, normalization=scale.model_copy(update={"high": high}))
     faint = [doubt(found) for found in predict(TrainedModel(dim, trained.encoder), unseen.images)]
     assert min(faint) > max(normal)
