@@ -8,9 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from napari_boxprompt.errors import ConfigError
 
-__all__ = ["PRESETS", "AugmentConfig", "LossConfig", "PresetName", "TrainConfig", "make_config"]
+__all__ = ["OURS", "PRESETS", "AugmentConfig", "LossConfig", "PresetName", "TrainConfig", "make_config"]
 
-PresetName = Literal["fast", "balanced", "best"]
+PresetName = Literal["fast", "balanced", "best", "paper", "paper-2024"]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 
 
@@ -66,10 +66,20 @@ class TrainConfig(_Settings):
     preset: str = Field("balanced", description="Name of the preset these settings started from.")
     model: str = Field("litemedsam", description="Frozen model: a name of 'boxprompt models' or a file.")
     generator: str = Field("light", description="Prompt generator: the only part that is trained.")
+    generator_weights: str = Field(
+        "", description="File of published ImageNet weights that the generator 'hardnet85' starts from."
+    )
     steps: int = Field(240, ge=1, le=1_000_000, description="Training steps.")
     batch: int = Field(4, ge=1, le=256, description="Views in a training step.")
     learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Adam's learning rate at its peak.")
-    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Adam's decoupled weight decay.")
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Adam's weight decay.")
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="Weight decay apart from the gradient (adamw), or as a part of it (adam)."
+    )
+    schedule: Literal["cosine", "step"] = Field(
+        "cosine",
+        description="Learning rate: a warm-up and a cosine, or constant and a tenth from half way on.",
+    )
     clip: float = Field(1.0, gt=0.0, description="Largest norm of a gradient step.")
     ema: float = Field(0.97, ge=0.0, lt=1.0, description="Memory of the weight average that is kept.")
     validate_every: int = Field(40, ge=1, description="Steps between checks on held-out boxed planes.")
@@ -97,11 +107,59 @@ class TrainConfig(_Settings):
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmented views.")
 
 
+# What the code released with Gaillochet et al. 2025 does; of the 200 epochs of 20 images, 5 steps of 4 each.
+_PAPER: dict[str, Any] = {
+    "generator": "hardnet85",
+    "steps": 1000,
+    "batch": 4,
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-4,
+    "optimizer": "adam",
+    "schedule": "step",
+    "clip": 1.0,
+    "ema": 0.0,
+    "hold_out": 0.0,
+    "tile": "whole",
+    "loss": {
+        "pseudo_label": 1.0,
+        "size": 0.01,
+        "outside": 0.001,
+        "consistency": 0.001,
+        "tightness": 0.0,
+        "activation": "minmax",
+        "outside_variant": "released",
+        "size_range": "fixed",
+        "barrier": "epochs",
+        "consistency_of": "embedding",
+    },
+    "augment": {"views": 0},
+}
+
+# Gaillochet et al. 2024: constraints alone, weighted as in Kervadec et al. 2020.
+_PAPER_2024: dict[str, Any] = {
+    **_PAPER,
+    "generator": "simple",
+    "loss": {
+        **_PAPER["loss"],
+        "pseudo_label": 0.0,
+        "outside": 1.0,
+        "tightness": 0.0001,
+        "consistency": 0.0,
+        "activation": "sigmoid",
+        "outside_variant": "masked",
+    },
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"steps": 100, "max_encodings": 60, "augment": {"views": 2}},
     "balanced": {},
     "best": {"steps": 900, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
+    "paper": _PAPER,
+    "paper-2024": _PAPER_2024,
 }
+
+OURS: tuple[PresetName, ...] = ("fast", "balanced", "best")
+"""Presets to choose from; the others are there to compare with."""
 
 
 def make_config(preset: str = "balanced", **changes: Any) -> TrainConfig:

@@ -390,7 +390,7 @@ def test_pairs_of_a_batch_show_one_part_of_a_plane(start: Start) -> None:
     groups = training._data.groups
     home = {id(sample): i for i, group in enumerate(groups) for sample in group}
     for count in (1, 2, 5, 8, 16):
-        batch = run._draw(training._data, count, np.random.default_rng(count))
+        batch = run._draw(training._data, count, np.random.default_rng(count), paired=True)
         assert len(batch) == count
         homes = [home[id(sample)] for sample in batch]
         assert homes[0 : count - 1 : 2] == homes[1::2]
@@ -403,8 +403,8 @@ def test_steps_draw_different_views(start: Start, monkeypatch: pytest.MonkeyPatc
     drawn: list[tuple[int, ...]] = []
     draw = run._draw
 
-    def noted(*arguments: Any) -> Any:
-        batch = draw(*arguments)
+    def noted(*arguments: Any, **options: Any) -> Any:
+        batch = draw(*arguments, **options)
         drawn.append(tuple(map(id, batch)))
         return batch
 
@@ -414,8 +414,21 @@ def test_steps_draw_different_views(start: Start, monkeypatch: pytest.MonkeyPatc
     assert len(set(drawn)) >= 4
 
 
+def test_batches_without_pairs_show_different_planes(start: Start) -> None:
+    training = start(steps=1)
+    finished(training)
+    groups = training._data.groups
+    home = {id(sample): i for i, group in enumerate(groups) for sample in group}
+    batch = run._draw(training._data, len(groups), np.random.default_rng(0), paired=False)
+    assert sorted(home[id(sample)] for sample in batch) == list(range(len(groups)))
+
+
+def test_learning_rate_of_the_paper_drops_once() -> None:
+    assert [run._schedule(i / 4, "step") for i in range(5)] == [1.0, 1.0, 0.1, 0.1, 0.1]
+
+
 def test_learning_rate_warms_up_and_fades() -> None:
-    rates = [run._schedule(i / 100) for i in range(101)]
+    rates = [run._schedule(i / 100, "cosine") for i in range(101)]
     assert rates[0] == pytest.approx(0.1, rel=0.01)
     assert max(rates) == pytest.approx(1.0, abs=0.01)
     assert rates[-1] == pytest.approx(0.02)

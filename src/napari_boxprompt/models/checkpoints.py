@@ -17,7 +17,7 @@ from napari_boxprompt.errors import ModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["file_sha256", "load_state_dict"]
+__all__ = ["file_sha256", "load_state_dict", "load_tensors"]
 
 _NESTED = ("model", "state_dict", "model_state")
 _DAMAGE = (
@@ -71,6 +71,28 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     ModelError
         The file is missing, empty, damaged, wants to run code, or holds no such tensors.
     """
+    state = _sam_tensors(load_tensors(path))
+    if not state:
+        raise ModelError(
+            f"{path} holds no weights of a SAM-like model; choose a checkpoint of SAM, MedSAM, "
+            "LiteMedSAM or micro-sam (.pth, .pt or .safetensors)."
+        )
+    return state
+
+
+def load_tensors(path: Path) -> dict[Any, Any]:
+    """Read a file of weights as it is onto the CPU; see `load_state_dict`.
+
+    Returns
+    -------
+    dict
+        The state dict; empty where the file holds something else.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, empty, damaged, or wants to run code.
+    """
     if not path.is_file():
         raise ModelError(f"There is no weights file at {path}; check the path, or import the file again.")
     if path.stat().st_size == 0:
@@ -80,13 +102,7 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    state = _sam_tensors(content) if isinstance(content, dict) else {}
-    if not state:
-        raise ModelError(
-            f"{path} holds no weights of a SAM-like model; choose a checkpoint of SAM, MedSAM, "
-            "LiteMedSAM or micro-sam (.pth, .pt or .safetensors)."
-        )
-    return state
+    return content if isinstance(content, dict) else {}
 
 
 def _read(path: Path) -> Any:

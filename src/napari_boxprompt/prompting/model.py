@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -13,10 +13,12 @@ from napari_boxprompt.prompting.generators import make_generator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Normalization
     from napari_boxprompt.models import FrozenModel
+    from napari_boxprompt.prompting.generators import PromptGenerator
 
 __all__ = ["PromptModel", "PromptNet"]
 
@@ -39,6 +41,11 @@ class PromptNet(nn.Module):
         no_mask = frozen.no_prompt(1)[1][0, :, 0, 0].detach().float().cpu()
         self.generators = nn.ModuleList(make_generator(generator, no_mask) for _ in range(classes))
         self._decode = frozen.decode
+
+    def load_pretrained(self, path: Path) -> None:
+        """Start all generators from published weights; see `PromptGenerator.load_pretrained`."""
+        for generator in self.generators:
+            cast("PromptGenerator", generator).load_pretrained(path)
 
     def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Logits ``(B, K, 256, 256)`` of K classes.

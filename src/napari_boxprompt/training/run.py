@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,13 +165,14 @@ class _Loop:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = PromptNet(encoder.frozen, config.generator, classes)
+            if config.generator_weights:
+                net.load_pretrained(Path(config.generator_weights))
             if start is not None:
                 net = start.network(encoder.frozen)
         self.average = PromptNet(encoder.frozen, config.generator, classes).to(encoder.device).eval()
         self.average.load_state_dict(net.state_dict())
-        optimizer = torch.optim.AdamW(
-            net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.net, self.optimizer = self.fabric.setup(net, optimizer)
         self.step, self.score = 0, -math.inf
         self.best = self.averaged()
@@ -201,11 +203,12 @@ class _Loop:
         config = self.config
         fraction = self.step / config.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(fraction)
+            group["lr"] = config.learning_rate * _schedule(fraction, config.schedule)
         # Everything random in a step follows from the seed, the step and the process: a resumed
         # training takes the same steps as one that was never stopped.
         rng = np.random.default_rng([config.seed, self.step, self.fabric.global_rank])
-        batch = _draw(data, config.batch, rng)
+        paired = config.loss.consistency > 0 and any(len(group) > 1 for group in data.groups)
+        batch = _draw(data, config.batch, rng, paired=paired and config.loss.consistency_of == "views")
         epoch = self.step * config.batch / max(len(data.groups), 1)
         cuda = [self.encoder.device] if self.encoder.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
@@ -224,13 +227,17 @@ class _Loop:
         with torch.no_grad():
             weights = self.net.state_dict()
             for name, value in self.average.state_dict().items():
-                value.lerp_(weights[name].to(value), 1.0 - config.ema)
+                if value.is_floating_point():
+                    value.lerp_(weights[name].to(value), 1.0 - config.ema)
+                else:
+                    value.copy_(weights[name])
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def _flip_term(
         self, logits: torch.Tensor, embedding: torch.Tensor, image: torch.Tensor, rng: np.random.Generator
     ) -> torch.Tensor:
-        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+        kind = int(rng.integers(1, 8))  # of the eight, the first leaves everything as it is
+        turns, mirrored = kind % 4, kind >= 4
         again = self.net(turn(embedding, turns, mirrored), turn(image, turns, mirrored))
         activation = self.config.loss.activation
         first = losses.probabilities(logits.float(), activation)
@@ -259,7 +266,8 @@ class _Loop:
     def averaged(self) -> dict[str, torch.Tensor]:
         """A copy of the averaged weights, float32 on the CPU."""
         return {
-            name: value.detach().float().cpu().clone() for name, value in self.average.state_dict().items()
+            name: (value.float() if value.is_floating_point() else value).detach().cpu().clone()
+            for name, value in self.average.state_dict().items()
         }
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -299,18 +307,23 @@ def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
 
 
-def _schedule(fraction: float) -> float:
-    """Learning rate as a fraction of its peak: a short warm-up, then a cosine down to 2 %."""
+def _schedule(fraction: float, kind: str) -> float:
+    """Learning rate as a fraction of its peak.
+
+    Ours is a short warm-up, then a cosine down to 2 %; that of Gaillochet et al. 2025 a step.
+    """
+    if kind == "step":
+        return 1.0 if fraction < 0.5 else 0.1
     return min(1.0, (fraction + 0.005) / 0.05) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * fraction)))
 
 
-def _draw(data: Dataset, count: int, rng: np.random.Generator) -> list[Sample]:
-    """`count` samples in pairs of views that show the same part of a plane."""
-    pairs = (count + 1) // 2
-    groups = rng.choice(len(data.groups), size=pairs, replace=pairs > len(data.groups))
+def _draw(data: Dataset, count: int, rng: np.random.Generator, *, paired: bool) -> list[Sample]:
+    """`count` samples, in pairs of views that show the same part of a plane where these are compared."""
+    parts = (count + 1) // 2 if paired else count
+    groups = rng.choice(len(data.groups), size=parts, replace=parts > len(data.groups))
     batch = list[Sample]()
     for group in (data.groups[i] for i in groups):
-        chosen = rng.choice(len(group), size=2, replace=len(group) < 2)
+        chosen = rng.choice(len(group), size=2 if paired else 1, replace=len(group) < 2)
         batch += [group[i] for i in chosen]
     return batch[:count]
 
