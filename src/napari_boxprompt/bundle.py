@@ -62,6 +62,7 @@ def save_bundle(
         "exclusive": model.exclusive,
         "tile": model.tile,
         "side": model.side,
+        "most_objects": dict(model.most_objects),
         "object_area": {name: list(values) for name, values in model.object_area.items()},
         "normalization": model.normalization.model_dump(),
         "config": model.config.model_dump(),
@@ -149,6 +150,7 @@ def load_bundle(folder: str | Path) -> PromptModel:
             side=description["side"],
             frozen_sha256=description["frozen"]["sha256"],
             object_area=description["object_area"],
+            most_objects=description.get("most_objects", {}),
             record=description["record"],
         )
     except (AttributeError, KeyError, TypeError, ValidationError) as error:

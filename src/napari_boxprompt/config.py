@@ -97,6 +97,13 @@ class TrainConfig(_Settings):
     tile: Literal["auto", "whole"] | Annotated[float, Field(ge=32.0, le=100_000.0)] = Field(
         "auto", description="Side of a tile in image pixels, 'whole' images, or 'auto': from your boxes."
     )
+    refine: bool = Field(
+        True,
+        description="Predictions: prompt the frozen model with the box of each found object and average.",
+    )
+    levels: Literal["tight", "zero"] = Field(
+        "tight", description="Cut the frozen model's masks where they reach the sides of your boxes, or at 0."
+    )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     device: str = Field("auto", description="auto, cpu, cuda or mps.")
     precision: Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)] = Field(
@@ -120,6 +127,8 @@ _PAPER: dict[str, Any] = {
     "ema": 0.0,
     "hold_out": 0.0,
     "tile": "whole",
+    "refine": False,
+    "levels": "zero",
     "loss": {
         "pseudo_label": 1.0,
         "size": 0.01,

@@ -13,6 +13,7 @@ import torch
 from napari_boxprompt.errors import BundleError
 from napari_boxprompt.instances import Instance, split_objects
 from napari_boxprompt.models.encoding import PlanePixels, small_image
+from napari_boxprompt.refinement import refined
 from napari_boxprompt.views import View, blend_rows, tile_views
 
 if TYPE_CHECKING:
@@ -87,8 +88,15 @@ class Predictor:
         embedding = self.encoder.encode(list(inputs)).float().to(self.encoder.device)
         image = small_image(inputs).to(self.encoder.device)
         with torch.no_grad(), self.encoder.fabric.autocast():
-            logits: torch.Tensor = self._net(embedding, image)
-        return logits[0].float().cpu()
+            logits: torch.Tensor = self._net(embedding, image)[0]
+            if self.model.config.refine:
+                logits = torch.stack(
+                    [
+                        refined(self.encoder.frozen, embedding[0], maps, single=self.model.is_single(name))
+                        for name, maps in zip(self.model.classes, logits, strict=True)
+                    ]
+                )
+        return logits.float().cpu()
 
     def predict(
         self,

@@ -88,6 +88,8 @@ class PromptModel:
         Hash of the frozen model's weights.
     object_area : mapping of str to tuple
         5th, 50th and 95th percentile of the object area by class, in pixels, from the pseudo-labels.
+    most_objects : mapping of str to int
+        Most boxes of a class on one complete plane, known from three of them on.
     record : mapping
         Training record: data used, versions, validation.
     """
@@ -101,7 +103,12 @@ class PromptModel:
     side: float
     frozen_sha256: str
     object_area: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    most_objects: Mapping[str, int] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_single(self, name: str) -> bool:
+        """Whether an image holds one object of a class: no plane had more, and there were some to tell."""
+        return self.most_objects.get(name) == 1 and self.tile is None
 
     def tile_for(self, shape: tuple[int, int]) -> float | None:
         """Side of the tiles for a plane of ``shape``, None to look at it as a whole.

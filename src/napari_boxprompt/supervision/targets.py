@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_boxprompt.supervision.levels import tight_level
 from napari_boxprompt.supervision.losses import box_mask
 from napari_boxprompt.views import GRID, View, inside_plane, sample_view, to_region
 
@@ -240,7 +241,13 @@ def prompted(
 
 
 def pseudo_labels(
-    frozen: FrozenModel, views: Sequence[View], embeddings: torch.Tensor, boxes: BoxSet, plane: PlaneId
+    frozen: FrozenModel,
+    views: Sequence[View],
+    embeddings: torch.Tensor,
+    boxes: BoxSet,
+    plane: PlaneId,
+    *,
+    tight: bool = True,
 ) -> tuple[tuple[BoxLabel, ...], ...]:
     """Masks that the frozen model gives for the drawn boxes of a plane (Gaillochet et al. 2025, sec. 3).
 
@@ -255,6 +262,8 @@ def pseudo_labels(
         Drawn boxes.
     plane : PlaneId
         The plane the views look at.
+    tight : bool
+        Cut masks where they reach the sides of their boxes (`levels.tight_level`), or at probability 0.5.
 
     Returns
     -------
@@ -270,17 +279,22 @@ def pseudo_labels(
             chosen = np.flatnonzero(best == index)
             logits = prompted(frozen, embeddings[index], views[index], array[chosen])
             for i, logit in zip(chosen.tolist(), logits, strict=True):
-                made[i] = _box_label(drawn[i].as_tuple(), logit, views[index])
+                made[i] = _box_label(drawn[i].as_tuple(), logit, views[index], tight=tight)
     classes = np.array([boxes.classes.index(box.label) for box in drawn], int)
     return tuple(
         tuple(made[i] for i in np.flatnonzero(classes == k).tolist()) for k in range(len(boxes.classes))
     )
 
 
-def _box_label(box: tuple[float, float, float, float], logits: torch.Tensor, view: View) -> BoxLabel:
+def _box_label(
+    box: tuple[float, float, float, float], logits: torch.Tensor, view: View, *, tight: bool
+) -> BoxLabel:
     y0, x0, y1, x1 = box
     region = (int(np.floor(y0)), int(np.floor(x0)), int(np.ceil(y1)), int(np.ceil(x1)))
-    probability = to_region(logits[None], view, region)[0].sigmoid()
+    pixels = to_region(logits[None], view, region)[0]
+    corner = (region[0], region[1], region[0], region[1])
+    level = tight_level(pixels.numpy(), tuple(np.subtract(box, corner))) if tight else 0.0
+    probability = (pixels - level).sigmoid()
     rows = torch.arange(region[0], region[2]) + 0.5
     columns = torch.arange(region[1], region[3]) + 0.5
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]

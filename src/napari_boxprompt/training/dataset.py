@@ -35,6 +35,7 @@ __all__ = [
     "build_dataset",
     "check_boxed",
     "make_plan",
+    "most_objects",
     "object_areas",
     "working_tile",
 ]
@@ -133,6 +134,13 @@ def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]
     }
 
 
+def most_objects(boxes: BoxSet) -> dict[str, int]:
+    """Most boxes of each class on one complete plane; classes on less than three of these are left out."""
+    complete = [plane for plane, info in boxes.planes.items() if info.complete]
+    counts = {name: [len(boxes.on(plane, name)) for plane in complete] for name in boxes.classes}
+    return {name: max(found) for name, found in counts.items() if sum(map(bool, found)) >= 3}
+
+
 def check_boxed(boxes: BoxSet) -> None:
     """Refuse to train on boxes of a single plane, or on none."""
     if len({box.plane for box in boxes.boxes}) < 2:
@@ -182,7 +190,7 @@ def build_dataset(
             encoded.append(_Encoded.make(view, pixels, encoder))
             done += 1
             yield Progress("encode", done, total, str(plane))
-        targets = _plane_targets(plane, pixels.shape, encoded, boxes, encoder)
+        targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder)
         samples = [item.sample(targets) for item in encoded]
         if plane in plan.held:
             data.held += samples
@@ -238,10 +246,15 @@ class _Encoded:
 
 
 def _plane_targets(
-    plane: PlaneId, shape: tuple[int, int], encoded: Sequence[_Encoded], boxes: BoxSet, encoder: Encoder
+    plane: PlaneId,
+    shape: tuple[int, int],
+    encoded: Sequence[_Encoded],
+    boxes: BoxSet,
+    config: TrainConfig,
+    encoder: Encoder,
 ) -> PlaneTargets:
     views, embeddings = [item.view for item in encoded], torch.stack([item.embedding for item in encoded])
-    labels = pseudo_labels(encoder.frozen, views, embeddings, boxes, plane)
+    labels = pseudo_labels(encoder.frozen, views, embeddings, boxes, plane, tight=config.levels == "tight")
     info = boxes.planes[plane]
     return PlaneTargets(plane, shape, labels, info.complete, info.complete_regions)
 

@@ -19,6 +19,7 @@ from napari_boxprompt.training.dataset import (
     Dataset,
     Sample,
     build_dataset,
+    most_objects,
     object_areas,
     working_tile,
 )
@@ -120,6 +121,7 @@ class TrainingRun(Iterator[Event]):
             side=float(np.median([max(self._images.shape(p)) for p in self._boxes.boxed_planes])),
             frozen_sha256=self._encoder.frozen.info.sha256,
             object_area=dict(self._areas),
+            most_objects=most_objects(self._boxes),
             record={
                 "steps": self.step,
                 "boxes": len(self._boxes.boxes),

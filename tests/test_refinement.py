@@ -1,0 +1,82 @@
+"""A second look at predicted objects, with a frozen model whose answer is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tests.helpers.synthetic import FakeModel
+
+from napari_boxprompt import refinement
+from napari_boxprompt.refinement import CERTAIN, refined
+
+if TYPE_CHECKING:
+    import pytest
+
+EMBEDDING = torch.zeros(256, 64, 64)
+
+
+def squares(*boxes: tuple[int, int, int, int], value: float = 4.0) -> torch.Tensor:
+    logits = torch.full((256, 256), -4.0)
+    for y0, x0, y1, x1 in boxes:
+        logits[y0:y1, x0:x1] = value
+    return logits
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *masks: torch.Tensor) -> list[np.ndarray]:
+    """Let the frozen model give these masks, one for each box; return the boxes it was asked about."""
+    asked: list[np.ndarray] = []
+
+    def prompted(_model: object, _embedding: object, _view: object, boxes: np.ndarray) -> torch.Tensor:
+        asked.append(boxes)
+        return torch.stack(masks)
+
+    monkeypatch.setattr(refinement, "prompted", prompted)
+    return asked
+
+
+def test_objects_are_prompted_by_their_boxes_and_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, squares((10, 10, 54, 50), value=6.0), squares((100, 100, 140, 140)))
+    found = refined(FakeModel(), EMBEDDING, squares((10, 10, 50, 50), (100, 100, 140, 140)), single=False)
+    np.testing.assert_array_equal(asked[0], [[10, 10, 50, 50], [100, 100, 140, 140]])
+    assert found[30, 30] == 5.0
+    assert found[52, 30] == 1.0  # the second look sees four more rows, and is surer
+    assert found[120, 120] == 4.0
+    assert found[200, 200] == -4.0
+
+
+def test_a_mask_that_disagrees_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, squares((0, 0, 200, 200)))
+    logits = squares((10, 10, 50, 50))
+    assert torch.equal(refined(FakeModel(), EMBEDDING, logits, single=False), logits)
+
+
+def test_a_neighbour_keeps_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, squares((10, 10, 50, 70)), squares((10, 60, 50, 100)))
+    logits = squares((10, 10, 50, 50), (10, 60, 50, 100))
+    found = refined(FakeModel(), EMBEDDING, logits, single=False)
+    assert found[30, 55] == 0.0
+    assert found[30, 65] == 4.0
+
+
+def test_of_a_single_object_the_one_that_both_see_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, squares((10, 10, 50, 50)), squares((100, 100, 240, 240)))
+    logits = squares((10, 10, 50, 50), (100, 100, 145, 145))
+    found = refined(FakeModel(), EMBEDDING, logits, single=True)
+    assert found[30, 30] == 4.0
+    assert found[120, 120] == -CERTAIN
+    assert refined(FakeModel(), EMBEDDING, logits, single=False)[120, 120] == 4.0
+
+
+def test_a_speck_does_not_win_over_a_single_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, squares((10, 10, 50, 55)), squares((100, 100, 106, 106)))
+    logits = squares((10, 10, 50, 50), (100, 100, 106, 106))
+    assert refined(FakeModel(), EMBEDDING, logits, single=True)[30, 30] == 4.0
+
+
+def test_nothing_found_needs_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch)
+    found = refined(FakeModel(), EMBEDDING, squares((0, 0, 3, 3)) * 5, single=True)
+    assert not asked
+    assert found.max() == CERTAIN
