@@ -31,7 +31,7 @@ def model(frozen: FakeModel) -> PromptModel:
         weights={name: value.clone() for name, value in net.state_dict().items()},
         classes=("nucleus",),
         exclusive=False,
-        config=make_config("best", seed=7, loss={"size": 0.5}, augment={"mirror": True}, tile=96.0),
+        config=make_config("best", seed=7, loss={"size": 0.5}, augment={"mirror": "yes"}, tile=96.0),
         normalization=Normalization(low=(1.5,), high=(2.25,), gamma=0.7),
         tile=96.0,
         side=1234.5,

@@ -80,7 +80,12 @@ CONFIGS = st.fixed_dictionaries(
             },
         ),
         "augment": st.fixed_dictionaries(
-            {}, optional={"views": st.integers(0, 64), "mirror": st.booleans(), "zoom": st.floats(1.0, 4.0)}
+            {},
+            optional={
+                "views": st.integers(0, 64),
+                "mirror": st.sampled_from(["auto", "yes", "no"]),
+                "zoom": st.floats(1.0, 4.0),
+            },
         ),
     },
 )

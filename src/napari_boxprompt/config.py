@@ -45,6 +45,10 @@ class LossConfig(_Settings):
     )
 
 
+def _as_choice(value: object) -> object:
+    return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+
+
 class AugmentConfig(_Settings):
     """Random views of each training image, encoded like images of their own."""
 
@@ -53,7 +57,10 @@ class AugmentConfig(_Settings):
     zoom: float = Field(1.25, ge=1.0, le=4.0, description="Largest enlargement or reduction of a view.")
     shift: float = Field(0.1, ge=0.0, le=0.5, description="Largest shift, as a fraction of the view's side.")
     gamma: float = Field(1.5, ge=1.0, le=4.0, description="Largest brightening or darkening exponent.")
-    mirror: bool = Field(False, description="Mirror half of the views; wrong where left and right differ.")
+    mirror: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_as_choice)] = Field(
+        "auto",
+        description="Mirror half of the views; wrong where left and right differ. auto: see where boxes lie.",
+    )
 
 
 def _as_text(value: object) -> object:

@@ -219,12 +219,12 @@ def warp_between(
     return warped, (where[0].abs() <= 1.0).all(dim=-1)
 
 
-def perturbed(view: View, settings: AugmentConfig, rng: np.random.Generator) -> View:
-    """Random rotation, zoom, shift, mirror and gamma of a view, about its centre."""
+def perturbed(view: View, settings: AugmentConfig, rng: np.random.Generator, *, mirror: bool) -> View:
+    """Random rotation, zoom, shift and gamma of a view, about its centre; with `mirror` half are mirrored."""
     angle = math.radians(rng.uniform(-settings.rotation, settings.rotation))
     zoom = math.exp(rng.uniform(-1.0, 1.0) * math.log(settings.zoom))
     shift = rng.uniform(-settings.shift, settings.shift, size=2) * GRID
-    flip = -1.0 if settings.mirror and rng.random() < 0.5 else 1.0
+    flip = -1.0 if mirror and rng.random() < 0.5 else 1.0
     gamma = math.exp(rng.uniform(-1.0, 1.0) * math.log(settings.gamma))
     c, s, half = math.cos(angle) * zoom, math.sin(angle) * zoom, GRID / 2
     turn = np.array([[flip * c, -s, 0.0], [flip * s, c, 0.0], [0.0, 0.0, 1.0]])

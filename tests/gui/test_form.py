@@ -89,7 +89,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
             "views": st.integers(0, 64),
             "rotation": st.sampled_from([0.0, 12.5, 180.0]),
             "zoom": st.sampled_from([1.0, 1.01, 4.0]),
-            "mirror": st.booleans(),
+            "mirror": st.sampled_from(["auto", "yes", "no"]),
         },
     ),
 }

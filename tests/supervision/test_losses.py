@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from napari_boxprompt.errors import ConfigError
-from napari_boxprompt.supervision import losses
+from napari_boxprompt.supervision import boxmasks, losses
 
 SIDE = 24
 QUICK = settings(max_examples=40, deadline=None)
@@ -32,8 +32,8 @@ def random_map(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def size_of(p: torch.Tensor, boxes: torch.Tensor, t: float = 5.0, low: float = 0.7, high: float = 0.9):
-    masks = losses.box_mask(boxes, (p.shape[0], p.shape[1]))
-    return losses.size_loss(p, masks, masks.sum((1, 2)), losses.exclusive_masks(masks), low, high, t)
+    masks = boxmasks.box_mask(boxes, (p.shape[0], p.shape[1]))
+    return losses.size_loss(p, masks, masks.sum((1, 2)), boxmasks.exclusive_masks(masks), low, high, t)
 
 
 def ellipse(box: tuple[int, int, int, int]) -> torch.Tensor:
@@ -130,17 +130,17 @@ def test_box_mask_is_half_open_at_pixel_centres():
     boxes = boxes_of(
         (1, 2, 3, 4), (0.5, 0, 1.5, 0.6), (0.51, 0, 1.5, 0.6), (-9, -9, 99, 99), (1, 1, 1.4, 1.4)
     )
-    masks = losses.box_mask(boxes, (4, 5))
+    masks = boxmasks.box_mask(boxes, (4, 5))
     assert masks.dtype == torch.float32
     assert masks.shape == (5, 4, 5)
     assert [mask.nonzero().tolist() for mask in masks[:3]] == [[[1, 2], [1, 3], [2, 2], [2, 3]], [[0, 0]], []]
     assert masks[3].all()
     assert not masks[4].any()
-    assert losses.box_mask(boxes_of(), (4, 5)).shape == (0, 4, 5)
+    assert boxmasks.box_mask(boxes_of(), (4, 5)).shape == (0, 4, 5)
 
 
 def test_touching_boxes_share_no_pixel():
-    masks = losses.box_mask(boxes_of((0, 0, 4, 2.5), (0, 2.5, 4, 6)), (4, 6))
+    masks = boxmasks.box_mask(boxes_of((0, 0, 4, 2.5), (0, 2.5, 4, 6)), (4, 6))
     assert torch.equal(masks.sum(0), torch.ones(4, 6))
 
 
@@ -156,7 +156,7 @@ def test_touching_boxes_share_no_pixel():
     ],
 )
 def test_box_mask_through_axis_aligned_views(transform, pixels):
-    mask = losses.box_mask(boxes_of((1, 2, 2, 3)), (6, 6), torch.tensor(transform, dtype=torch.float64))
+    mask = boxmasks.box_mask(boxes_of((1, 2, 2, 3)), (6, 6), torch.tensor(transform, dtype=torch.float64))
     assert mask[0].nonzero().tolist() == pixels
 
 
@@ -165,7 +165,7 @@ def test_box_mask_through_a_rotated_view():
     # Base is the grid turned by 45° round (8, 8): the square becomes a diamond |x - 8| + |y - 8| < 4.
     turn = torch.tensor([[s, -s, 8], [s, s, 8 - 16 * s]], dtype=torch.float64)
     half = 4 * s
-    mask = losses.box_mask(boxes_of((8 - half, 8 - half, 8 + half, 8 + half)), (16, 16), turn)[0]
+    mask = boxmasks.box_mask(boxes_of((8 - half, 8 - half, 8 + half, 8 + half)), (16, 16), turn)[0]
     x = torch.arange(16) + 0.5 - 8
     distance = x.abs()[:, None] + x.abs()[None]
     assert mask[distance < 3.9].all()
@@ -174,10 +174,10 @@ def test_box_mask_through_a_rotated_view():
 
 
 def test_exclusive_masks_of_nested_and_overlapping_boxes():
-    masks = losses.box_mask(boxes_of((0, 0, 1, 4), (0, 1, 1, 3), (0, 3, 1, 5)), (1, 6))
-    assert losses.exclusive_masks(masks)[:, 0].tolist() == [[1, 0, 0, 0, 0, 0], [0] * 6, [0, 0, 0, 0, 1, 0]]
-    apart = losses.box_mask(boxes_of((0, 0, 1, 3), (0, 3, 1, 6)), (1, 6))
-    assert torch.equal(losses.exclusive_masks(apart), apart)
+    masks = boxmasks.box_mask(boxes_of((0, 0, 1, 4), (0, 1, 1, 3), (0, 3, 1, 5)), (1, 6))
+    assert boxmasks.exclusive_masks(masks)[:, 0].tolist() == [[1, 0, 0, 0, 0, 0], [0] * 6, [0, 0, 0, 0, 1, 0]]
+    apart = boxmasks.box_mask(boxes_of((0, 0, 1, 3), (0, 3, 1, 6)), (1, 6))
+    assert torch.equal(boxmasks.exclusive_masks(apart), apart)
 
 
 # --- pseudo-label ----------------------------------------------------------------------------------
@@ -246,9 +246,9 @@ def test_size_of_nested_boxes_bounds_above_only_what_is_its_own():
 def test_size_takes_a_range_for_each_box_and_skips_boxes_out_of_sight():
     p = random_map(SIDE, SIDE)
     boxes = boxes_of((0, 0, 8, 8), (10, 10, 20, 20), (3.1, 3.1, 3.2, 3.2))
-    masks = losses.box_mask(boxes, (SIDE, SIDE))
+    masks = boxmasks.box_mask(boxes, (SIDE, SIDE))
     low, high = torch.tensor([0.1, 0.6, 0.7]), torch.tensor([0.3, 0.8, 0.9])
-    found = losses.size_loss(p, masks, masks.sum((1, 2)), losses.exclusive_masks(masks), low, high, 5.0)
+    found = losses.size_loss(p, masks, masks.sum((1, 2)), boxmasks.exclusive_masks(masks), low, high, 5.0)
     apart = size_of(p, boxes[:1], low=0.1, high=0.3) + size_of(p, boxes[1:2], low=0.6, high=0.8)
     assert found.item() == pytest.approx(apart.item() / 2, rel=1e-6)
 
@@ -350,7 +350,7 @@ def test_tightness_uses_only_bands_that_are_seen_whole():
 def test_tightness_falls_with_probability_and_only_inside_the_box():
     p = random_map(SIDE, SIDE)
     losses.tightness_loss(p, boxes_of((3, 4, 13, 19)), 5.0).backward()
-    inside = losses.box_mask(boxes_of((3, 4, 13, 19)), (SIDE, SIDE))[0].bool()
+    inside = boxmasks.box_mask(boxes_of((3, 4, 13, 19)), (SIDE, SIDE))[0].bool()
     assert (p.grad[inside] < 0).all()
     assert not p.grad[~inside].any()
 
@@ -450,7 +450,7 @@ def box_sets(draw):
 def test_any_boxes_give_finite_losses_and_gradients(boxes, level, t):
     p = random_map(SIDE, SIDE).detach().float() if level is None else torch.full((SIDE, SIDE), level)
     p.requires_grad_()
-    inside = losses.box_mask(boxes, (SIDE, SIDE)).bool().any(dim=0)
+    inside = boxmasks.box_mask(boxes, (SIDE, SIDE)).bool().any(dim=0)
     target = ellipse((3, 3, 15, 12)) * inside
     size, tight = size_of(p, boxes, t), losses.tightness_loss(p, boxes, t)
     rest = losses.pseudo_label_loss(p[None], target[None], inside[None])
@@ -470,8 +470,8 @@ def test_any_boxes_give_finite_losses_and_gradients(boxes, level, t):
 @QUICK
 @given(box_sets())
 def test_exclusive_pixels_lie_in_exactly_one_box(boxes):
-    masks = losses.box_mask(boxes, (SIDE, SIDE))
-    alone = losses.exclusive_masks(masks).sum(dim=0)
+    masks = boxmasks.box_mask(boxes, (SIDE, SIDE))
+    alone = boxmasks.exclusive_masks(masks).sum(dim=0)
     assert torch.equal(alone == 1, masks.sum(dim=0) == 1)
     assert alone.max() <= 1
 
@@ -482,7 +482,7 @@ def test_a_perfect_mask_is_better_than_none_and_all(y, x, h, w):
     box = (y, x, y + h, x + w)
     perfect, empty, full = ellipse(box), torch.zeros(SIDE, SIDE), torch.ones(SIDE, SIDE)
     boxes = boxes_of(box)
-    outside = losses.box_mask(boxes, (SIDE, SIDE)) == 0
+    outside = boxmasks.box_mask(boxes, (SIDE, SIDE)) == 0
 
     size = [size_of(p, boxes).item() for p in (perfect, empty, full)]
     assert size[0] < 0 < 0.3 < size[2] < 1 < 3.4 < size[1]

@@ -14,7 +14,7 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.config import AugmentConfig
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.normalization import Normalization
-from napari_boxprompt.supervision.losses import exclusive_masks
+from napari_boxprompt.supervision.boxmasks import exclusive_masks
 from napari_boxprompt.supervision.targets import (
     BOXES_AT_ONCE,
     BoxLabel,
@@ -256,7 +256,7 @@ def test_grid_boxes_are_boxes_on_the_grid() -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_turned_views_turn_the_boxes(seed: int) -> None:
     augment = AugmentConfig(rotation=180, zoom=1.2, shift=0.05, mirror=True)
-    view = perturbed(View.square(-40, -40, 180), augment, np.random.default_rng(seed))
+    view = perturbed(View.square(-40, -40, 180), augment, np.random.default_rng(seed), mirror=False)
     (found,) = targets_of([BOX, (-9.0, -9.0, -5.0, -5.0)], complete=True).render(view)
     assert not found.axis_aligned
     columns, rows = np.meshgrid(np.arange(GRID) + 0.5, np.arange(GRID) + 0.5)

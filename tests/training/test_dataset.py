@@ -13,9 +13,16 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.errors import BoxError
 from napari_boxprompt.events import Progress
-from napari_boxprompt.images import Images, Normalization
+from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
-from napari_boxprompt.training.dataset import MAX_HELD_VIEWS, Dataset, build_dataset, working_tile
+from napari_boxprompt.training.dataset import (
+    MAX_HELD_VIEWS,
+    Dataset,
+    build_dataset,
+    most_objects,
+    symmetric,
+    working_tile,
+)
 from napari_boxprompt.views import GRID, View
 
 MakeConfig = Callable[..., TrainConfig]
@@ -149,7 +156,7 @@ def test_every_group_is_a_view_and_its_perturbed_copies(
 def test_pixels_and_supervision_of_a_sample_fit_each_other(
     scene: Scene, build: Build, quick: MakeConfig
 ) -> None:
-    augment = {"views": 3, "rotation": 90.0, "mirror": True}
+    augment = {"views": 3, "rotation": 90.0, "mirror": "yes"}
     data, _ = build(scene.images, scene.boxes, quick(augment=augment))
     for sample in (sample for group in data.groups for sample in group):
         (target,) = sample.targets
@@ -243,3 +250,39 @@ def test_tile_follows_small_objects(quick: MakeConfig) -> None:
     sides = [box.area**0.5 for box in scene.boxes.boxes]
     assert np.median(sides) < 20
     assert working_tile(scene.boxes, scene.images, quick()) == 128.0
+
+
+def boxes_at(*centres: float, width: int = 200) -> BoxSet:
+    planes = [PlaneId("stack", (i,)) for i in range(len(centres))]
+    boxes = tuple(
+        Box(10, c * width - 8, 40, c * width + 8, plane) for c, plane in zip(centres, planes, strict=True)
+    )
+    return BoxSet(boxes, {plane: PlaneInfo((100, width)) for plane in planes})
+
+
+@pytest.mark.parametrize(
+    ("centres", "expected"),
+    [
+        ((0.2, 0.22, 0.18, 0.25, 0.21, 0.2), False),
+        ((0.8, 0.78, 0.82, 0.75, 0.79), False),
+        ((0.2, 0.8, 0.4, 0.7, 0.5, 0.45), True),
+        ((0.52, 0.47, 0.5, 0.51, 0.49), True),
+        ((0.5, 0.5, 0.5, 0.5), False),
+    ],
+)
+def test_mirrored_views_only_where_boxes_lie_on_both_sides(
+    centres: tuple[float, ...], expected: bool
+) -> None:
+    images = open_images(np.zeros((len(centres), 100, 200), np.uint8), name="stack")
+    assert symmetric(boxes_at(*centres), images) is expected
+
+
+def test_single_objects_are_known_from_complete_planes_alone() -> None:
+    boxes = boxes_at(0.2, 0.5, 0.8)
+    assert most_objects(boxes) == {}
+    complete = replace(
+        boxes, planes={plane: replace(info, complete=True) for plane, info in boxes.planes.items()}
+    )
+    assert most_objects(complete) == {complete.classes[0]: 1}
+    twice = complete.with_boxes([*complete.boxes, Box(50, 10, 70, 30, complete.boxed_planes[0])])
+    assert most_objects(twice) == {complete.classes[0]: 2}

@@ -192,7 +192,7 @@ def test_times_and_record(training: Any, scene: Scene) -> None:
 def test_tiles_left_out_do_not_blur_the_usual_size(start: Start) -> None:
     small = make_scene(((300, 300),) * 3, objects=10, radius=0.03)
     typical = np.median([(small.labels[box.plane] == box.id).sum() for box in small.boxes.boxes])
-    model = finished(start(small, tile=64.0, max_encodings=8, steps=1)).model
+    model = finished(start(small, tile=64.0, max_encodings=16, steps=1)).model
     assert model.object_area["object"][1] == pytest.approx(typical, rel=0.25)
     assert model.object_area["object"][0] > 0.4 * typical
 

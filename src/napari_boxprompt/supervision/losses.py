@@ -8,7 +8,8 @@ Maps have shape ``(..., H, W)``; boxes are ``(y0, x0, y1, x1)``, half-open, in p
 ``(r, c)`` has its centre at ``(r + 0.5, c + 0.5)``. Each term is a scalar that is differentiable in
 the probabilities, has the precision of its input (call it outside autocast), and is a zero that is
 still part of the graph where nothing is known. Probabilities are kept ``EPSILON`` away from 0 and 1
-before a logarithm, so a pixel that is closer has a finite loss and no gradient from it.
+before a logarithm, so a pixel that is closer has a finite loss and no gradient from it, except where the
+logits are given too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 
 from napari_boxprompt.errors import ConfigError
 
@@ -27,9 +29,7 @@ __all__ = [
     "EPSILON",
     "barrier_t",
     "barrier_t_epochs",
-    "box_mask",
     "consistency_loss",
-    "exclusive_masks",
     "log_barrier",
     "outside_loss",
     "probabilities",
@@ -130,65 +130,12 @@ def probabilities(logits: torch.Tensor, activation: Literal["sigmoid", "minmax"]
     raise ConfigError(f"There is no activation {activation!r}; choose 'sigmoid' or 'minmax'.")
 
 
-def box_mask(
-    boxes: torch.Tensor, size: tuple[int, int], transform: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Pixels of a grid whose centres lie inside each box.
-
-    Parameters
-    ----------
-    boxes : torch.Tensor
-        ``(n, 4)`` half-open boxes ``(y0, x0, y1, x1)`` in base coordinates.
-    size : tuple of int
-        Height and width ``(H, W)`` of the grid.
-    transform : torch.Tensor, optional
-        ``(2, 3)`` affine map from a grid position ``(x, y, 1)`` to base ``(x, y)``, for grids that are
-        scaled, turned or sheared views of the base; without it the two are the same.
-
-    Returns
-    -------
-    torch.Tensor
-        float32 ``(n, H, W)``, 1 inside and 0 outside; a box that meets no centre is all 0.
-    """
-    dtype = torch.promote_types(boxes.dtype, torch.float32)
-    affine = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    if transform is not None:
-        dtype = torch.promote_types(dtype, transform.dtype)
-        affine = transform.tolist()
-    x = torch.arange(size[1], dtype=dtype, device=boxes.device)[None, :] + 0.5
-    y = torch.arange(size[0], dtype=dtype, device=boxes.device)[:, None] + 0.5
-    base_x, base_y = _affine_row(affine[0], x, y), _affine_row(affine[1], x, y)
-    y0, x0, y1, x1 = boxes.to(dtype).reshape(-1, 4, 1, 1).unbind(dim=1)
-    inside = ((base_y >= y0) & (base_y < y1)) & ((base_x >= x0) & (base_x < x1))
-    return inside.expand(len(boxes), *size).float()
-
-
-def _affine_row(row: list[float], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """``a x + b y + c`` of ``(1, W)`` and ``(H, 1)``, as small as the zeros among a, b allow."""
-    a, b, c = row
-    if a and b:
-        return a * x + b * y + c
-    return b * y + c if b else a * x + c
-
-
-def exclusive_masks(masks: torch.Tensor) -> torch.Tensor:
-    """Pixels that belong to one box alone.
-
-    Parameters
-    ----------
-    masks : torch.Tensor
-        ``(n, H, W)``, positive inside each box.
-
-    Returns
-    -------
-    torch.Tensor
-        `masks`, 0 where two or more boxes share a pixel.
-    """
-    return masks * ((masks > 0).sum(dim=0) == 1)
-
-
 def pseudo_label_loss(
-    probability: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, smooth: float = 1.0
+    probability: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor,
+    smooth: float = 1.0,
+    logits: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Half binary cross-entropy and half soft Dice against a pseudo-label (P25).
 
@@ -204,6 +151,9 @@ def pseudo_label_loss(
         ``(B, H, W)`` bool or weights >= 0: what is known.
     smooth : float
         s, in pixels.
+    logits : torch.Tensor, optional
+        What `probability` is the sigmoid of: the cross-entropy then has a slope however sure a pixel is.
+        A frozen decoder begins with logits of -30 where there is an object, and would stay there.
 
     Returns
     -------
@@ -213,7 +163,10 @@ def pseudo_label_loss(
     p = probability.clamp(EPSILON, 1.0 - EPSILON)
     y, v = target.to(p.dtype), valid.to(p.dtype)
     count, filled = v.sum(dim=(-2, -1)), (v * y).sum(dim=(-2, -1))
-    entropy = -(y * p.log() + (1.0 - y) * torch.log1p(-p))
+    if logits is None:
+        entropy = -(y * p.log() + (1.0 - y) * torch.log1p(-p))
+    else:
+        entropy = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
     bce = (v * entropy).sum(dim=(-2, -1)) / torch.where(count > 0, count, 1.0)
     overlap, total = (v * p * y).sum(dim=(-2, -1)), (v * p).sum(dim=(-2, -1)) + filled
     dice = 1.0 - (2.0 * overlap + smooth) / torch.where(filled > 0, total + smooth, 1.0)
@@ -266,7 +219,10 @@ def size_loss(
 
 
 def outside_loss(
-    probability: torch.Tensor, outside: torch.Tensor, variant: Literal["masked", "released"] = "masked"
+    probability: torch.Tensor,
+    outside: torch.Tensor,
+    variant: Literal["masked", "released"] = "masked",
+    logits: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """No foreground on known background (P25): mean over Ω_out of ``-log(1 - p)``.
 
@@ -279,6 +235,8 @@ def outside_loss(
     variant : {"masked", "released"}
         The formula; or what the code released with P25 does: the sum over all pixels, objects
         too, divided by the number of outside pixels.
+    logits : torch.Tensor, optional
+        As in `pseudo_label_loss`.
 
     Returns
     -------
@@ -293,10 +251,11 @@ def outside_loss(
     if variant not in ("masked", "released"):
         raise ConfigError(f"There is no outside loss {variant!r}; choose 'masked' or 'released'.")
     p = probability.clamp(0.0, 1.0 - EPSILON)
+    emptiness = -torch.log1p(-p) if logits is None else F.softplus(logits)
     background = outside.to(p.dtype)
     count = background.sum(dim=(-2, -1))
     summed = background if variant == "masked" else (count > 0)[..., None, None]
-    total = (-torch.log1p(-p) * summed).sum(dim=(-2, -1))
+    total = (emptiness * summed).sum(dim=(-2, -1))
     return (total / torch.where(count > 0, count, 1.0)).sum() / max(len(count), 1)
 
 

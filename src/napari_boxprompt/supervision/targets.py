@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_boxprompt.supervision.boxmasks import box_mask
 from napari_boxprompt.supervision.levels import tight_level
-from napari_boxprompt.supervision.losses import box_mask
 from napari_boxprompt.views import GRID, View, inside_plane, sample_view, to_region
 
 if TYPE_CHECKING:

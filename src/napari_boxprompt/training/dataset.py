@@ -37,8 +37,12 @@ __all__ = [
     "make_plan",
     "most_objects",
     "object_areas",
+    "symmetric",
     "working_tile",
 ]
+
+SIDED = 2.5
+"""Standard errors that boxes lie off the middle from where on an image has a left and a right."""
 
 MAX_HELD_VIEWS = 12
 """Most views decoded at a validation: it must stay cheap beside the training itself."""
@@ -141,6 +145,23 @@ def most_objects(boxes: BoxSet) -> dict[str, int]:
     return {name: max(found) for name, found in counts.items() if sum(map(bool, found)) >= 3}
 
 
+def symmetric(boxes: BoxSet, images: Images) -> bool:
+    """Whether left and right seem to be alike: boxes lie on both sides of the middle.
+
+    A t-test on the mean position of the boxes of each plane, relative to its width. Organs mostly lie on one
+    side, cells and what a person has brought into the middle do not. Fewer than five planes do not tell.
+    """
+    offsets = [
+        float(np.mean([(box.x0 + box.x1) / 2 for box in boxes.on(plane)])) / images.shape(plane)[1] - 0.5
+        for plane in boxes.boxed_planes
+        if boxes.on(plane)
+    ]
+    if len(offsets) < 5:
+        return False
+    spread = float(np.std(offsets, ddof=1)) / len(offsets) ** 0.5
+    return bool(abs(np.mean(offsets)) < SIDED * max(spread, 1e-6))
+
+
 def check_boxed(boxes: BoxSet) -> None:
     """Refuse to train on boxes of a single plane, or on none."""
     if len({box.plane for box in boxes.boxes}) < 2:
@@ -182,6 +203,7 @@ def build_dataset(
     """
     rng = np.random.default_rng(config.seed)
     plan = make_plan(images, boxes, config, tile, rng)
+    mirror = config.augment.mirror == "yes" or (config.augment.mirror == "auto" and symmetric(boxes, images))
     data, done, total = Dataset(), 0, plan.encodings
     for plane, views in plan.bases.items():
         pixels = PlanePixels(images.read(plane), normalization)
@@ -199,7 +221,7 @@ def build_dataset(
         for sample in samples:
             group = [sample]
             for _ in range(plan.extra):
-                view = perturbed(sample.view, config.augment, rng)
+                view = perturbed(sample.view, config.augment, rng, mirror=mirror)
                 group.append(_Encoded.make(view, pixels, encoder).sample(targets))
                 done += 1
                 yield Progress("encode", done, total, f"{plane}, augmented")
@@ -292,10 +314,14 @@ def _augmentations(
     config: TrainConfig,
     rng: np.random.Generator,
 ) -> int:
-    """How many augmented views each base view gets; drops base views beyond the budget."""
+    """How many augmented views each base view gets; drops base views beyond the budget.
+
+    A part of a plane and a changed view of it teach more than two parts as they are.
+    """
     count = sum(len(bases[plane]) for plane in trained)
-    if count > config.max_encodings:
-        keep = config.max_encodings / count
+    budget = config.max_encodings / (1 + min(config.augment.views, 1))
+    if count > budget:
+        keep = budget / count
         for plane in trained:
             chosen = rng.permutation(len(bases[plane]))[: max(1, int(keep * len(bases[plane])))]
             bases[plane] = [bases[plane][i] for i in np.sort(chosen)]

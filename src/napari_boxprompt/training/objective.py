@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_boxprompt.supervision import losses
+from napari_boxprompt.supervision.boxmasks import exclusive_masks
 from napari_boxprompt.supervision.targets import size_range
 from napari_boxprompt.views import warp_between
 
@@ -68,12 +69,13 @@ class Objective:
         probability = losses.probabilities(logits.float(), config.activation)
         stacked = _stack(batch, probability.device)
         flat = probability.flatten(0, 1)
+        raw = logits.float().flatten(0, 1) if config.activation == "sigmoid" else None
         terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
-            flat, stacked["pseudo"].float(), stacked["valid"].float()
+            flat, stacked["pseudo"].float(), stacked["valid"].float(), logits=raw
         )
         if config.outside:
             terms["outside"] = config.outside * losses.outside_loss(
-                flat, stacked["outside"], variant=config.outside_variant
+                flat, stacked["outside"], variant=config.outside_variant, logits=raw
             )
         if config.size or config.tightness:
             size, tight = self._box_terms(probability, batch, t)
@@ -105,7 +107,7 @@ class Objective:
         areas = masks.flatten(1).sum(dim=1)
         kept = areas >= 1
         masks, areas = masks[kept], areas[kept]
-        return losses.size_loss(probability, masks, areas, losses.exclusive_masks(masks), *self.ranges[k], t)
+        return losses.size_loss(probability, masks, areas, exclusive_masks(masks), *self.ranges[k], t)
 
 
 def _stack(batch: Sequence[Sample], device: torch.device) -> dict[str, torch.Tensor]:
