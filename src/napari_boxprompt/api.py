@@ -24,7 +24,9 @@ from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, pre
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import numpy.typing as npt
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.events import Event
@@ -118,6 +120,7 @@ def start_training(
     normalization: Normalization | None = None,
     resume: str | Path | None = None,
     start: PromptModel | None = None,
+    masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
 ) -> TrainingRun:
     """Prepare a training: iterate over the result for events, close it to stop early.
 
@@ -137,6 +140,8 @@ def start_training(
         Folder of a model whose training was stopped.
     start : PromptModel, optional
         Trained model to start from, with the same classes and generator.
+    masks : mapping of PlaneId to numpy.ndarray, optional
+        Class masks of boxed planes where they are known; see `napari_boxprompt.training.fit`.
 
     Returns
     -------
@@ -159,7 +164,7 @@ def start_training(
     if encoder is None:
         encoder = make_encoder(config.model, device=config.device, precision=config.precision)
     state = None if resume is None else load_state(resume)
-    return fit(images, boxes, config, encoder, normalization, state, start)
+    return fit(images, boxes, config, encoder, normalization, state, start, masks)
 
 
 def train(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BenchmarkFolder", "Split", "run_benchmark"]
 
 BoxMode = Literal["instances", "components", "hull"]
+Supervision = Literal["boxes", "masks"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class BenchmarkFolder:
         """Boxes derived from a mask; the plane is complete."""
         return BoxSet.from_labels(self.mask(file), PlaneId(file), mode=self.mode, label=self.label)
 
-    def experiment(self, split: Split) -> Experiment:
+    def experiment(self, split: Split, supervision: Supervision = "boxes") -> Experiment:
         """Experiment in which only the training files are opened before prediction."""
 
         def true_boxes(plane: PlaneId) -> Sequence[Box]:
@@ -148,6 +149,9 @@ class BenchmarkFolder:
             test_images=lambda: self.images(split.test),
             reference=reference,
             true_boxes=true_boxes,
+            masks=None
+            if supervision == "boxes"
+            else {PlaneId(file): self.foreground(file).astype(np.uint8) for file in split.train},
         )
 
 
@@ -160,13 +164,17 @@ def run_benchmark(
     test: int = 50,
     workers: int = 1,
     keep: bool = False,
+    supervision: Supervision = "boxes",
 ) -> Generator[Event, None, Outcome]:
     """Train on `shots` boxed images and test on other subjects; see `run_experiment`.
+
+    With the supervision ``"masks"``, the reference masks of the training images take the place of what the
+    frozen model makes of their boxes: the difference is what better supervision could still give.
 
     Raises
     ------
     ConfigError
         The folder has too few subjects.
     """
-    experiment = folder.experiment(folder.split(shots, test, config.seed))
+    experiment = folder.experiment(folder.split(shots, test, config.seed), supervision)
     return (yield from run_experiment(experiment, config, encoder, workers=workers, keep=keep))

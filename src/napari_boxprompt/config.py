@@ -54,9 +54,9 @@ class AugmentConfig(_Settings):
 
     views: int = Field(5, ge=0, le=64, description="Augmented views encoded for each training image or tile.")
     rotation: float = Field(20.0, ge=0.0, le=180.0, description="Largest rotation of a view, in degrees.")
-    zoom: float = Field(1.25, ge=1.0, le=4.0, description="Largest enlargement or reduction of a view.")
+    zoom: float = Field(1.5, ge=1.0, le=4.0, description="Largest enlargement or reduction of a view.")
     shift: float = Field(0.1, ge=0.0, le=0.5, description="Largest shift, as a fraction of the view's side.")
-    gamma: float = Field(1.5, ge=1.0, le=4.0, description="Largest brightening or darkening exponent.")
+    gamma: float = Field(2.0, ge=1.0, le=4.0, description="Largest brightening or darkening exponent.")
     mirror: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_as_choice)] = Field(
         "auto",
         description="Mirror half of the views; wrong where left and right differ. auto: see where boxes lie.",
@@ -106,7 +106,7 @@ class TrainConfig(_Settings):
     )
     refine: bool = Field(
         True,
-        description="Predictions: prompt the frozen model with the box of each found object and average.",
+        description="Give each found object a second look, prompted by its box; on whole images only.",
     )
     levels: Literal["tight", "zero"] = Field(
         "tight", description="Cut the frozen model's masks where they reach the sides of your boxes, or at 0."

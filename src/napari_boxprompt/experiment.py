@@ -16,7 +16,7 @@ from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
 from napari_boxprompt.report import peak_rss_mb, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -47,6 +47,8 @@ class Experiment:
         Boxes of a test plane, for the oracle; called after its prediction.
     least_coverage : float
         Planes whose reference covers a smaller fraction are predicted but not scored.
+    masks : mapping, optional
+        Reference masks of training planes, for the line above: what boxes could reach at best.
     """
 
     train_images: Images
@@ -55,6 +57,7 @@ class Experiment:
     reference: Callable[[PlaneId], npt.NDArray[np.bool_]]
     true_boxes: Callable[[PlaneId], Sequence[Box]]
     least_coverage: float = 0.0
+    masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None
 
 
 @dataclass
@@ -118,7 +121,9 @@ def run_experiment(
         No test plane is left to score.
     """
     started = time.perf_counter()
-    run = start_training(experiment.train_images, experiment.boxes, config, encoder=encoder)
+    run = start_training(
+        experiment.train_images, experiment.boxes, config, encoder=encoder, masks=experiment.masks
+    )
     yield from run
     model = run.model
     scores, kept = _Scores(), list[Prediction]()
@@ -198,6 +203,7 @@ def _report(
         "n_test": len(scores.dice),
         "model": encoder.frozen.info.name,
         "preset": config.preset,
+        "supervision": "boxes" if experiment.masks is None else "masks",
         "generator": config.generator,
         "seed": config.seed,
         "tile": model.tile,

@@ -89,7 +89,7 @@ class Predictor:
         image = small_image(inputs).to(self.encoder.device)
         with torch.no_grad(), self.encoder.fabric.autocast():
             logits: torch.Tensor = self._net(embedding, image)[0]
-            if self.model.config.refine:
+            if self.model.refines:
                 logits = torch.stack(
                     [
                         refined(self.encoder.frozen, embedding[0], maps, single=self.model.is_single(name))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["doubt"]
 
-NEAR = 0.25
-"""Least probability of a pixel that might as well have become part of an object."""
+NEAR = 0.1
+"""Least probability of a pixel that might as well have become part of an object; the rest is noise."""
 
 SPECK = 1e-3
 """Part of a plane below which doubt is hardly worth a look."""

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 from tests.conftest import quick_config
 from tests.helpers.commands import boxprompt, everything, write_image
 from tests.helpers.synthetic import draw_plane
 
-from napari_boxprompt.benchmarking import BenchmarkFolder, run_benchmark
+from napari_boxprompt.benchmarking import BenchmarkFolder, Supervision, run_benchmark
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.events import Event
 from napari_boxprompt.experiment import Outcome
@@ -72,6 +73,23 @@ def benchmark(data: Data, out: Path, *words: object) -> dict[str, Any]:
 
 
 # Report
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_line_above_learns_from_masks(data: Data, tmp_path: Path) -> None:
+    words = ("--instances", "--shots", 4, "--test", 3)
+    by_boxes = benchmark(data, tmp_path / "boxes.json", *words)
+    by_masks = benchmark(data, tmp_path / "masks.json", *words, "--supervision", "masks")
+    assert (by_boxes["supervision"], by_masks["supervision"]) == ("boxes", "masks")
+    assert by_boxes["oracle_dice"] == by_masks["oracle_dice"]
+
+
+def test_masks_teach_something_else_than_boxes(data: Data, encoder: Encoder, tiny_generator: None) -> None:
+    by_boxes, by_masks = outcome(data, encoder), outcome(data, encoder, "masks")
+    assert any(
+        not torch.equal(weights, by_masks.model.weights[name])
+        for name, weights in by_boxes.model.weights.items()
+    )
 
 
 @pytest.mark.usefixtures("quick")
@@ -162,12 +180,15 @@ def test_nothing_but_training_files_is_opened_before_training_has_ended(suffix: 
     assert set(opened["after"]) <= files(split.test)
 
 
-def outcome(data: Data, encoder: Encoder) -> Outcome:
+def outcome(data: Data, encoder: Encoder, supervision: Supervision = "boxes") -> Outcome:
     folder = BenchmarkFolder(data.folder, "instances")
     found = list[Outcome]()
 
     def work() -> Iterator[Event]:
-        found.append((yield from run_benchmark(folder, quick_config(steps=4), encoder, shots=4, test=3)))
+        config = quick_config(steps=4)
+        found.append(
+            (yield from run_benchmark(folder, config, encoder, shots=4, test=3, supervision=supervision))
+        )
 
     list(work())
     return found[0]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.helpers.synthetic import Scene, ellipse, make_scene, overlap
 
-from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.config import AugmentConfig
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.normalization import Normalization
@@ -20,6 +20,7 @@ from napari_boxprompt.supervision.targets import (
     BoxLabel,
     PlaneTargets,
     assign,
+    mask_labels,
     prompted,
     pseudo_labels,
     size_range,
@@ -340,3 +341,21 @@ def test_learnt_range_holds_the_true_fill(encoder: Encoder) -> None:
     low, high = size_range(labels)
     assert low < np.pi / 4 < high  # an ellipse fills that much of its box
     assert high - low < 0.35
+
+
+def test_known_masks_take_the_place_of_pseudo_labels() -> None:
+    plane = PlaneId("a.tif")
+    mask = np.zeros((40, 50), np.uint8)
+    mask[5:20, 10:30], mask[25:35, 5:15] = 1, 2
+    mask[8:10, 12:20] = 0  # a hole that no box knows of
+    boxes = BoxSet(
+        (Box(5, 10, 20, 30, plane, "a"), Box(24.5, 5, 35, 15.25, plane, "b")),
+        {plane: PlaneInfo((40, 50), complete=True)},
+        ("a", "b"),
+    )
+    labels = mask_labels(mask, boxes, plane)
+    targets = PlaneTargets(plane, (40, 50), labels, complete=True).render(View.square(0, 0, 256))
+    for k, target in enumerate(targets):
+        np.testing.assert_array_equal(target.pseudo[:40, :50].numpy(), mask == k + 1)
+        assert target.valid[:40, :50].all()
+    assert labels[0][0].fill == pytest.approx(1 - 16 / 300)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,8 @@ from napari_boxprompt.cli.console import (
     show_table,
 )
 from napari_boxprompt.errors import ConfigError
+
+Supervision = Literal["boxes", "masks"]
 
 
 def demo(
@@ -72,6 +74,9 @@ def benchmark(
     one_box: Annotated[bool, typer.Option("--one-box", help="One box round the whole class.")] = False,
     shots: Annotated[int, typer.Option("--shots", min=2, help="Boxed training images.")] = 20,
     test: Annotated[int, typer.Option("--test", min=1, help="Most test images.")] = 50,
+    supervision: Annotated[
+        Supervision, typer.Option("--supervision", help="Learn from boxes, or from masks: the line above.")
+    ] = "boxes",
     seed: SeedOption = 0,
     preset: PresetOption = "balanced",
     model: ModelOption = "litemedsam",
@@ -93,6 +98,8 @@ def benchmark(
     prepare_folder(json_.parent)
     encoder = load_encoder(config, cache)
     data = BenchmarkFolder(folder, "instances" if instances else "hull" if one_box else "components", label)
-    outcome = show_events(run_benchmark(data, config, encoder, shots=shots, test=test, workers=workers))
+    outcome = show_events(
+        run_benchmark(data, config, encoder, shots=shots, test=test, workers=workers, supervision=supervision)
+    )
     write_json(json_, outcome.report)
     show_table(f"{folder.name}, {shots} shots, seed {seed}", table_rows(outcome.report))

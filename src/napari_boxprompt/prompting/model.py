@@ -106,6 +106,11 @@ class PromptModel:
     most_objects: Mapping[str, int] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def refines(self) -> bool:
+        """Whether objects get a second look: where tiles show many small ones, none was gained by it."""
+        return self.config.refine and self.tile is None
+
     def is_single(self, name: str) -> bool:
         """Whether an image holds one object of a class: no plane had more, and there were some to tell."""
         return self.most_objects.get(name) == 1 and self.tile is None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.models.base import FrozenModel
 
-__all__ = ["BoxLabel", "ClassTargets", "PlaneTargets", "pseudo_labels", "size_range"]
+__all__ = ["BoxLabel", "ClassTargets", "PlaneTargets", "mask_labels", "pseudo_labels", "size_range"]
 
 Region = tuple[int, int, int, int]
 
@@ -284,6 +284,31 @@ def pseudo_labels(
     return tuple(
         tuple(made[i] for i in np.flatnonzero(classes == k).tolist()) for k in range(len(boxes.classes))
     )
+
+
+def mask_labels(
+    mask: npt.NDArray[np.integer], boxes: BoxSet, plane: PlaneId
+) -> tuple[tuple[BoxLabel, ...], ...]:
+    """Boxes of a plane whose masks are known, in the place of `pseudo_labels`.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        ``(H, W)``; value k + 1 is class k of `boxes`, 0 is background.
+    boxes : BoxSet
+        Boxes of the objects in the mask.
+    plane : PlaneId
+        The plane.
+    """
+    return tuple(
+        tuple(_known_label(box.as_tuple(), mask == k + 1) for box in boxes.on(plane, name))
+        for k, name in enumerate(boxes.classes)
+    )
+
+
+def _known_label(box: tuple[float, float, float, float], mask: npt.NDArray[np.bool_]) -> BoxLabel:
+    region = (int(np.floor(box[0])), int(np.floor(box[1])), int(np.ceil(box[2])), int(np.ceil(box[3])))
+    return BoxLabel(box, region, mask[region[0] : region[2], region[1] : region[3]].astype(np.float16))
 
 
 def _box_label(

@@ -15,13 +15,16 @@ from napari_boxprompt.supervision.targets import (
     ClassTargets,
     PlaneTargets,
     assign,
+    mask_labels,
     on_grids,
     pseudo_labels,
 )
 from napari_boxprompt.views import View, choose_tile, perturbed, tile_views
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
@@ -175,6 +178,7 @@ def build_dataset(
     encoder: Encoder,
     normalization: Normalization,
     tile: float | None,
+    masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
 ) -> Generator[Progress, None, Dataset]:
     """Encode boxed planes and derive their supervision.
 
@@ -186,6 +190,8 @@ def build_dataset(
         See `fit`.
     tile : float or None
         Working tile, from `working_tile`.
+    masks : mapping of PlaneId to numpy.ndarray, optional
+        Class masks of planes on which they are known; see `fit`.
 
     Yields
     ------
@@ -212,7 +218,8 @@ def build_dataset(
             encoded.append(_Encoded.make(view, pixels, encoder))
             done += 1
             yield Progress("encode", done, total, str(plane))
-        targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder)
+        mask = None if masks is None else masks.get(plane)
+        targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder, mask)
         samples = [item.sample(targets) for item in encoded]
         if plane in plan.held:
             data.held += samples
@@ -274,9 +281,15 @@ def _plane_targets(
     boxes: BoxSet,
     config: TrainConfig,
     encoder: Encoder,
+    mask: npt.NDArray[np.integer] | None,
 ) -> PlaneTargets:
-    views, embeddings = [item.view for item in encoded], torch.stack([item.embedding for item in encoded])
-    labels = pseudo_labels(encoder.frozen, views, embeddings, boxes, plane, tight=config.levels == "tight")
+    if mask is not None:
+        labels = mask_labels(mask, boxes, plane)
+    else:
+        views, embeddings = [item.view for item in encoded], torch.stack([item.embedding for item in encoded])
+        labels = pseudo_labels(
+            encoder.frozen, views, embeddings, boxes, plane, tight=config.levels == "tight"
+        )
     info = boxes.planes[plane]
     return PlaneTargets(plane, shape, labels, info.complete, info.complete_regions)
 

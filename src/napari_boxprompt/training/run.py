@@ -28,7 +28,9 @@ from napari_boxprompt.training.validation import validate
 from napari_boxprompt.training.warmstart import check_start, origin
 
 if TYPE_CHECKING:
-    from napari_boxprompt.boxes import BoxSet
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
@@ -47,7 +49,7 @@ class TrainingRun(Iterator[Event]):
 
     Parameters
     ----------
-    images, boxes, config, encoder, normalization, resume, start
+    images, boxes, config, encoder, normalization, resume, start, masks
         See `fit`.
 
     Attributes
@@ -65,11 +67,12 @@ class TrainingRun(Iterator[Event]):
         normalization: Normalization,
         resume: Mapping[str, torch.Tensor] | None = None,
         start: PromptModel | None = None,
+        masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
     ) -> None:
         if start is not None:
             check_start(start, boxes, config, encoder)
         self._origin = {} if start is None else {"started_from": origin(start)}
-        self._images, self._boxes, self._config = images, boxes, config
+        self._images, self._boxes, self._config, self._masks = images, boxes, config, masks
         self._encoder, self._normalization = encoder, normalization
         self._loop = _Loop(config, encoder, len(boxes.classes), resume, start)
         self._data = Dataset()
@@ -137,7 +140,13 @@ class TrainingRun(Iterator[Event]):
         phase, stopped = "encode", True
         try:
             self._data = yield from build_dataset(
-                self._images, self._boxes, self._config, self._encoder, self._normalization, self._tile
+                self._images,
+                self._boxes,
+                self._config,
+                self._encoder,
+                self._normalization,
+                self._tile,
+                self._masks,
             )
             self._areas = object_areas(self._data, self._boxes.classes)
             self.seconds[phase] = time.perf_counter() - started
@@ -344,6 +353,7 @@ def fit(
     normalization: Normalization,
     resume: Mapping[str, torch.Tensor] | None = None,
     start: PromptModel | None = None,
+    masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
 ) -> TrainingRun:
     """Train prompt generators from boxes.
 
@@ -364,6 +374,9 @@ def fit(
     start : PromptModel, optional
         A trained model whose weights are the first ones; everything else begins anew. With `resume`,
         the weights that were saved are taken instead.
+    masks : mapping of PlaneId to numpy.ndarray, optional
+        Class masks ``(H, W)`` of boxed planes on which they are known, 0 for background and k + 1 for class
+        k: there they take the place of what the frozen model makes of the boxes.
 
     Returns
     -------
@@ -379,4 +392,4 @@ def fit(
     BundleError
         The weights of `start` do not fit what it says of itself.
     """
-    return TrainingRun(images, boxes, config, encoder, normalization, resume, start)
+    return TrainingRun(images, boxes, config, encoder, normalization, resume, start, masks)
