@@ -76,7 +76,7 @@ class TrainConfig(_Settings):
     generator_weights: str = Field(
         "", description="File of published ImageNet weights that the generator 'hardnet85' starts from."
     )
-    steps: int = Field(240, ge=1, le=1_000_000, description="Training steps.")
+    steps: int = Field(360, ge=1, le=1_000_000, description="Training steps.")
     batch: int = Field(4, ge=1, le=256, description="Views in a training step.")
     learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Adam's learning rate at its peak.")
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Adam's weight decay.")
@@ -167,7 +167,7 @@ _PAPER_2024: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 100, "max_encodings": 60, "augment": {"views": 2}},
+    "fast": {"steps": 120, "max_encodings": 60, "augment": {"views": 2}},
     "balanced": {},
     "best": {"steps": 900, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
     "paper": _PAPER,
