@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, draw_plane, make_scene, overlap
 
+from napari_boxprompt import prediction
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BundleError
@@ -146,6 +147,31 @@ def test_planes_much_larger_than_those_trained_on_are_seen_in_tiles(
     assert replace(trained.model, tile=64.0).tile_for((9999, 100)) == 64.0
     values, truth = drawn((300, 120))
     assert overlap(predict(values).mask, truth) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "looks"),
+    [({}, True), ({"tile": 64.0}, False), ({"refine": False}, False)],
+    ids=["whole", "tiles", "switched off"],
+)
+def test_objects_on_whole_images_get_a_second_look(
+    predict: Predict,
+    trained: TrainedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    looks: bool,
+) -> None:
+    asked: list[bool] = []
+
+    def noted(_frozen: Any, _embedding: Any, logits: torch.Tensor, *, single: bool) -> torch.Tensor:
+        asked.append(single)
+        return torch.full_like(logits, 5.0)
+
+    monkeypatch.setattr(prediction, "refined", noted)
+    config = trained.model.config.model_copy(update={"refine": changes.pop("refine", True)})
+    found = predict(drawn((96, 96))[0], config=config, most_objects={trained.model.classes[0]: 1}, **changes)
+    assert found.mask.all() == looks
+    assert asked == ([True] if looks else [])
 
 
 def test_progress_counts_tiles(predictor: Predictor, trained: TrainedModel) -> None:

@@ -213,6 +213,27 @@ def test_pseudo_label_of_empty_and_unknown_samples():
     assert losses.pseudo_label_loss(p[:0], target[:0], valid[:0]).item() == 0
 
 
+def test_logits_give_the_same_loss_and_a_slope_where_the_model_is_sure():
+    logits = torch.tensor([[[2.0, -1.0], [0.5, -3.0]]], dtype=torch.float64, requires_grad=True)
+    target, valid = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.ones(1, 2, 2, dtype=torch.bool)
+    p = logits.sigmoid()
+    assert losses.pseudo_label_loss(p, target, valid, logits=logits).item() == pytest.approx(
+        losses.pseudo_label_loss(p, target, valid).item()
+    )
+    assert losses.outside_loss(p, valid, logits=logits).item() == pytest.approx(
+        losses.outside_loss(p, valid).item()
+    )
+    # A frozen decoder is this sure that there is nothing, and of the opposite.
+    sure = torch.tensor([[[-30.0, 30.0]]], dtype=torch.float64, requires_grad=True)
+    wrong, known = torch.tensor([[[1.0, 0.0]]]), torch.ones(1, 1, 2, dtype=torch.bool)
+    losses.pseudo_label_loss(sure.sigmoid(), wrong, known).backward()
+    assert sure.grad.abs().max() < 1e-6
+    sure.grad = None
+    losses.pseudo_label_loss(sure.sigmoid(), wrong, known, logits=sure).backward()
+    assert sure.grad[0, 0, 0] < -0.1
+    assert sure.grad[0, 0, 1] > 0.1
+
+
 def test_pseudo_label_of_certain_mistakes_is_finite():
     p = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]], requires_grad=True)
     target = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
