@@ -70,7 +70,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--preset", "slow"], "choose one of fast, balanced, best"),
         (["--model", "sam_vit_z"], "use one of litemedsam"),
-        (["--generator", "heavy"], "choose one of light, simple"),
+        (["--generator", "heavy"], "choose one of light, wide"),
         (["--device", "gpu"], "use one of: auto"),
         (["--device", "mps" if sys.platform != "darwin" else "cuda"], "use one of: auto"),
         (["--set", "stepz=3"], "'stepz'"),

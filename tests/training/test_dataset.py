@@ -156,7 +156,7 @@ def test_every_group_is_a_view_and_its_perturbed_copies(
 def test_pixels_and_supervision_of_a_sample_fit_each_other(
     scene: Scene, build: Build, quick: MakeConfig
 ) -> None:
-    augment = {"views": 3, "rotation": 90.0, "mirror": "yes"}
+    augment = {"views": 3, "rotation": 90.0, "mirror": "yes", "gamma": 1.5}
     data, _ = build(scene.images, scene.boxes, quick(augment=augment))
     for sample in (sample for group in data.groups for sample in group):
         (target,) = sample.targets

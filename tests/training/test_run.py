@@ -77,7 +77,7 @@ def test_masks_are_learnt_from_boxes(training: Any, unseen: Scene) -> None:
 
 
 def test_default_generator_learns(start: Start, encoder: Encoder, unseen: Scene) -> None:
-    settings: dict[str, Any] = {"generator": "light", "steps": 12, "validate_every": 12}
+    settings: dict[str, Any] = {"generator": "light", "steps": 30, "validate_every": 30}
     training = start(**settings, learning_rate=1e-2)
     assert np.max(scores(training.model, encoder, unseen)) == 0.0  # as the frozen model without a prompt
     finished(training)
@@ -258,7 +258,7 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(
 
 
 def test_dropout_does_not_hinder_going_on(start: Start) -> None:
-    settings: dict[str, Any] = {"generator": "light", "steps": 3, "validate_every": 3, "batch": 1}
+    settings: dict[str, Any] = {"generator": "light", "steps": 30, "validate_every": 30, "batch": 1}
     whole = finished(start(**settings))
     resumed = finished(start(resume=until(start(**settings), 1).state(), **settings))
     assert same(resumed.model.weights, whole.model.weights)
@@ -279,7 +279,7 @@ def test_state_of_other_settings_is_refused(start: Start) -> None:
 
 
 def test_a_look_at_the_training_does_not_change_it(start: Start, encoder: Encoder, unseen: Scene) -> None:
-    settings: dict[str, Any] = {"generator": "light", "steps": 3, "validate_every": 2}
+    settings: dict[str, Any] = {"generator": "light", "steps": 30, "validate_every": 30}
     whole = finished(start(**settings))
     watched = start(**settings)
     plane = unseen.images.planes[0]

@@ -209,6 +209,7 @@ class BoxPromptWidget(QWidget):
         """Fold what is done, so that the plot is seen without scrolling."""
         for name in ("Image", "Boxes"):
             self.sections[name].open(False)
+        self.sections["Train"].open()  # folded for a review, and with it the button that stops
 
     def _open_predict(self) -> None:
         self.sections["Predict"].open()

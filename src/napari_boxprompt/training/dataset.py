@@ -104,11 +104,14 @@ class Plan:
         Planes that are held out.
     extra : int
         How many augmented views each view of the other planes gets.
+    mirror : bool
+        Half of these are mirrored.
     """
 
     bases: dict[PlaneId, list[View]]
     held: set[PlaneId]
     extra: int
+    mirror: bool = False
 
     @property
     def encodings(self) -> int:
@@ -180,18 +183,14 @@ def build_dataset(
     tile: float | None,
     masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
 ) -> Generator[Progress, None, Dataset]:
-    """Encode boxed planes and derive their supervision.
-
-    Nothing of any other plane is read.
+    """Encode boxed planes, no others, and derive their supervision.
 
     Parameters
     ----------
-    images, boxes, config, encoder, normalization
+    images, boxes, config, encoder, normalization, masks
         See `fit`.
     tile : float or None
         Working tile, from `working_tile`.
-    masks : mapping of PlaneId to numpy.ndarray, optional
-        Class masks of planes on which they are known; see `fit`.
 
     Yields
     ------
@@ -209,7 +208,6 @@ def build_dataset(
     """
     rng = np.random.default_rng(config.seed)
     plan = make_plan(images, boxes, config, tile, rng)
-    mirror = config.augment.mirror == "yes" or (config.augment.mirror == "auto" and symmetric(boxes, images))
     data, done, total = Dataset(), 0, plan.encodings
     for plane, views in plan.bases.items():
         pixels = PlanePixels(images.read(plane), normalization)
@@ -218,8 +216,8 @@ def build_dataset(
             encoded.append(_Encoded.make(view, pixels, encoder))
             done += 1
             yield Progress("encode", done, total, str(plane))
-        mask = None if masks is None else masks.get(plane)
-        targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder, mask)
+        known = (masks or {}).get(plane)
+        targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder, known)
         samples = [item.sample(targets) for item in encoded]
         if plane in plan.held:
             data.held += samples
@@ -228,7 +226,7 @@ def build_dataset(
         for sample in samples:
             group = [sample]
             for _ in range(plan.extra):
-                view = perturbed(sample.view, config.augment, rng, mirror=mirror)
+                view = perturbed(sample.view, config.augment, rng, mirror=plan.mirror)
                 group.append(_Encoded.make(view, pixels, encoder).sample(targets))
                 done += 1
                 yield Progress("encode", done, total, f"{plane}, augmented")
@@ -253,7 +251,8 @@ def make_plan(
     for plane in held:
         bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
     extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
-    return Plan(bases, held, extra)
+    wanted = config.augment.mirror
+    return Plan(bases, held, extra, wanted == "yes" or (wanted == "auto" and symmetric(boxes, images)))
 
 
 @dataclass(frozen=True, slots=True)
