@@ -20,6 +20,7 @@ from napari_boxprompt.gui.jobs import Jobs, Stop
 from napari_boxprompt.gui.layers import layers_with_role
 from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.state import Session
+from napari_boxprompt.views import View
 
 
 class NowJobs:
@@ -171,3 +172,16 @@ def test_small_changes_of_brightness_keep_the_exponent(session: Session, encoder
     session.set_contrast(shown, manual=False)
     preview.request()
     assert session.contrast == shown
+
+
+def test_new_pixels_in_the_image_layer_are_seen(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    (layer,) = layers_with_role(session.viewer, "preview")
+    assert layer.data.any()
+    image = session.viewer.layers["s"]
+    image.data = np.zeros_like(image.data)
+    preview.request()
+    assert preview._encoded is not None
+    assert preview._encoded.data is image.data
+    assert not preview._encoded.pixels.see(View.whole((8, 8)), 256).any()

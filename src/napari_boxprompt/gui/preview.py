@@ -45,6 +45,7 @@ class _Request:
     """What is to be shown, as plain data for the worker."""
 
     view: PlaneView
+    data: object
     images: Images
     plane: PlaneId
     boxes: BoxSet
@@ -68,6 +69,7 @@ class _Encoded:
     """A plane of which all tiles have been encoded, and how: the next box on it needs none of that again."""
 
     what: tuple[PlaneView, PlaneId, Normalization, float | None, tuple[str, str]]
+    data: object
     pixels: PlanePixels
 
 
@@ -115,6 +117,7 @@ class Preview:
         boxes = session.boxes.boxset if session.boxes is not None else BoxSet()
         asked = _Request(
             view,
+            view.layer.data,
             images,
             plane,
             boxes.restrict([plane]),
@@ -258,8 +261,9 @@ def _look(
         return
     yield contrast, tile
     same = (asked.view, asked.plane, contrast, tile, asked.model)
-    if encoded is None or same != encoded.what:
-        encoded = _Encoded(same, PlanePixels(asked.images.read(asked.plane), contrast))
+    # An image layer may have been given other pixels meanwhile.
+    if encoded is None or same != encoded.what or encoded.data is not asked.data:
+        encoded = _Encoded(same, asked.data, PlanePixels(asked.images.read(asked.plane), contrast))
         for progress in encode_plane(encoder, encoded.pixels, tile):
             yield progress
             if stop.is_set():
