@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.config import Supervision, TrainConfig
     from napari_boxprompt.events import Event
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["BenchmarkFolder", "Split", "run_benchmark"]
 
 BoxMode = Literal["instances", "components", "hull"]
-Supervision = Literal["boxes", "masks"]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from napari_boxprompt.errors import ConfigError
 
-__all__ = ["OURS", "PRESETS", "AugmentConfig", "LossConfig", "PresetName", "TrainConfig", "make_config"]
+__all__ = [
+    "OURS",
+    "PRESETS",
+    "AugmentConfig",
+    "LossConfig",
+    "PresetName",
+    "Supervision",
+    "TrainConfig",
+    "make_config",
+]
 
 PresetName = Literal["fast", "balanced", "best", "paper", "paper-2024"]
+Supervision = Literal["boxes", "masks"]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 
 

@@ -19,8 +19,9 @@ from tests.conftest import quick_config
 from tests.helpers.commands import boxprompt, everything, write_image
 from tests.helpers.synthetic import draw_plane
 
-from napari_boxprompt.benchmarking import BenchmarkFolder, Supervision, run_benchmark
+from napari_boxprompt.benchmarking import BenchmarkFolder, run_benchmark
 from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.config import Supervision
 from napari_boxprompt.events import Event
 from napari_boxprompt.experiment import Outcome
 from napari_boxprompt.models.encoding import Encoder

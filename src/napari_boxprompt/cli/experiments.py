@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,8 @@ from napari_boxprompt.cli.console import (
     show_events,
     show_table,
 )
+from napari_boxprompt.config import Supervision
 from napari_boxprompt.errors import ConfigError
-
-Supervision = Literal["boxes", "masks"]
 
 
 def demo(

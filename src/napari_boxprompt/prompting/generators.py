@@ -59,16 +59,19 @@ class LightGenerator(PromptGenerator):
         with torch.no_grad():
             self.output.bias.copy_(no_mask)  # type: ignore[union-attr]
 
+    def features(self, embedding: torch.Tensor, image: torch.Tensor) -> list[torch.Tensor]:
+        """Maps ``(B, C, 64, 64)`` that the prompt is made from."""
+        return [self.drop(self.project(embedding)), self.stem(image)]
+
     def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Emit an empty sparse and a dense prompt."""
-        x = torch.cat([self.drop(self.project(embedding)), self.stem(image)], dim=1)
-        x = self.join(x)
+        x = self.join(torch.cat(self.features(embedding, image), dim=1))
         for layer in self.context:
             x = x + layer(x)
         return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(x)
 
 
-class WideGenerator(PromptGenerator):
+class WideGenerator(LightGenerator):
     """`LightGenerator` with a view of the whole: about 1.6 M parameters, most of them at quarter resolution.
 
     What an organ is often follows from where it lies, beyond the reach of a few convolutions: a branch on
@@ -78,35 +81,23 @@ class WideGenerator(PromptGenerator):
     def __init__(
         self, no_mask: torch.Tensor, width: int = 64, broad: int = 192, dropout: float = 0.1
     ) -> None:
-        super().__init__(no_mask)
-        self.stem = nn.Sequential(_block(3, 16, stride=2), _block(16, 32, stride=2))
-        self.project = _block(CHANNELS, width, 1)
-        self.drop = nn.Dropout2d(dropout)
+        super().__init__(no_mask, width, dropout)
         self.enter = _block(CHANNELS + 2, broad, 1)
         self.broad = nn.ModuleList(_block(broad, broad) for _ in range(4))
         self.leave = nn.Conv2d(broad, width, 1)
         self.join = _block(2 * width + 32, width)
-        self.context = nn.ModuleList(_block(width, width, dilation=d) for d in (2, 4))
-        self.output = nn.Conv2d(width, CHANNELS, 1)
-        nn.init.zeros_(self.output.weight)
-        with torch.no_grad():
-            self.output.bias.copy_(no_mask)  # type: ignore[union-attr]
 
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Emit an empty sparse and a dense prompt."""
+    def features(self, embedding: torch.Tensor, image: torch.Tensor) -> list[torch.Tensor]:
+        """Add what the whole image shows."""
         small = F.avg_pool2d(embedding, 4)
         side = torch.linspace(-1.0, 1.0, small.shape[-1], device=small.device, dtype=small.dtype)
         place = torch.stack(torch.meshgrid(side, side, indexing="ij")).expand(len(small), -1, -1, -1)
         whole = self.drop(self.enter(torch.cat([small, place], dim=1)))
         for layer in self.broad:
             whole = whole + layer(whole)
-        whole = F.interpolate(
-            self.leave(whole), size=embedding.shape[-2:], mode="bilinear", align_corners=False
-        )
-        x = self.join(torch.cat([self.drop(self.project(embedding)), self.stem(image), whole], dim=1))
-        for layer in self.context:
-            x = x + layer(x)
-        return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(x)
+        size = embedding.shape[-2:]
+        whole = F.interpolate(self.leave(whole), size=size, mode="bilinear", align_corners=False)
+        return [*super().features(embedding, image), whole]
 
 
 class SimpleGenerator(PromptGenerator):
