@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,9 +29,11 @@ def answer(monkeypatch: pytest.MonkeyPatch, *masks: torch.Tensor) -> list[np.nda
     """Let the frozen model give these masks, one for each box; return the boxes it was asked about."""
     asked: list[np.ndarray] = []
 
+    left = cycle(masks)
+
     def prompted(_model: object, _embedding: object, _view: object, boxes: np.ndarray) -> torch.Tensor:
         asked.append(boxes)
-        return torch.stack(masks)
+        return torch.stack([next(left) for _ in boxes])
 
     monkeypatch.setattr(refinement, "prompted", prompted)
     return asked
@@ -80,3 +83,48 @@ def test_nothing_found_needs_no_second_look(monkeypatch: pytest.MonkeyPatch) -> 
     found = refined(FakeModel(), EMBEDDING, squares((0, 0, 3, 3)) * 5, single=True)
     assert not asked
     assert found.max() == CERTAIN
+
+
+def leaking(*bridges: tuple[int, int, int, int]) -> torch.Tensor:
+    """Two squares of logit 4 and what joins them, or lies beside them, of logit 1.5."""
+    logits = squares((10, 10, 50, 50), (10, 80, 50, 120))
+    for y0, x0, y1, x1 in bridges:
+        logits[y0:y1, x0:x1] = 1.5
+    return logits
+
+
+def test_an_object_that_ran_out_is_cut_at_the_level_both_agree_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = leaking((50, 10, 200, 50))
+    logits[:, 80:120] = -4.0
+    # Asked about the box of everything, the frozen model marks much more; about the square, the square.
+    asked = answer(monkeypatch, squares((10, 0, 200, 250)), squares((10, 10, 50, 50)))
+    found = refined(FakeModel(), EMBEDDING, logits, single=True)
+    np.testing.assert_array_equal(np.concatenate(asked), [[10, 10, 200, 50], [10, 10, 50, 50]])
+    assert found[30, 30] == 3.0  # of 4 - 2 and 4
+    assert found[100, 30] == -CERTAIN
+
+
+def test_objects_that_ran_together_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = leaking((25, 50, 35, 80))
+    one, other = squares((10, 10, 50, 50)), squares((10, 80, 50, 120))
+    answer(monkeypatch, one, one, other)
+    found = refined(FakeModel(), EMBEDDING, logits, single=False)
+    assert found[30, 30] == found[30, 100] == 3.0
+    assert found[30, 65] == -CERTAIN
+
+
+def test_one_of_two_that_ran_together_is_the_single_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = leaking((25, 50, 35, 80))
+    everything, one = squares((10, 0, 120, 250)), squares((10, 10, 50, 50))
+    answer(monkeypatch, everything, one, squares((10, 80, 50, 83)))
+    found = refined(FakeModel(), EMBEDDING, logits, single=True)
+    assert found[30, 30] == 3.0
+    assert found[30, 100] == found[30, 65] == -CERTAIN
+
+
+def test_a_box_is_not_asked_about_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = squares((10, 10, 90, 90))
+    logits[10, 10:90] = 1.5  # one row less at the next level: an IoU of 0.99
+    asked = answer(monkeypatch, squares((10, 10, 90, 90)))
+    refined(FakeModel(), EMBEDDING, logits, single=False)
+    assert len(asked) == 1
