@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from napari_boxprompt.errors import BundleError
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Prediction, Predictor, assemble, predict_planes
+from napari_boxprompt.refinement import Refined
 from napari_boxprompt.views import GRID, View, tile_views
 
 PLANE = PlaneId("a.tif")
@@ -163,15 +165,24 @@ def test_objects_on_whole_images_get_a_second_look(
 ) -> None:
     asked: list[bool] = []
 
-    def noted(_frozen: Any, _embedding: Any, logits: torch.Tensor, *, single: bool) -> torch.Tensor:
+    def noted(_frozen: Any, _embedding: Any, logits: torch.Tensor, *, single: bool) -> Refined:
         asked.append(single)
-        return torch.full_like(logits, 5.0)
+        return Refined(torch.full_like(logits, 5.0), 0.75)
 
     monkeypatch.setattr(prediction, "refined", noted)
     config = trained.model.config.model_copy(update={"refine": changes.pop("refine", True)})
     found = predict(drawn((96, 96))[0], config=config, most_objects={trained.model.classes[0]: 1}, **changes)
     assert found.mask.all() == looks
     assert asked == ([True] if looks else [])
+    assert found.agreement == 0.75 if looks else math.isnan(found.agreement)
+
+
+def test_planes_that_look_alike_have_near_vectors(predict: Predict) -> None:
+    one, other = drawn((96, 96))[0], drawn((96, 96))[0].max() - drawn((96, 96))[0]
+    vectors = [predict(values).vector for values in (one, np.roll(one, 3, axis=1), other)]
+    assert all(vector is not None and vector.shape == (256,) for vector in vectors)
+    near, far = (float(np.linalg.norm(vectors[0] - vectors[i])) for i in (1, 2))
+    assert near < far
 
 
 def test_progress_counts_tiles(predictor: Predictor, trained: TrainedModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ def answer(monkeypatch: pytest.MonkeyPatch, *masks: torch.Tensor) -> list[np.nda
 
 def test_objects_are_prompted_by_their_boxes_and_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch, squares((10, 10, 54, 50), value=6.0), squares((100, 100, 140, 140)))
-    found = refined(FakeModel(), EMBEDDING, squares((10, 10, 50, 50), (100, 100, 140, 140)), single=False)
+    logits = squares((10, 10, 50, 50), (100, 100, 140, 140))
+    found = refined(FakeModel(), EMBEDDING, logits, single=False).logits
     np.testing.assert_array_equal(asked[0], [[10, 10, 50, 50], [100, 100, 140, 140]])
     assert found[30, 30] == 5.0
     assert found[52, 30] == 1.0  # the second look sees four more rows, and is surer
@@ -52,13 +54,13 @@ def test_objects_are_prompted_by_their_boxes_and_averaged(monkeypatch: pytest.Mo
 def test_a_mask_that_disagrees_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, squares((0, 0, 200, 200)))
     logits = squares((10, 10, 50, 50))
-    assert torch.equal(refined(FakeModel(), EMBEDDING, logits, single=False), logits)
+    assert torch.equal(refined(FakeModel(), EMBEDDING, logits, single=False).logits, logits)
 
 
 def test_a_neighbour_keeps_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, squares((10, 10, 50, 70)), squares((10, 60, 50, 100)))
     logits = squares((10, 10, 50, 50), (10, 60, 50, 100))
-    found = refined(FakeModel(), EMBEDDING, logits, single=False)
+    found = refined(FakeModel(), EMBEDDING, logits, single=False).logits
     assert found[30, 55] == 0.0
     assert found[30, 65] == 4.0
 
@@ -66,23 +68,24 @@ def test_a_neighbour_keeps_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_a_single_object_the_one_that_both_see_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, squares((10, 10, 50, 50)), squares((100, 100, 240, 240)))
     logits = squares((10, 10, 50, 50), (100, 100, 145, 145))
-    found = refined(FakeModel(), EMBEDDING, logits, single=True)
+    found = refined(FakeModel(), EMBEDDING, logits, single=True).logits
     assert found[30, 30] == 4.0
     assert found[120, 120] == -CERTAIN
-    assert refined(FakeModel(), EMBEDDING, logits, single=False)[120, 120] == 4.0
+    assert refined(FakeModel(), EMBEDDING, logits, single=False).logits[120, 120] == 4.0
 
 
 def test_a_speck_does_not_win_over_a_single_object(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, squares((10, 10, 50, 55)), squares((100, 100, 106, 106)))
     logits = squares((10, 10, 50, 50), (100, 100, 106, 106))
-    assert refined(FakeModel(), EMBEDDING, logits, single=True)[30, 30] == 4.0
+    assert refined(FakeModel(), EMBEDDING, logits, single=True).logits[30, 30] == 4.0
 
 
 def test_nothing_found_needs_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch)
     found = refined(FakeModel(), EMBEDDING, squares((0, 0, 3, 3)) * 5, single=True)
     assert not asked
-    assert found.max() == CERTAIN
+    assert found.logits.max() == CERTAIN
+    assert math.isnan(found.agreement)
 
 
 def leaking(*bridges: tuple[int, int, int, int]) -> torch.Tensor:
@@ -98,7 +101,7 @@ def test_an_object_that_ran_out_is_cut_at_the_level_both_agree_on(monkeypatch: p
     logits[:, 80:120] = -4.0
     # Asked about the box of everything, the frozen model marks much more; about the square, the square.
     asked = answer(monkeypatch, squares((10, 0, 200, 250)), squares((10, 10, 50, 50)))
-    found = refined(FakeModel(), EMBEDDING, logits, single=True)
+    found = refined(FakeModel(), EMBEDDING, logits, single=True).logits
     np.testing.assert_array_equal(np.concatenate(asked), [[10, 10, 200, 50], [10, 10, 50, 50]])
     assert found[30, 30] == 3.0  # of 4 - 2 and 4
     assert found[100, 30] == -CERTAIN
@@ -108,7 +111,7 @@ def test_objects_that_ran_together_are_parted(monkeypatch: pytest.MonkeyPatch) -
     logits = leaking((25, 50, 35, 80))
     one, other = squares((10, 10, 50, 50)), squares((10, 80, 50, 120))
     answer(monkeypatch, one, one, other)
-    found = refined(FakeModel(), EMBEDDING, logits, single=False)
+    found = refined(FakeModel(), EMBEDDING, logits, single=False).logits
     assert found[30, 30] == found[30, 100] == 3.0
     assert found[30, 65] == -CERTAIN
 
@@ -117,7 +120,7 @@ def test_one_of_two_that_ran_together_is_the_single_object(monkeypatch: pytest.M
     logits = leaking((25, 50, 35, 80))
     everything, one = squares((10, 0, 120, 250)), squares((10, 10, 50, 50))
     answer(monkeypatch, everything, one, squares((10, 80, 50, 83)))
-    found = refined(FakeModel(), EMBEDDING, logits, single=True)
+    found = refined(FakeModel(), EMBEDDING, logits, single=True).logits
     assert found[30, 30] == 3.0
     assert found[30, 100] == found[30, 65] == -CERTAIN
 
@@ -126,5 +129,6 @@ def test_a_box_is_not_asked_about_twice(monkeypatch: pytest.MonkeyPatch) -> None
     logits = squares((10, 10, 90, 90))
     logits[10, 10:90] = 1.5  # one row less at the next level: an IoU of 0.99
     asked = answer(monkeypatch, squares((10, 10, 90, 90)))
-    refined(FakeModel(), EMBEDDING, logits, single=False)
+    found = refined(FakeModel(), EMBEDDING, logits, single=False)
     assert len(asked) == 1
+    assert found.agreement > 0.98

@@ -29,7 +29,7 @@ class _Settings(BaseModel):
 
 
 class LossConfig(_Settings):
-    """Which box constraints are used, and how strongly (Gaillochet et al. 2025, arXiv 2507.02743)."""
+    """Which constraints are used, and how strongly; most are of Gaillochet et al. 2025 (arXiv 2507.02743)."""
 
     pseudo_label: Weight = Field(
         1.0, description="Weight of the agreement with the masks that the frozen model gives for your boxes."
@@ -38,6 +38,9 @@ class LossConfig(_Settings):
     outside: Weight = Field(0.01, description="Weight of emptiness outside all boxes, where marked complete.")
     consistency: Weight = Field(0.1, description="Weight of giving the same mask in two views of one image.")
     tightness: Weight = Field(0.0001, description="Weight of the object touching all four sides of its box.")
+    affinity: Weight = Field(
+        0.5, description="Weight of neighbouring pixels that look alike being the same, in and around boxes."
+    )
     activation: Literal["sigmoid", "minmax"] = Field(
         "sigmoid", description="How logits become probabilities; 'minmax' as in the paper's released code."
     )
@@ -152,6 +155,7 @@ _PAPER: dict[str, Any] = {
         "outside": 0.001,
         "consistency": 0.001,
         "tightness": 0.0,
+        "affinity": 0.0,
         "activation": "minmax",
         "outside_variant": "released",
         "size_range": "fixed",

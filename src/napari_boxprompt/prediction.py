@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ class Prediction:
         uint32, shaped as `mask`: number of the object a pixel belongs to.
     objects : tuple of Instance
         Objects by their numbers.
+    agreement : float
+        How well objects agree with what the frozen model makes of their boxes, in 0..1; nan where nothing was
+        found, or where there is no second look (`PromptModel.refines`).
+    vector : numpy.ndarray or None
+        float32 ``(256,)``: mean of the frozen model's embedding. Planes that look alike have near ones.
     """
 
     plane: PlaneId
@@ -54,6 +60,16 @@ class Prediction:
     probability: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint32]
     objects: tuple[Instance, ...]
+    agreement: float = math.nan
+    vector: npt.NDArray[np.float32] | None = None
+
+
+@dataclass
+class _Seen:
+    """What the views of a plane tell beside their logits."""
+
+    agreements: list[float] = field(default_factory=list)
+    vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
 
 class Predictor:
@@ -84,18 +100,22 @@ class Predictor:
 
     def logits(self, pixels: PlanePixels, view: View) -> torch.Tensor:
         """Class logits ``(K, 256, 256)`` of one view of a plane."""
+        return self._look(pixels, view, _Seen())
+
+    def _look(self, pixels: PlanePixels, view: View, seen: _Seen) -> torch.Tensor:
         inputs = torch.stack(self.encoder.inputs(pixels, [view]))
         embedding = self.encoder.encode(list(inputs)).float().to(self.encoder.device)
         image = small_image(inputs).to(self.encoder.device)
         with torch.no_grad(), self.encoder.fabric.autocast():
             logits: torch.Tensor = self._net(embedding, image)[0]
             if self.model.refines:
-                logits = torch.stack(
-                    [
-                        refined(self.encoder.frozen, embedding[0], maps, single=self.model.is_single(name))
-                        for name, maps in zip(self.model.classes, logits, strict=True)
-                    ]
-                )
+                looks = [
+                    refined(self.encoder.frozen, embedding[0], maps, single=self.model.is_single(name))
+                    for name, maps in zip(self.model.classes, logits, strict=True)
+                ]
+                logits = torch.stack([look.logits for look in looks])
+                seen.agreements += [look.agreement for look in looks]
+        seen.vectors.append(embedding[0].mean(dim=(1, 2)).cpu().numpy())
         return logits.float().cpu()
 
     def predict(
@@ -117,28 +137,38 @@ class Predictor:
         """
         model, pixels = self.model, PlanePixels(values, self.model.normalization)
         rows = tile_views(pixels.shape, model.tile_for(pixels.shape))
-        total, done = sum(map(len, rows)), 0
+        total, done, seen = sum(map(len, rows)), 0, _Seen()
 
         def maps(view: View) -> torch.Tensor:
             nonlocal done
             done += 1
-            found = self.logits(pixels, view)
+            found = self._look(pixels, view, seen)
             if on_tile is not None:
                 on_tile(done, total)
             return found
 
         mask, probability = assemble(pixels.shape, rows, maps, len(model.classes), model.exclusive)
+        labels, objects = self._objects(mask, probability)
+        known = [value for value in seen.agreements if not math.isnan(value)]
+        agreement = float(np.mean(known)) if known else math.nan
+        vector = np.asarray(np.mean(seen.vectors, axis=0), np.float32)
+        return Prediction(plane, mask, probability, labels, tuple(objects), agreement, vector)
+
+    def _objects(
+        self, mask: npt.NDArray[np.uint8], probability: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.uint32], list[Instance]]:
+        """Number the objects; where classes may overlap, each in a label image of its own."""
+        model = self.model
         if model.exclusive:
-            labels, objects = split_objects(mask, probability, model.classes, model.object_area)
-            return Prediction(plane, mask, probability, labels, tuple(objects))
-        stacks, found_objects, first = [], list[Instance](), 0
+            return split_objects(mask, probability, model.classes, model.object_area)
+        stacks, found, first = [], list[Instance](), 0
         for k, name in enumerate(model.classes):
             labels, objects = split_objects(mask[k], probability[k], [name], model.object_area)
             labels[labels > 0] += first
-            found_objects += [Instance(o.id + first, o.label, o.area, o.box, o.score) for o in objects]
+            found += [Instance(o.id + first, o.label, o.area, o.box, o.score) for o in objects]
             first += len(objects)
             stacks.append(labels)
-        return Prediction(plane, mask, probability, np.stack(stacks), tuple(found_objects))
+        return np.stack(stacks), found
 
 
 def assemble(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.models.base import FrozenModel
 
-__all__ = ["refined"]
+__all__ = ["Refined", "refined"]
 
 Box = tuple[int, int, int, int]
 
@@ -80,9 +80,22 @@ class _Look:
         return _iou(self.mask, self.second > 0)
 
 
-def refined(
-    frozen: FrozenModel, embedding: torch.Tensor, logits: torch.Tensor, *, single: bool
-) -> torch.Tensor:
+class Refined(NamedTuple):
+    """What a second look gives.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        ``(G, G)``, within plus and minus `CERTAIN`.
+    agreement : float
+        IoU of generator and frozen model, the mean over objects weighted by their areas; nan without objects.
+    """
+
+    logits: torch.Tensor
+    agreement: float
+
+
+def refined(frozen: FrozenModel, embedding: torch.Tensor, logits: torch.Tensor, *, single: bool) -> Refined:
     """Average the logits of objects with those that the frozen model gives for their boxes.
 
     Parameters
@@ -98,8 +111,7 @@ def refined(
 
     Returns
     -------
-    torch.Tensor
-        ``(G, G)`` logits, within plus and minus `CERTAIN`.
+    Refined
     """
     values = logits.float().cpu().numpy()
     roots = _objects(values)
@@ -119,7 +131,7 @@ def refined(
         if single:
             result[others] = -CERTAIN
         _average(result, values, group, roots[group[0].root], others & (not single))
-    return torch.from_numpy(result)
+    return Refined(torch.from_numpy(result), _agreement([look for group in chosen for look in group]))
 
 
 def _looks(
@@ -167,6 +179,8 @@ def _by_level(looks: Sequence[_Look]) -> list[list[_Look]]:
 
 
 def _agreement(group: Sequence[_Look]) -> float:
+    if not group:
+        return math.nan
     return float(np.average([look.agreement for look in group], weights=[look.mask.sum() for look in group]))
 
 

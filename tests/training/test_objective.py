@@ -24,7 +24,7 @@ from napari_boxprompt.training.objective import (
 )
 from napari_boxprompt.views import GRID, View
 
-TERMS = ("pseudo_label", "outside", "size", "tightness", "consistency")
+TERMS = ("pseudo_label", "outside", "size", "tightness", "consistency", "affinity")
 
 
 def collect(scene: Scene, encoder: Encoder, normalization: Normalization) -> Dataset:
@@ -96,7 +96,7 @@ def test_the_right_mask_is_better_than_all_others(data: Dataset, batch: list[Sam
     def total(logits: torch.Tensor) -> float:
         return sum(float(term) for term in objective(logits, batch, 20.0).values())
 
-    assert total(right) < 0.1
+    assert total(right) < 0.2  # noise makes some pixels across an edge look alike
     for wrong in (-right, right.abs(), -right.abs(), right * 0, right.roll(20, dims=-1)):
         assert total(wrong) > total(right) + 0.2
 

@@ -20,6 +20,7 @@ TERM_COLORS = {
     "outside": "#b48cff",
     "consistency": "#3ddc84",
     "tightness": "#ff5ca8",
+    "affinity": "#c9d64a",
 }
 AGREEMENT_COLORS = {"box_agreement": "#ffd400", "pseudo_dice": "#19c8ff"}
 WORDS = {
@@ -29,6 +30,7 @@ WORDS = {
     "outside": "outside",
     "consistency": "views",
     "tightness": "sides",
+    "affinity": "edges",
     "box_agreement": "boxes",
     "pseudo_dice": "masks",
 }

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_boxprompt.supervision import losses
+from napari_boxprompt.supervision.affinity import affinity_loss
 from napari_boxprompt.supervision.boxmasks import exclusive_masks
 from napari_boxprompt.supervision.targets import size_range
 from napari_boxprompt.views import warp_between
@@ -80,6 +81,10 @@ class Objective:
         if config.size or config.tightness:
             size, tight = self._box_terms(probability, batch, t)
             terms["size"], terms["tightness"] = config.size * size, config.tightness * tight
+        if config.affinity:
+            terms["affinity"] = config.affinity * _affinity(
+                logits.float() if raw is not None else probability.logit(eps=1e-6), batch
+            )
         if config.consistency and config.consistency_of == "views":
             terms["consistency"] = config.consistency * between_views(probability, batch)
         return terms
@@ -108,6 +113,17 @@ class Objective:
         kept = areas >= 1
         masks, areas = masks[kept], areas[kept]
         return losses.size_loss(probability, masks, areas, exclusive_masks(masks), *self.ranges[k], t)
+
+
+def _affinity(logits: torch.Tensor, batch: Sequence[Sample]) -> torch.Tensor:
+    """Mean over the views of how far pixels that look alike are apart."""
+    total = logits.new_zeros(())
+    for maps, sample in zip(logits, batch, strict=True):
+        image = sample.image.to(logits.device).float() / 255
+        for one, target in zip(maps, sample.targets, strict=True):
+            boxed = (target.valid & ~target.outside).to(logits.device)
+            total = total + affinity_loss(one, image, boxed)
+    return total / len(batch)
 
 
 def _stack(batch: Sequence[Sample], device: torch.device) -> dict[str, torch.Tensor]:
