@@ -12,7 +12,7 @@ from napari_boxprompt.errors import BoxError, ConfigError
 if TYPE_CHECKING:
     from napari_boxprompt.boxes import Box, BoxSet
 
-__all__ = ["Disturbance"]
+__all__ = ["UNDISTURBED", "Disturbance"]
 
 PLACES = 200
 """Places that are tried for a wrong box; the one that meets least of the true boxes is taken."""
@@ -91,6 +91,10 @@ class Disturbance:
         for plane in {boxes.boxes[i].plane for i in lost}:
             infos[plane] = replace(infos[plane], complete=False, complete_regions=())
         return replace(boxes, boxes=tuple(kept), planes=infos)
+
+
+UNDISTURBED = Disturbance()
+"""Boxes as they were drawn."""
 
 
 def _count(fraction: float, boxes: int) -> int:
