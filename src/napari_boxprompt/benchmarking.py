@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.config import make_config
 from napari_boxprompt.disturbance import UNDISTURBED, Disturbance
 from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.experiment import Experiment, Outcome, run_experiment
 from napari_boxprompt.images import open_images
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
 
-__all__ = ["BenchmarkFolder", "Plan", "Split", "run_benchmark"]
+__all__ = ["BenchmarkFolder", "Plan", "Split", "run_benchmark", "run_plan"]
 
 BoxMode = Literal["instances", "components", "hull"]
 
@@ -210,8 +211,52 @@ class Plan:
             "test": self.test,
             "supervision": self.supervision,
             **asdict(self.disturbance),
+            "changed": self._changed(),
             "config": self.config.model_dump(mode="json"),
         }
+
+    def _changed(self) -> dict[str, Any]:
+        """Settings besides the seed that are not those of the preset."""
+        usual = _flat(make_config(self.config.preset, seed=self.config.seed).model_dump(mode="json"))
+        return {
+            name: value
+            for name, value in _flat(self.config.model_dump(mode="json")).items()
+            if value != usual[name]
+        }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their names for ``--set``."""
+    found = dict[str, Any]()
+    for name, value in settings.items():
+        inner = value if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}.{key}": inner[key] for key in inner}
+    return found
+
+
+def run_plan(
+    folder: BenchmarkFolder,
+    plan: Plan,
+    encoder: Encoder,
+    *,
+    workers: int = 1,
+    keep: bool = False,
+    worst: int = 0,
+) -> Generator[Event, None, Outcome]:
+    """Train on boxed images and test on other subjects; see `run_experiment`.
+
+    Raises
+    ------
+    ConfigError
+        The folder has too few subjects.
+    """
+    split = folder.split(plan.shots, plan.test, plan.config.seed)
+    experiment = folder.experiment(split, plan.supervision, plan.disturbance, plan.config.seed)
+    outcome = yield from run_experiment(
+        experiment, plan.config, encoder, workers=workers, keep=keep, worst=worst
+    )
+    outcome.report["run"] = plan.describe(folder)
+    return outcome
 
 
 def run_benchmark(
@@ -224,19 +269,7 @@ def run_benchmark(
     workers: int = 1,
     keep: bool = False,
     supervision: Supervision = "boxes",
-    disturbance: Disturbance = UNDISTURBED,
-    worst: int = 0,
 ) -> Generator[Event, None, Outcome]:
-    """Train on `shots` boxed images and test on other subjects; see `run_experiment` and `Plan`.
-
-    Raises
-    ------
-    ConfigError
-        The folder has too few subjects.
-    """
-    plan = Plan(config, shots, test, supervision, disturbance)
-    split = folder.split(shots, test, config.seed)
-    experiment = folder.experiment(split, supervision, disturbance, config.seed)
-    outcome = yield from run_experiment(experiment, config, encoder, workers=workers, keep=keep, worst=worst)
-    outcome.report["run"] = plan.describe(folder)
-    return outcome
+    """Train on `shots` boxed images and test on other subjects; see `Plan` and `run_plan`."""
+    plan = Plan(config, shots, test, supervision)
+    return (yield from run_plan(folder, plan, encoder, workers=workers, keep=keep))

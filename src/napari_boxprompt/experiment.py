@@ -18,7 +18,7 @@ from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
 from napari_boxprompt.report import interval, peak_rss_mb, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -188,15 +188,11 @@ def run_experiment(
     predictor = Predictor(run.model, encoder)
     scores, kept = _Scores(worst), list[Prediction]()
     images = experiment.test_images()
-    predicting = predict_planes(predictor, images, workers=workers)
-    clock = time.perf_counter()
-    for done, prediction in enumerate(predicting, start=1):
-        scores.seconds += time.perf_counter() - clock
+    for done, prediction in enumerate(_timed(predictor, images, workers, scores), start=1):
         yield Progress("predict", done, len(images.planes), prediction.plane.image)
         _score(scores, experiment, prediction, images, predictor)
         if keep:
             kept.append(prediction)
-        clock = time.perf_counter()
     yield Finished("predict", scores.seconds)
     if not scores.planes:
         raise ConfigError("No test plane has a reference to compare with; check the masks.")
@@ -228,6 +224,16 @@ def _train(
     finally:
         run.close()
     return held
+
+
+def _timed(predictor: Predictor, images: Images, workers: int, scores: _Scores) -> Iterator[Prediction]:
+    """Predictions; the time they take, without that of judging them, is added up."""
+    predicting = predict_planes(predictor, images, workers=workers)
+    clock = time.perf_counter()
+    for prediction in predicting:
+        scores.seconds += time.perf_counter() - clock
+        yield prediction
+        clock = time.perf_counter()
 
 
 def _score(

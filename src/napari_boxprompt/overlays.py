@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import Box
 
-__all__ = ["BOX", "PREDICTION", "REFERENCE", "Panel", "contact_sheet"]
+__all__ = ["BOX", "ORACLE", "PREDICTION", "REFERENCE", "Panel", "comparison", "contact_sheet"]
 
-BOX, PREDICTION, REFERENCE = (255, 214, 64), (64, 200, 255), (255, 96, 160)
+BOX, PREDICTION, REFERENCE, ORACLE = (255, 214, 64), (64, 200, 255), (255, 96, 160), (120, 230, 110)
 _GAP, _CAPTION, _INK, _PAPER = 12, 26, (235, 235, 235), (24, 26, 30)
 
 
@@ -38,6 +38,8 @@ class Panel:
         Mask shown as a transparent blue area.
     outlined : numpy.ndarray, optional
         Label image or mask whose outlines are drawn in pink.
+    lines : sequence of (numpy.ndarray, tuple of int)
+        More masks whose outlines are drawn, each in its colour, later ones over earlier ones.
     """
 
     image: npt.NDArray[np.float32]
@@ -45,6 +47,7 @@ class Panel:
     boxes: Sequence[Box] = field(default_factory=tuple)
     filled: npt.NDArray[np.generic] | None = None
     outlined: npt.NDArray[np.generic] | None = None
+    lines: Sequence[tuple[npt.NDArray[np.generic], tuple[int, int, int]]] = field(default_factory=tuple)
 
     def draw(self, side: int) -> Image.Image:
         """Picture with its longest side `side`."""
@@ -61,6 +64,8 @@ class Panel:
             canvas[find_boundaries(labels, mode="inner")] = PREDICTION
         if self.outlined is not None:
             canvas[find_boundaries(_enlarged(self.outlined, size), mode="inner")] = REFERENCE
+        for mask, colour in self.lines:
+            canvas[find_boundaries(_enlarged(mask, size), mode="inner")] = colour
         picture = Image.fromarray(canvas.round().astype(np.uint8))
         pen = ImageDraw.Draw(picture)
         for box in self.boxes:
@@ -104,3 +109,30 @@ def contact_sheet(title: str, rows: Sequence[tuple[str, Sequence[Panel]]], side:
             left += picture.width + _GAP
         top += height
     return sheet
+
+
+def comparison(
+    title: str,
+    image: npt.NDArray[np.float32],
+    prediction: npt.NDArray[np.bool_],
+    oracle: npt.NDArray[np.bool_],
+    reference: npt.NDArray[np.bool_],
+    side: int = 560,
+) -> Image.Image:
+    """One image as it is, and beside it with the outlines of three masks.
+
+    Parameters
+    ----------
+    title : str
+        Line at the top.
+    image : numpy.ndarray
+        ``(H, W, 3)`` floats in 0..1.
+    prediction, oracle, reference : numpy.ndarray
+        bool ``(H, W)``: without prompt, of the frozen model with true boxes, and as it should be.
+    side : int
+        Longest side of each picture in pixels.
+    """
+    words = "blue: without prompt, green: frozen model with true boxes, pink: reference"
+    lines = ((oracle, ORACLE), (reference, REFERENCE), (prediction, PREDICTION))
+    panels = (Panel(image, "the image"), Panel(image, words, lines=lines))
+    return contact_sheet(title, [("", panels)], side)
