@@ -207,6 +207,7 @@ class Plan:
             "data": folder.folder.resolve().name,
             "boxes": folder.mode,
             "label": folder.label,
+            "preset": self.config.preset,
             "shots": self.shots,
             "test": self.test,
             "supervision": self.supervision,

@@ -154,18 +154,12 @@ def run_experiment(
 
     Parameters
     ----------
-    experiment : Experiment
-        Data.
-    config : TrainConfig
-        Settings.
-    encoder : Encoder
-        Frozen model.
+    experiment, config, encoder
+        Data, settings and frozen model.
     workers : int
         Threads that read ahead.
-    keep : bool
-        Keep the predictions in the outcome.
-    worst : int
-        How many of the worst planes to keep in the outcome.
+    keep, worst
+        Whether to keep the predictions in the outcome, and how many of the worst planes.
 
     Yields
     ------
@@ -198,11 +192,9 @@ def run_experiment(
         raise ConfigError("No test plane has a reference to compare with; check the masks.")
     seconds = {**run.seconds, "predict": scores.seconds, "total": time.perf_counter() - started}
     report = {
-        **_figures(scores),
-        "reliability": {"test": scores.reliability.report(), "held": held},
+        **_figures(scores, held),
         "transductive": experiment.transductive(images),
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        **_circumstances(experiment, config, predictor),
+        **_circumstances(experiment, config, predictor, seconds),
         "planes": scores.planes,
     }
     return Outcome(run.model, report, kept, scores.worst)
@@ -271,7 +263,7 @@ def _held(experiment: Experiment, predictor: Predictor) -> dict[str, Any] | None
     return None if found is None else {**found, "planes": len(planes)}
 
 
-def _figures(scores: _Scores) -> dict[str, Any]:
+def _figures(scores: _Scores, held: dict[str, Any] | None) -> dict[str, Any]:
     mean, oracle = float(np.mean(scores.values("dice"))), float(np.mean(scores.values("oracle")))
     return {
         "dice": summary(scores.values("dice")),
@@ -280,13 +272,17 @@ def _figures(scores: _Scores) -> dict[str, Any]:
         "oracle_dice": oracle,
         "no_prompt_dice": float(np.mean(scores.values("no_prompt"))),
         "ratio": mean / oracle if oracle else None,  # JSON has no NaN
+        "reliability": {"test": scores.reliability.report(), "held": held},
         "n_test": len(scores.planes),
     }
 
 
-def _circumstances(experiment: Experiment, config: TrainConfig, predictor: Predictor) -> dict[str, Any]:
+def _circumstances(
+    experiment: Experiment, config: TrainConfig, predictor: Predictor, seconds: Mapping[str, float]
+) -> dict[str, Any]:
     model, encoder = predictor.model, predictor.encoder
     return {
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "n_boxes": len(experiment.boxes),
         "n_train": len(experiment.boxes.boxed_planes),

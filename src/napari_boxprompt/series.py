@@ -140,6 +140,7 @@ def row(cell: Mapping[str, Any]) -> dict[str, str]:
         "transductive": dice if cell["transductive"] else "-",
         "5 %": _percent(cell["dice_p5"]),
         "oracle": _percent(cell["oracle_dice"]),
+        "ratio": "-" if cell["ratio"] is None else f"{cell['ratio']:.3f}",
         "ratio (95 %)": _ratio(cell["ratio"], cell["ratio_interval"]),
         "ASSD px": f"{cell['assd']:.2f}",
         "ECE": " / ".join(_error(cell[name]) for name in ("ece_test", "ece_held")),

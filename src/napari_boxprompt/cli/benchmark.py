@@ -56,7 +56,7 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Keep the runs that are in the report already and do the others.")
 ]
 
-SHOWN = ("preset", "shots", "seeds", "Dice (95 %)", "transductive", "oracle", "ratio (95 %)", "ECE")
+SHOWN = ("preset", "shots", "seeds", "Dice (95 %)", "transductive", "oracle", "ratio", "ECE")
 """Columns that fit on a screen; the report has them all."""
 
 
@@ -154,7 +154,8 @@ def _run(
         outcome = show_events(run_plan(data, plan, encoder, workers=workers, worst=kept))
         series.add(outcome.report)
         if pictures is not None:
-            _draw(outcome, pictures if len(plans) == 1 else pictures / name.replace(", ", "-"))
+            below = f"{plan.config.preset}-{plan.shots}-{plan.config.seed}"
+            _draw(outcome, pictures if len(plans) == 1 else pictures / below)
     if len(series.reports) == 1:
         (found,) = series.reports
         title = f"{data.folder.name}, {plans[0].shots} shots, seed {found['seed']}"
