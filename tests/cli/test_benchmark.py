@@ -193,7 +193,8 @@ def test_a_series_goes_on_where_it_was_stopped(
 
 @pytest.mark.usefixtures("quick")
 def test_disturbed_boxes(data: Data, tmp_path: Path) -> None:
-    words = ("--instances", "--shots", 5, "--test", 3)
+    learning = ("--set", "steps=12", "--set", "learning_rate=0.04", "--set", "ema=0.5")
+    words = ("--instances", "--shots", 5, "--test", 3, *learning)
     clean = benchmark(data, tmp_path / "clean.json", *words)
     missing = benchmark(data, tmp_path / "missing.json", *words, "--missing", 0.2)
     moved = benchmark(data, tmp_path / "moved.json", *words, "--jitter", 0.1, "--wrong", 0.05)
