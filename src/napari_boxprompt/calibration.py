@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from napari_boxprompt.formats import align
 from napari_boxprompt.models.encoding import PlanePixels
-from napari_boxprompt.prediction import assemble
-from napari_boxprompt.supervision.targets import BoxLabel, PlaneTargets, assign, pseudo_labels
+from napari_boxprompt.supervision.targets import PlaneTargets, pseudo_labels
 from napari_boxprompt.training.dataset import make_plan
-from napari_boxprompt.views import GRID, View, tile_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy.typing as npt
 
-    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.images import Images
     from napari_boxprompt.prediction import Predictor
 
-__all__ = ["BINS", "Reliability", "held_planes", "held_reliability"]
+__all__ = ["BINS", "Reliability", "held_reliability"]
 
 BINS = 10
 """Bins of equal width between probability 0 and 1."""
@@ -94,26 +92,8 @@ class Reliability:
         }
 
 
-def held_planes(predictor: Predictor, images: Images, boxes: BoxSet) -> tuple[PlaneId, ...]:
-    """Boxed planes that the training of a model held out, in the order of the boxes.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        The trained model.
-    images, boxes
-        What it was trained on.
-    """
-    config = predictor.model.config
-    rng = np.random.default_rng(config.seed)  # as the training draws them
-    held = make_plan(images, boxes, config, predictor.model.tile, rng).held
-    return tuple(plane for plane in boxes.boxed_planes if plane in held)
-
-
-def held_reliability(
-    predictor: Predictor, images: Images, boxes: BoxSet, planes: Iterable[PlaneId]
-) -> Reliability:
-    """Reliability on boxed planes that were not trained on, as far as boxes can tell.
+def held_reliability(predictor: Predictor, images: Images, boxes: BoxSet) -> dict[str, Any] | None:
+    """Reliability on boxed planes that a training held out, as far as boxes can tell.
 
     Outside the boxes of a complete plane there is background. Inside a box it is not known which pixels
     belong to the object: the mask that the frozen model gives for the box, cut by it, takes the place of
@@ -126,53 +106,28 @@ def held_reliability(
         The trained model.
     images, boxes
         What it was trained on.
-    planes : iterable of PlaneId
-        Planes to look at, from `held_planes`.
+
+    Returns
+    -------
+    dict or None
+        `Reliability.report` over the pixels of the few views by which the training chose its weights, with
+        the number of ``planes``; None where none was held out.
     """
+    model, encoder = predictor.model, predictor.encoder
+    boxes = align(boxes, images)
+    rng = np.random.default_rng(model.config.seed)  # as the training draws them
+    plan = make_plan(images, boxes, model.config, model.tile, rng)
     found = Reliability()
-    for plane in planes:
-        pixels = PlanePixels(images.read(plane), predictor.model.normalization)
-        rows = tile_views(pixels.shape, predictor.model.tile_for(pixels.shape))
-        _, probability = assemble(
-            pixels.shape,
-            rows,
-            lambda view, pixels=pixels: predictor.logits(pixels, view),  # type: ignore[misc]
-            len(boxes.classes),
-            exclusive=False,
-        )
-        info = boxes.planes[plane]
-        labels = _labels(predictor, pixels, [view for row in rows for view in row], boxes, plane)
+    for plane in sorted(plan.held):
+        pixels = PlanePixels(images.read(plane), model.normalization)
+        views, info = plan.bases[plane], boxes.planes[plane]
+        embeddings = torch.cat([encoder.encode(encoder.inputs(pixels, [view])) for view in views])
+        tight = model.config.levels == "tight"
+        labels = pseudo_labels(encoder.frozen, views, embeddings, boxes, plane, tight=tight)
         targets = PlaneTargets(plane, pixels.shape, labels, info.complete, info.complete_regions)
-        _compare(found, probability, targets)
-    return found
-
-
-def _labels(
-    predictor: Predictor, pixels: PlanePixels, views: list[View], boxes: BoxSet, plane: PlaneId
-) -> tuple[tuple[BoxLabel, ...], ...]:
-    """Masks for the boxes of a plane, view by view so that one embedding is held at a time."""
-    drawn = boxes.on(plane)
-    encoder, tight = predictor.encoder, predictor.model.config.levels == "tight"
-    best = assign(np.array([box.as_tuple() for box in drawn], float).reshape(-1, 4), views)
-    labels: tuple[tuple[BoxLabel, ...], ...] = ((),) * len(boxes.classes)
-    for index in np.unique(best).tolist():
-        seen = boxes.with_boxes(box for box, i in zip(drawn, best.tolist(), strict=True) if i == index)
-        embedding = encoder.encode(encoder.inputs(pixels, [views[index]]))
-        made = pseudo_labels(encoder.frozen, [views[index]], embedding, seen, plane, tight=tight)
-        labels = tuple((*old, *new) for old, new in zip(labels, made, strict=True))
-    return labels
-
-
-def _compare(found: Reliability, probability: npt.NDArray[np.uint8], targets: PlaneTargets) -> None:
-    """Count a plane in squares of its own pixels, rendered as a training sees them."""
-    height, width = targets.shape
-    for y in range(0, height, GRID):
-        for x in range(0, width, GRID):
-            for seen, part in zip(
-                targets.render(View.square(y, x, GRID)),
-                probability[:, y : y + GRID, x : x + GRID],
-                strict=True,
-            ):
-                rows, columns = part.shape
-                truth, known = (m[:rows, :columns].numpy() for m in (seen.pseudo, seen.valid))
-                found.add(part, truth, known)
+        for view in views:
+            sure = (predictor.logits(pixels, view).sigmoid() * 255).round().byte().numpy()
+            for probability, seen in zip(sure, targets.render(view), strict=True):
+                found.add(probability, seen.pseudo.numpy(), seen.valid.numpy())
+    report = found.report()
+    return None if report is None else {**report, "planes": len(plan.held)}

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_boxprompt.api import start_training
-from napari_boxprompt.calibration import Reliability, held_planes, held_reliability
+from napari_boxprompt.calibration import Reliability, held_reliability
 from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.evaluation import assd, dice, no_prompt_mask, oracle_mask, summary
 from napari_boxprompt.events import Event, Finished, Progress
-from napari_boxprompt.formats import align
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
 from napari_boxprompt.report import interval, peak_rss_mb, versions
 
@@ -211,7 +210,8 @@ def _train(
     try:
         for event in run:
             if isinstance(event, Finished) and event.phase == "train":
-                held = _held(experiment, Predictor(run.model, encoder))
+                predictor = Predictor(run.model, encoder)
+                held = held_reliability(predictor, experiment.train_images, experiment.boxes)
             yield event
     finally:
         run.close()
@@ -253,14 +253,6 @@ def _score(
     }
     subject = plane.image if experiment.subject is None else experiment.subject(plane)
     scores.add(Scored(plane, values, mask, oracle, reference, figures), subject)
-
-
-def _held(experiment: Experiment, predictor: Predictor) -> dict[str, Any] | None:
-    """Reliability on the boxed planes that training held out."""
-    images, boxes = experiment.train_images, align(experiment.boxes, experiment.train_images)
-    planes = held_planes(predictor, images, boxes)
-    found = held_reliability(predictor, images, boxes, planes).report()
-    return None if found is None else {**found, "planes": len(planes)}
 
 
 def _figures(scores: _Scores, held: dict[str, Any] | None) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def comparison(
     prediction: npt.NDArray[np.bool_],
     oracle: npt.NDArray[np.bool_],
     reference: npt.NDArray[np.bool_],
-    side: int = 420,
+    side: int = 520,
 ) -> Image.Image:
     """One image beside the outlines of two masks, each with the reference.
 
