@@ -159,3 +159,76 @@ def test_boxes_only_on_one_plane(scene: Scene, unseen: Scene, encoder: Encoder, 
     with pytest.raises(Exception, match="two planes"):
         finish(run_experiment(watched.experiment, quick(), encoder))
     assert not watched.log
+
+
+def test_worst_planes_are_kept_and_no_others(
+    scene: Scene, unseen: Scene, encoder: Encoder, settings: TrainConfig
+) -> None:
+    watched = Watched(scene, unseen)
+    outcome, _ = finish(run_experiment(watched.experiment, settings, encoder, worst=2))
+    ranked = sorted(outcome.report["planes"], key=lambda plane: plane["dice"])
+    assert [item.plane.image for item in outcome.worst] == [plane["image"] for plane in ranked[:2]]
+    for item in outcome.worst:
+        assert overlap(item.mask, item.reference) == pytest.approx(item.figures["dice"])
+        assert overlap(item.oracle, item.reference) == pytest.approx(item.figures["oracle"])
+        assert item.values.shape[:2] == item.mask.shape
+        assert (item.reference == unseen.mask(item.plane)).all()
+
+
+def test_reliability_of_test_planes_and_of_held_out_ones(
+    scene: Scene, unseen: Scene, encoder: Encoder, settings: TrainConfig
+) -> None:
+    watched = Watched(scene, unseen)
+    outcome, _ = finish(run_experiment(watched.experiment, settings, encoder, keep=True))
+    test, held = (outcome.report["reliability"][name] for name in ("test", "held"))
+    assert test["pixels"] == sum(found.mask.size for found in outcome.predictions)
+    gaps = [
+        abs(part["observed"] - part["probability"]) * part["pixels"]
+        for part in test["bins"]
+        if part["pixels"]
+    ]
+    assert test["ece"] == pytest.approx(sum(gaps) / test["pixels"])
+    sure = np.concatenate([unseen.mask(f.plane)[f.probability > 230] for f in outcome.predictions])
+    assert test["bins"][9]["observed"] == pytest.approx(sure.mean(), abs=0.02)
+    assert held["planes"] == 1
+
+
+def test_no_plane_is_held_out(scene: Scene, unseen: Scene, encoder: Encoder, quick: MakeConfig) -> None:
+    watched = Watched(scene, unseen)
+    outcome, _ = finish(run_experiment(watched.experiment, quick(steps=1, hold_out=0), encoder))
+    assert outcome.report["reliability"]["held"] is None
+    assert "held-out" not in dict(table_rows(outcome.report))["calibration error"]
+
+
+@pytest.mark.parametrize(("shown", "transductive"), [(None, False), ("scene", False), ("unseen", True)])
+def test_whoever_has_seen_test_planes_says_so(
+    shown: str | None, transductive: bool, scene: Scene, unseen: Scene, encoder: Encoder, quick: MakeConfig
+) -> None:
+    # The scenes name their planes alike.
+    strange = scene.images.restrict(scene.images.planes[len(unseen.images.planes) :])
+    others = {None: None, "scene": strange, "unseen": unseen.images}[shown]
+    watched = Watched(scene, unseen, unlabelled=others)
+    outcome, _ = finish(run_experiment(watched.experiment, quick(steps=1), encoder))
+    assert outcome.report["transductive"] is transductive
+
+
+def test_planes_without_a_subject_are_subjects_of_their_own(
+    scene: Scene, unseen: Scene, encoder: Encoder, quick: MakeConfig
+) -> None:
+    for subject, wanted in ((None, 3), (lambda plane: "one", 1)):
+        watched = Watched(scene, unseen, subject=subject)
+        outcome, _ = finish(run_experiment(watched.experiment, quick(steps=1), encoder))
+        assert len({plane["subject"] for plane in outcome.report["planes"]}) == wanted
+        assert (outcome.report["dice_interval"] is None) == (wanted == 1)
+
+
+def test_closing_stops_the_training(
+    scene: Scene, unseen: Scene, encoder: Encoder, settings: TrainConfig
+) -> None:
+    watched = Watched(scene, unseen)
+    steps = run_experiment(watched.experiment, settings, encoder)
+    for event in steps:
+        if isinstance(event, Progress) and event.phase == "train":
+            break
+    steps.close()
+    assert not watched.log

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from napari_boxprompt.boxes import Box, PlaneId
-from napari_boxprompt.overlays import BOX, PREDICTION, REFERENCE, Panel, contact_sheet
+from napari_boxprompt.overlays import BOX, ORACLE, PREDICTION, REFERENCE, Panel, comparison, contact_sheet
 
 GREY = np.full((40, 80, 3), 0.4, np.float32)
 PLANE = PlaneId("a")
@@ -105,3 +105,49 @@ def test_sheet_is_as_wide_as_its_title() -> None:
     assert narrow.width == 50 + 2 * 12
     assert wide.width > 400
     assert wide.height == narrow.height
+
+
+def square(y: int, x: int, side: int, shape: tuple[int, int] = (200, 300)) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+def test_lines_have_their_colours_and_later_ones_lie_above() -> None:
+    first, second = square(10, 10, 10, (40, 80)), square(10, 30, 10, (40, 80))
+    picture = pixels(Panel(GREY, "", lines=[(first, ORACLE), (second, PREDICTION)]))
+    assert extent(of_colour(picture, ORACLE)) == (20, 20, 40, 40)
+    assert extent(of_colour(picture, PREDICTION)) == (20, 60, 40, 80)
+    covered = pixels(Panel(GREY, "", lines=[(first, ORACLE), (first, PREDICTION)]))
+    assert not of_colour(covered, ORACLE).any()
+
+
+def test_small_objects_are_shown_enlarged_with_a_frame_where_they_are() -> None:
+    image = np.full((200, 300, 3), 0.4, np.float32)
+    sheet = comparison("T", image, square(60, 200, 40), square(60, 200, 38), square(60, 200, 42), side=200)
+    picture = np.asarray(sheet)
+    assert sheet.width == 4 * 200 + 5 * 12
+    top, left, bottom, _ = extent(of_colour(picture, BOX))
+    scale = 200 / 300
+    assert bottom - top == pytest.approx(63 * scale, abs=2)
+    assert left - 12 == pytest.approx((221 - 31.5) * scale, abs=2)
+    blue, green = extent(of_colour(picture, PREDICTION)), extent(of_colour(picture, ORACLE))
+    assert 424 <= blue[1] < blue[3] <= 636 <= green[1]
+    assert blue[3] - blue[1] == pytest.approx(40 / 63 * 200, abs=4)
+    assert of_colour(picture[:, 424:636], REFERENCE).any()
+    assert of_colour(picture[:, 636:], REFERENCE).any()
+
+
+@pytest.mark.parametrize("side", [0, 150])
+def test_large_objects_and_none_are_shown_whole(side: int) -> None:
+    image = np.full((200, 300, 3), 0.4, np.float32)
+    mask = square(10, 10, side)
+    sheet = comparison("T", image, mask, mask, mask, side=200)
+    assert sheet.width == 3 * 200 + 4 * 12
+    assert not of_colour(np.asarray(sheet), BOX).any()
+
+
+def test_a_part_at_the_corner_of_an_image_stays_inside() -> None:
+    image = np.full((60, 300, 3), 0.4, np.float32)
+    mask = square(50, 290, 10, (60, 300))
+    assert comparison("T", image, mask, mask, mask).width > 1000

@@ -54,4 +54,12 @@ def test_rows_of_a_report() -> None:
     assert "0.900" in found["Dice without prompts"]
     assert found["surface distance"] == "1.23 px"
     assert found["ratio to the oracle"] == "0.947"
+    assert found["95 % interval over subjects"] == found["calibration error"] == "-"
+    more = {
+        "dice_interval": [0.85, 0.935],
+        "reliability": {"test": {"ece": 0.0123}, "held": {"ece": 0.2}},
+    }
+    found = dict(table_rows({**report, **more}))
+    assert found["95 % interval over subjects"] == "0.850 to 0.935"
+    assert found["calibration error"] == "0.012 on untouched planes, 0.200 on held-out boxed planes"
     assert dict(table_rows({**report, "tile": 128.0}))["working scale"] == "tiles of 128 px"

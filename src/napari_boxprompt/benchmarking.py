@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.config import make_config
+from napari_boxprompt.disturbance import UNDISTURBED, Disturbance
 from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.experiment import Experiment, Outcome, run_experiment
 from napari_boxprompt.images import open_images
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
 
-__all__ = ["BenchmarkFolder", "Split", "run_benchmark"]
+__all__ = ["BenchmarkFolder", "Plan", "Split", "run_benchmark", "run_plan"]
 
 BoxMode = Literal["instances", "components", "hull"]
 
@@ -129,8 +131,27 @@ class BenchmarkFolder:
         """Boxes derived from a mask; the plane is complete."""
         return BoxSet.from_labels(self.mask(file), PlaneId(file), mode=self.mode, label=self.label)
 
-    def experiment(self, split: Split, supervision: Supervision = "boxes") -> Experiment:
-        """Experiment in which only the training files are opened before prediction."""
+    def experiment(
+        self,
+        split: Split,
+        supervision: Supervision = "boxes",
+        disturbance: Disturbance = UNDISTURBED,
+        seed: int = 0,
+    ) -> Experiment:
+        """Experiment in which only the training files are opened before prediction.
+
+        The training boxes are disturbed, those of the oracle are not.
+
+        Raises
+        ------
+        ImageError
+            A test file is missing.
+        ConfigError
+            Boxes are disturbed but masks are learnt from.
+        """
+        if disturbance and supervision == "masks":
+            raise ConfigError("Disturbed boxes change nothing where masks teach; give --supervision boxes.")
+        subjects = self.subjects()
 
         def true_boxes(plane: PlaneId) -> Sequence[Box]:
             return self.boxes(plane.image).boxes
@@ -144,14 +165,99 @@ class BenchmarkFolder:
                     raise ImageError(f"There is no file {path}; correct the manifest or add the file.")
         return Experiment(
             train_images=self.images(split.train),
-            boxes=BoxSet.merge([self.boxes(file) for file in split.train]),
+            boxes=disturbance.apply(BoxSet.merge([self.boxes(file) for file in split.train]), seed),
             test_images=lambda: self.images(split.test),
             reference=reference,
             true_boxes=true_boxes,
             masks=None
             if supervision == "boxes"
             else {PlaneId(file): self.foreground(file).astype(np.uint8) for file in split.train},
+            subject=lambda plane: subjects[plane.image],
         )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides one run on a folder.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Settings, the seed among them.
+    shots : int
+        Boxed training images.
+    test : int
+        Most test images.
+    supervision : str
+        With ``"masks"`` the reference masks of the training images take the place of what the frozen model
+        makes of their boxes: the difference is what better supervision could still give.
+    disturbance : Disturbance
+        What is done to the training boxes.
+    """
+
+    config: TrainConfig
+    shots: int = 20
+    test: int = 50
+    supervision: Supervision = "boxes"
+    disturbance: Disturbance = UNDISTURBED
+
+    def describe(self, folder: BenchmarkFolder) -> dict[str, Any]:
+        """The plan as JSON has it: runs that agree in it are the same run."""
+        return {
+            "data": folder.folder.resolve().name,
+            "boxes": folder.mode,
+            "label": folder.label,
+            "preset": self.config.preset,
+            "shots": self.shots,
+            "test": self.test,
+            "supervision": self.supervision,
+            **asdict(self.disturbance),
+            "changed": self._changed(),
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _changed(self) -> dict[str, Any]:
+        """Settings besides the seed that are not those of the preset."""
+        usual = _flat(make_config(self.config.preset, seed=self.config.seed).model_dump(mode="json"))
+        return {
+            name: value
+            for name, value in _flat(self.config.model_dump(mode="json")).items()
+            if value != usual[name]
+        }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their names for ``--set``."""
+    found = dict[str, Any]()
+    for name, value in settings.items():
+        inner = value if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}.{key}": inner[key] for key in inner}
+    return found
+
+
+def run_plan(
+    folder: BenchmarkFolder,
+    plan: Plan,
+    encoder: Encoder,
+    *,
+    workers: int = 1,
+    keep: bool = False,
+    worst: int = 0,
+) -> Generator[Event, None, Outcome]:
+    """Train on boxed images and test on other subjects; see `run_experiment`.
+
+    Raises
+    ------
+    ConfigError
+        The folder has too few subjects.
+    """
+    split = folder.split(plan.shots, plan.test, plan.config.seed)
+    experiment = folder.experiment(split, plan.supervision, plan.disturbance, plan.config.seed)
+    outcome = yield from run_experiment(
+        experiment, plan.config, encoder, workers=workers, keep=keep, worst=worst
+    )
+    outcome.report["run"] = plan.describe(folder)
+    return outcome
 
 
 def run_benchmark(
@@ -165,15 +271,6 @@ def run_benchmark(
     keep: bool = False,
     supervision: Supervision = "boxes",
 ) -> Generator[Event, None, Outcome]:
-    """Train on `shots` boxed images and test on other subjects; see `run_experiment`.
-
-    With the supervision ``"masks"``, the reference masks of the training images take the place of what the
-    frozen model makes of their boxes: the difference is what better supervision could still give.
-
-    Raises
-    ------
-    ConfigError
-        The folder has too few subjects.
-    """
-    experiment = folder.experiment(folder.split(shots, test, config.seed), supervision)
-    return (yield from run_experiment(experiment, config, encoder, workers=workers, keep=keep))
+    """Train on `shots` boxed images and test on other subjects; see `Plan` and `run_plan`."""
+    plan = Plan(config, shots, test, supervision)
+    return (yield from run_plan(folder, plan, encoder, workers=workers, keep=keep))

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_boxprompt.api import start_training
+from napari_boxprompt.calibration import Reliability, held_reliability
 from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.evaluation import assd, dice, no_prompt_mask, oracle_mask, summary
 from napari_boxprompt.events import Event, Finished, Progress
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
-from napari_boxprompt.report import peak_rss_mb, versions
+from napari_boxprompt.report import interval, peak_rss_mb, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
     from napari_boxprompt.prompting import PromptModel
+    from napari_boxprompt.training import TrainingRun
 
-__all__ = ["Experiment", "Outcome", "run_experiment"]
+__all__ = ["Experiment", "Outcome", "Scored", "run_experiment"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Experiment:
         Planes whose reference covers a smaller fraction are predicted but not scored.
     masks : mapping, optional
         Reference masks of training planes, for the line above: what boxes could reach at best.
+    subject : callable, optional
+        Whom a test plane shows: planes of one subject are alike. The name of its image by default.
+    unlabelled : Images, optional
+        Planes without boxes that training may look at. If a test plane is among them, the figures are
+        transductive, and say so.
     """
 
     train_images: Images
@@ -58,6 +65,36 @@ class Experiment:
     true_boxes: Callable[[PlaneId], Sequence[Box]]
     least_coverage: float = 0.0
     masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None
+    subject: Callable[[PlaneId], str] | None = None
+    unlabelled: Images | None = None
+
+    def transductive(self, tested: Images) -> bool:
+        """Whether training may have looked at planes that it is tested on."""
+        return self.unlabelled is not None and not set(self.unlabelled.planes).isdisjoint(tested.planes)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A test plane with all that its figures come from.
+
+    Parameters
+    ----------
+    plane : PlaneId
+        Which plane.
+    values : numpy.ndarray
+        Its pixels ``(H, W, C)``.
+    mask, oracle, reference : numpy.ndarray
+        bool ``(H, W)``: without prompt, of the frozen model with true boxes, and as it should be.
+    figures : mapping of str to float
+        ``dice``, ``assd``, ``oracle`` and ``no_prompt``.
+    """
+
+    plane: PlaneId
+    values: npt.NDArray[np.generic]
+    mask: npt.NDArray[np.bool_]
+    oracle: npt.NDArray[np.bool_]
+    reference: npt.NDArray[np.bool_]
+    figures: Mapping[str, float]
 
 
 @dataclass
@@ -72,40 +109,56 @@ class Outcome:
         Keys as documented in docs/formats.
     predictions : list of Prediction
         In the order of the test planes; kept only when asked for.
+    worst : list of Scored
+        Planes of lowest Dice, the lowest first; as many as asked for.
     """
 
     model: PromptModel
     report: dict[str, Any]
     predictions: list[Prediction] = field(default_factory=list)
+    worst: list[Scored] = field(default_factory=list)
 
 
-@dataclass
 class _Scores:
-    dice: list[float] = field(default_factory=list)
-    assd: list[float] = field(default_factory=list)
-    oracle: list[float] = field(default_factory=list)
-    no_prompt: list[float] = field(default_factory=list)
-    planes: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
+    """Figures of the test planes, and the pictures of the worst, as they come."""
+
+    def __init__(self, worst: int) -> None:
+        self._most = worst
+        self.planes: list[dict[str, Any]] = []
+        self.worst: list[Scored] = []
+        self.reliability = Reliability()
+        self.seconds = 0.0
+
+    def add(self, scored: Scored, subject: str) -> None:
+        plane = scored.plane
+        place = {"image": plane.image, "plane": list(plane.index), "subject": subject}
+        self.planes.append({**place, **scored.figures})
+        # No more pictures are held than were asked for: a series of large planes would not fit.
+        self.worst = sorted([*self.worst, scored], key=lambda item: item.figures["dice"])[: self._most]
+
+    def values(self, name: str) -> list[float]:
+        return [plane[name] for plane in self.planes]
 
 
 def run_experiment(
-    experiment: Experiment, config: TrainConfig, encoder: Encoder, *, workers: int = 1, keep: bool = False
+    experiment: Experiment,
+    config: TrainConfig,
+    encoder: Encoder,
+    *,
+    workers: int = 1,
+    keep: bool = False,
+    worst: int = 0,
 ) -> Generator[Event, None, Outcome]:
     """Train, predict and compare.
 
     Parameters
     ----------
-    experiment : Experiment
-        Data.
-    config : TrainConfig
-        Settings.
-    encoder : Encoder
-        Frozen model.
+    experiment, config, encoder
+        Data, settings and frozen model.
     workers : int
         Threads that read ahead.
-    keep : bool
-        Keep the predictions in the outcome.
+    keep, worst
+        Whether to keep the predictions in the outcome, and how many of the worst planes.
 
     Yields
     ------
@@ -124,34 +177,59 @@ def run_experiment(
     run = start_training(
         experiment.train_images, experiment.boxes, config, encoder=encoder, masks=experiment.masks
     )
-    yield from run
-    model = run.model
-    scores, kept = _Scores(), list[Prediction]()
-    predictor = Predictor(model, encoder)
+    held = yield from _train(run, experiment, encoder)
+    predictor = Predictor(run.model, encoder)
+    scores, kept = _Scores(worst), list[Prediction]()
     images = experiment.test_images()
-    predicting = predict_planes(predictor, images, workers=workers)
-    clock = time.perf_counter()
-    for done, prediction in enumerate(predicting, start=1):
-        scores.seconds += time.perf_counter() - clock
+    for done, prediction in enumerate(_timed(predictor, images, workers, scores), start=1):
         yield Progress("predict", done, len(images.planes), prediction.plane.image)
-        _score(scores, experiment, prediction, images, model, encoder)
+        _score(scores, experiment, prediction, images, predictor)
         if keep:
             kept.append(prediction)
-        clock = time.perf_counter()
     yield Finished("predict", scores.seconds)
-    if not scores.dice:
+    if not scores.planes:
         raise ConfigError("No test plane has a reference to compare with; check the masks.")
     seconds = {**run.seconds, "predict": scores.seconds, "total": time.perf_counter() - started}
-    return Outcome(model, _report(scores, experiment, config, encoder, model, seconds), kept)
+    report = {
+        **_figures(scores, held),
+        "transductive": experiment.transductive(images),
+        **_circumstances(experiment, config, predictor, seconds),
+        "planes": scores.planes,
+    }
+    return Outcome(run.model, report, kept, scores.worst)
+
+
+def _train(
+    run: TrainingRun, experiment: Experiment, encoder: Encoder
+) -> Generator[Event, None, dict[str, Any] | None]:
+    """Train; return the reliability on held-out planes.
+
+    It is measured before the end of the training is told: after that, no file of the training is opened.
+    """
+    held = None
+    try:
+        for event in run:
+            if isinstance(event, Finished) and event.phase == "train":
+                predictor = Predictor(run.model, encoder)
+                held = held_reliability(predictor, experiment.train_images, experiment.boxes)
+            yield event
+    finally:
+        run.close()
+    return held
+
+
+def _timed(predictor: Predictor, images: Images, workers: int, scores: _Scores) -> Iterator[Prediction]:
+    """Predictions; the time they take, without that of judging them, is added up."""
+    predicting = predict_planes(predictor, images, workers=workers)
+    clock = time.perf_counter()
+    for prediction in predicting:
+        scores.seconds += time.perf_counter() - clock
+        yield prediction
+        clock = time.perf_counter()
 
 
 def _score(
-    scores: _Scores,
-    experiment: Experiment,
-    prediction: Prediction,
-    images: Images,
-    model: PromptModel,
-    encoder: Encoder,
+    scores: _Scores, experiment: Experiment, prediction: Prediction, images: Images, predictor: Predictor
 ) -> None:
     plane = prediction.plane
     reference = experiment.reference(plane)
@@ -162,45 +240,44 @@ def _score(
         raise ImageError(
             f"The mask of {plane} has the shape {reference.shape}, but its image {mask.shape}; correct it."
         )
+    scores.reliability.add(prediction.probability, reference)
+    model, encoder = predictor.model, predictor.encoder
     tile = model.tile_for((values.shape[0], values.shape[1]))
     oracle = oracle_mask(encoder, values, model.normalization, tile, experiment.true_boxes(plane))
     nothing = no_prompt_mask(encoder, values, model.normalization, tile)
-    scores.dice.append(dice(mask, reference))
-    scores.assd.append(assd(mask, reference))
-    scores.oracle.append(dice(oracle, reference))
-    scores.no_prompt.append(dice(nothing, reference))
-    scores.planes.append(
-        {
-            "image": plane.image,
-            "plane": list(plane.index),
-            "dice": scores.dice[-1],
-            "assd": scores.assd[-1],
-            "oracle": scores.oracle[-1],
-            "no_prompt": scores.no_prompt[-1],
-        }
-    )
+    figures = {
+        "dice": dice(mask, reference),
+        "assd": assd(mask, reference),
+        "oracle": dice(oracle, reference),
+        "no_prompt": dice(nothing, reference),
+    }
+    subject = plane.image if experiment.subject is None else experiment.subject(plane)
+    scores.add(Scored(plane, values, mask, oracle, reference, figures), subject)
 
 
-def _report(
-    scores: _Scores,
-    experiment: Experiment,
-    config: TrainConfig,
-    encoder: Encoder,
-    model: PromptModel,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    mean, oracle = float(np.mean(scores.dice)), float(np.mean(scores.oracle))
+def _figures(scores: _Scores, held: dict[str, Any] | None) -> dict[str, Any]:
+    mean, oracle = float(np.mean(scores.values("dice"))), float(np.mean(scores.values("oracle")))
     return {
-        "dice": summary(scores.dice),
-        "assd": summary(scores.assd),
+        "dice": summary(scores.values("dice")),
+        "dice_interval": interval([scores.planes])["dice"],
+        "assd": summary(scores.values("assd")),
         "oracle_dice": oracle,
-        "no_prompt_dice": float(np.mean(scores.no_prompt)),
+        "no_prompt_dice": float(np.mean(scores.values("no_prompt"))),
         "ratio": mean / oracle if oracle else None,  # JSON has no NaN
+        "reliability": {"test": scores.reliability.report(), "held": held},
+        "n_test": len(scores.planes),
+    }
+
+
+def _circumstances(
+    experiment: Experiment, config: TrainConfig, predictor: Predictor, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    model, encoder = predictor.model, predictor.encoder
+    return {
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "n_boxes": len(experiment.boxes),
         "n_train": len(experiment.boxes.boxed_planes),
-        "n_test": len(scores.dice),
         "model": encoder.frozen.info.name,
         "preset": config.preset,
         "supervision": "boxes" if experiment.masks is None else "masks",
@@ -211,5 +288,4 @@ def _report(
         "precision": encoder.precision,
         "validation": dict(model.record["validation"]),
         "versions": versions(),
-        "planes": scores.planes,
     }

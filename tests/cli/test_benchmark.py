@@ -19,9 +19,12 @@ from tests.conftest import quick_config
 from tests.helpers.commands import boxprompt, everything, write_image
 from tests.helpers.synthetic import draw_plane
 
+import napari_boxprompt.benchmarking
 from napari_boxprompt.benchmarking import BenchmarkFolder, run_benchmark
 from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.cli import INTERRUPTED
 from napari_boxprompt.config import Supervision
+from napari_boxprompt.disturbance import Disturbance
 from napari_boxprompt.events import Event
 from napari_boxprompt.experiment import Outcome
 from napari_boxprompt.models.encoding import Encoder
@@ -142,6 +145,104 @@ def test_workers_and_a_second_run_change_nothing(data: Data, tmp_path: Path) -> 
     assert reports[0]["planes"] != reports[2]["planes"]
 
 
+# Several runs
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_combination_in_one_report(data: Data, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    words = ("--instances", "--test", 3, "--shots", "3,5", "--seeds", "0,2", "--presets", "fast,balanced")
+    ended = boxprompt("benchmark", data.folder, "--json", out, *TINY, *words).ok()
+    found = json.loads(out.read_text(encoding="utf-8"))
+    runs = [(run["run"]["shots"], run["preset"], run["seed"]) for run in found["runs"]]
+    assert sorted(runs) == [(s, p, seed) for s in (3, 5) for p in ("balanced", "fast") for seed in (0, 2)]
+    assert [(cell["shots"], cell["preset"], cell["seeds"]) for cell in found["cells"]] == [
+        (s, p, [0, 2]) for s in (3, 5) for p in ("fast", "balanced")
+    ]
+    assert "Run 8 of 8: balanced, 5 shots, seed 2" in ended.err
+    assert "Dice (95 %)" in ended.out
+    alone = benchmark(data, tmp_path / "one.json", "--instances", "--test", 3, "--shots", 5, "--seed", 2)
+    (same,) = (run for run in found["runs"] if run["run"] == alone["run"])
+    assert same["planes"] == alone["planes"], "a run in a series is the same as alone"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_series_goes_on_where_it_was_stopped(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.json"
+    words = ("benchmark", data.folder, "--json", out, *TINY, "--instances", "--test", 2, "--shots", 3)
+    real, done = napari_boxprompt.benchmarking.run_plan, list[int]()
+
+    def stopped(folder: Any, plan: Any, *words: Any, **more: Any) -> Any:
+        if plan.config.seed == 1 and not done.count(1):
+            done.append(1)
+            raise KeyboardInterrupt
+        done.append(plan.config.seed)
+        return real(folder, plan, *words, **more)
+
+    monkeypatch.setattr(napari_boxprompt.benchmarking, "run_plan", stopped)
+    assert boxprompt(*words, "--seeds", "0,1,2").code == INTERRUPTED
+    assert [run["seed"] for run in json.loads(out.read_text(encoding="utf-8"))["runs"]] == [0]
+    boxprompt(*words, "--seeds", "0,1,2", "--resume").ok()
+    assert done == [0, 1, 1, 2]
+    assert [run["seed"] for run in json.loads(out.read_text(encoding="utf-8"))["runs"]] == [0, 1, 2]
+    boxprompt(*words, "--seeds", "0", "--resume", "--jitter", "0.1").ok()
+    assert done == [0, 1, 1, 2, 0], "another plan is another run"
+
+
+@pytest.mark.usefixtures("quick")
+def test_disturbed_boxes(data: Data, tmp_path: Path) -> None:
+    learning = ("--set", "steps=12", "--set", "learning_rate=0.04", "--set", "ema=0.5")
+    words = ("--instances", "--shots", 5, "--test", 3, *learning)
+    clean = benchmark(data, tmp_path / "clean.json", *words)
+    missing = benchmark(data, tmp_path / "missing.json", *words, "--missing", 0.2)
+    moved = benchmark(data, tmp_path / "moved.json", *words, "--jitter", 0.1, "--wrong", 0.05)
+    assert (clean["n_boxes"], missing["n_boxes"], moved["n_boxes"]) == (10, 8, 10)
+    assert [moved["run"][name] for name in ("jitter", "missing", "wrong")] == [0.1, 0.0, 0.05]
+    for other in (missing, moved):
+        assert other["oracle_dice"] == clean["oracle_dice"], "boxes of test images are as they were"
+        assert other["reliability"]["test"] != clean["reliability"]["test"], "something else is learnt"
+
+
+def test_only_boxes_to_train_on_are_disturbed(data: Data) -> None:
+    folder = BenchmarkFolder(data.folder, "instances")
+    split = folder.split(5, 3, 0)
+    clean, other = folder.experiment(split), folder.experiment(split, disturbance=Disturbance(0.1, 0.2, 0.1))
+    assert len(other.boxes) == len(clean.boxes) - 2
+    withdrawn = {plane for plane, info in other.boxes.planes.items() if not info.complete}
+    assert 1 <= len(withdrawn) <= 2
+    for file in split.test:
+        assert list(other.true_boxes(PlaneId(file))) == list(clean.true_boxes(PlaneId(file)))
+
+
+@pytest.mark.usefixtures("quick")
+def test_pictures_of_the_worst(data: Data, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    words = ("--instances", "--shots", 4, "--test", 5, "--pictures", pictures, "--worst", 2)
+    report = benchmark(data, tmp_path / "report.json", *words)
+    ranked = sorted(report["planes"], key=lambda plane: plane["dice"])[:2]
+    assert everything(pictures) == {
+        f"{i:02d}-dice-{plane['dice']:.3f}-{Path(plane['image']).stem}.png"
+        for i, plane in enumerate(ranked, 1)
+    }
+    benchmark(data, tmp_path / "both.json", *words[:-2], "--worst", 1, "--seeds", "0,1")
+    assert len(list((pictures / "balanced-4-1").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_report_says_of_calibration_and_subjects(data: Data, tmp_path: Path) -> None:
+    report = benchmark(data, tmp_path / "report.json", "--instances", "--shots", 6, "--test", 6)
+    assert {plane["subject"] for plane in report["planes"]} == {
+        data.subjects[plane["image"]] for plane in report["planes"]
+    }
+    assert report["reliability"]["test"]["pixels"] == 6 * 96 * 112
+    assert report["reliability"]["held"]["planes"] == 1
+    assert report["transductive"] is False
+    low, high = report["dice_interval"]
+    assert low <= report["dice"]["mean"] <= high
+
+
 # Who is trained on, who is tested on
 
 
@@ -235,6 +336,14 @@ def test_masks_that_differ_inside_their_boxes_teach_the_same(
         (("--label", 1, "--instances"), "Give either --label N or --instances"),
         (("--instances", "--one-box"), "--one-box goes with --label N"),
         (("--label", 9), "check --label and the masks"),
+        (("--instances", "--shots", "5,1"), "whole numbers from 2 on"),
+        (("--instances", "--shots", "five"), "whole numbers from 2 on"),
+        (("--instances", "--seeds", "0,0"), "different values with commas"),
+        (("--instances", "--seeds", "-1"), "whole numbers from 0 on"),
+        (("--instances", "--presets", "fast,"), "different values with commas"),
+        (("--instances", "--presets", "fast,quick"), "no preset 'quick'"),
+        (("--instances", "--jitter", "2"), "give a fraction"),
+        (("--instances", "--jitter", "0.1", "--supervision", "masks"), "give --supervision boxes"),
     ],
 )
 def test_words_that_do_not_fit(words: tuple[object, ...], advice: str, data: Data, tmp_path: Path) -> None:

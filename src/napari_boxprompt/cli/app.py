@@ -11,8 +11,10 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from napari_boxprompt import __version__
-from napari_boxprompt.cli import INTERRUPTED, data, experiments, models
+from napari_boxprompt.cli import INTERRUPTED, data, models
+from napari_boxprompt.cli.benchmark import benchmark
 from napari_boxprompt.cli.console import errors
+from napari_boxprompt.cli.demo import demo
 from napari_boxprompt.cli.doctor import doctor
 from napari_boxprompt.errors import BoxPromptError
 
@@ -80,9 +82,9 @@ def options(
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-app.command()(experiments.demo)
+app.command()(demo)
 app.command()(data.train)
 app.command()(data.predict)
-app.command()(experiments.benchmark)
+app.command()(benchmark)
 app.add_typer(models.app, name="models")
 app.command()(doctor)

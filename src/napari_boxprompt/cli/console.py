@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -32,6 +32,7 @@ __all__ = [
     "parse_contrast",
     "parse_settings",
     "settings",
+    "show_columns",
     "show_events",
     "show_table",
 ]
@@ -216,6 +217,16 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
+    output.print(table)
+
+
+def show_columns(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Print a table with these columns of some rows."""
+    table = Table(title=title, title_justify="left", highlight=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
     output.print(table)
 
 
