@@ -70,7 +70,10 @@ def test_random_follows_the_seed_and_not_the_names() -> None:
     st.sampled_from(STRATEGIES),
     st.lists(
         st.tuples(
-            st.floats(0, 1), st.floats(0, 3), st.floats(0, 1) | st.just(math.nan), st.none() | st.floats(-5, 5)
+            st.floats(0, 1),
+            st.floats(0, 3),
+            st.floats(0, 1) | st.just(math.nan),
+            st.none() | st.floats(-5, 5),
         ),
         max_size=12,
     ),

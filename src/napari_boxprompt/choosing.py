@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.stats import rankdata
 
 from napari_boxprompt.ranking import doubt
 
@@ -174,7 +173,8 @@ def _rank(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     known = ~np.isnan(values)
     ranks = np.full(len(values), 0.5)
     if known.sum() > 1:
-        ranks[known] = (rankdata(values[known]) - 1) / (known.sum() - 1)
+        _, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+        ranks[known] = (np.cumsum(counts) - (counts + 1) / 2)[place] / (known.sum() - 1)
     return ranks
 
 

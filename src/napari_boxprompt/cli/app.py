@@ -16,6 +16,7 @@ from napari_boxprompt.cli.benchmark import benchmark
 from napari_boxprompt.cli.console import errors
 from napari_boxprompt.cli.demo import demo
 from napari_boxprompt.cli.doctor import doctor
+from napari_boxprompt.cli.loop import loop
 from napari_boxprompt.errors import BoxPromptError
 
 __all__ = ["app"]
@@ -86,5 +87,6 @@ app.command()(demo)
 app.command()(data.train)
 app.command()(data.predict)
 app.command()(benchmark)
+app.command()(loop)
 app.add_typer(models.app, name="models")
 app.command()(doctor)

@@ -87,10 +87,7 @@ def benchmark(
 
     Several --shots, --seeds or --presets make every combination, in one report.
     """
-    if (label is None) == (not instances):
-        raise ConfigError("Give either --label N or --instances: what one object is in the masks.")
-    if one_box and instances:
-        raise ConfigError("--one-box goes with --label N, not with --instances.")
+    data = benchmark_folder(folder, label, instances=instances, one_box=one_box)
     configs = [
         settings(preset, set_, model=model, seed=seed, device=device)
         for preset in _words("--presets", presets)
@@ -98,13 +95,29 @@ def benchmark(
     ]
     counts = _numbers("--shots", shots, 2)
     # What takes seconds to load comes after everything that can be wrong with words.
-    from napari_boxprompt.benchmarking import BenchmarkFolder, Plan
+    from napari_boxprompt.benchmarking import Plan
     from napari_boxprompt.disturbance import Disturbance
 
     disturbed = Disturbance(jitter, missing, wrong)
     plans = [Plan(config, count, test, supervision, disturbed) for count in counts for config in configs]
-    data = BenchmarkFolder(folder, "instances" if instances else "hull" if one_box else "components", label)
     _run(data, plans, json_, pictures, worst, resume=resume, workers=workers, cache=cache)
+
+
+def benchmark_folder(folder: Path, label: int | None, *, instances: bool, one_box: bool) -> BenchmarkFolder:
+    """Folder whose masks are read as the options say.
+
+    Raises
+    ------
+    ConfigError
+        The options do not say what one object is.
+    """
+    if (label is None) == (not instances):
+        raise ConfigError("Give either --label N or --instances: what one object is in the masks.")
+    if one_box and instances:
+        raise ConfigError("--one-box goes with --label N, not with --instances.")
+    from napari_boxprompt.benchmarking import BenchmarkFolder
+
+    return BenchmarkFolder(folder, "instances" if instances else "hull" if one_box else "components", label)
 
 
 def _words(option: str, text: str) -> list[str]:
