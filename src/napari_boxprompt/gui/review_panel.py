@@ -8,8 +8,11 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
 from napari_boxprompt.gui.section import wrapping_label
+from napari_boxprompt.gui.telling import counted
 
 if TYPE_CHECKING:
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.review import Review
     from napari_boxprompt.gui.state import Session
 
@@ -19,7 +22,8 @@ PLANE = Qt.ItemDataRole.UserRole
 MOST_ROWS = 8
 """Planes that the list shows without scrolling."""
 
-MARKS = {"accepted": "✓ ", "rejected": "✗ "}
+MARKS = {"accepted": "✓", "rejected": "✗"}
+STANDS_OUT = "⚑"
 
 
 class ReviewPanel(QWidget):
@@ -41,6 +45,7 @@ class ReviewPanel(QWidget):
         self.waits = wrapping_label(
             "Predict first: then the planes stand here, the least sure first.", name="boxprompt-quiet"
         )
+        self.standing_out = wrapping_label(name="boxprompt-quiet")
         self.queue = QListWidget()
         self.queue.setUniformItemSizes(True)
         self.buttons: dict[str, QPushButton] = {}
@@ -50,7 +55,7 @@ class ReviewPanel(QWidget):
             ("next", "▸", "On to the next least sure plane (N)"),
             ("accept", "Accept", "This plane is right (A)"),
             ("reject", "Reject", "This plane is wrong (R)"),
-            ("edit", "Edit", "Paint on the objects of this plane (E)"),
+            ("edit", "Edit", "Paint a new object on this plane, or pick one and change it (E)"),
         ):
             button = QPushButton(text)
             button.setToolTip(tip)
@@ -62,6 +67,7 @@ class ReviewPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
         layout.addWidget(self.waits)
+        layout.addWidget(self.standing_out)
         layout.addWidget(self.queue)
         layout.addLayout(row)
         layout.addWidget(self.export)
@@ -87,17 +93,16 @@ class ReviewPanel(QWidget):
         result = self._session.result
         there = result is not None and bool(result.doubts)
         self.waits.setVisible(not there)
-        for widget in (self.queue, self.export, *self.buttons.values()):
+        for widget in (self.standing_out, self.queue, self.export, *self.buttons.values()):
             widget.setVisible(there)
         self.queue.clear()
         if result is None:
             return
+        flagged = result.standing_out()
+        self.standing_out.setText(_standing_out(len(flagged)))
         done = sorted(result.status, key=lambda plane: plane.index)
         for plane in (*result.ranked(), *done):
-            mark = MARKS.get(result.status.get(plane, ""), "")
-            where = " · ".join(map(str, plane.index)) or plane.image
-            unsure = f"  unsure {100 * result.doubts[plane]:.0f} %" if plane in result.doubts else ""
-            item = QListWidgetItem(f"{mark}plane {where}{unsure}")
+            item = QListWidgetItem(_line(result, plane, plane in flagged))
             item.setData(PLANE, plane)
             self.queue.addItem(item)
         rows = min(MOST_ROWS, self.queue.count())  # whole ones: half a row looks like a mistake
@@ -111,3 +116,26 @@ class ReviewPanel(QWidget):
                 self.queue.setCurrentRow(row)
                 return
         self.queue.clearSelection()
+
+
+def _standing_out(number: int) -> str:
+    """Say how many planes need a look, and how the list is sorted."""
+    if not number:
+        return "No plane stands out. The least sure first:"
+    planes = "1 plane is" if number == 1 else f"{number} planes are"
+    return f"{planes} clearly less sure than the others ({STANDS_OUT}). The least sure first:"
+
+
+def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
+    """Name a plane, and say what to look for where it stands out."""
+    mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
+    where = " · ".join(map(str, plane.index)) or plane.image
+    counts = result.counts.get(plane)
+    if counts is None:
+        return f"{mark} plane {where}"
+    said = counted(counts.objects, "object") if counts.objects else "nothing found"
+    if flagged and counts.unsure:
+        said = f"{counts.unsure} of {said} unsure"
+    elif flagged:
+        said += ", unsure edges" if counts.objects else ", but something faint is there"
+    return f"{mark} plane {where}: {said}"
