@@ -125,6 +125,8 @@ def test_planes_one_after_the_other_fill_one_layer(
     end(ready, qtbot)
     assert predicted(ready) == [0, 1, 2, 3]
     assert len(ready.viewer.layers) == 3, "what was there is not written over"
+    assert [layer.visible for layer in ready.viewer.layers] == [True, False, True]
+    assert "'stack objects' is kept, but hidden" in widget.said.text()
     assert not widget.all.property("primary")
     assert widget.summary == "4 objects on 4 planes"
     again = replace(trained, model=replace(trained.model))

@@ -114,7 +114,7 @@ class Result:
         """
         if not self.fits:
             raise BoxPromptError(
-                f"The layer '{self.layer.name}' was given other data, so no more planes can be written to it. "
+                f"The layer '{self.layer.name}' was given other data: no more planes can be written to it. "
                 "What is in it stays; predict the other planes again, and they go to a new layer."
             )
         prediction = found.prediction
@@ -194,6 +194,8 @@ class ResultBook:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._entries: list[tuple[Result, PromptModel]] = []
+        self.hidden: tuple[str, ...] = ()
+        """Names of the layers that the last new ones took the place of."""
 
     @property
     def newest(self) -> Result | None:
@@ -231,17 +233,20 @@ class ResultBook:
         wanted = set(planes)
         channels = [None] if model.exclusive else list(range(len(model.classes)))
         taken: dict[str, list[Result]] = {}
+        hidden: list[str] = []
         for view in views:
             mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
             fitting = [old for old, by in mine if by is model and wanted.isdisjoint(old.doubts) and old.fits]
             if len(fitting) == len(channels):
                 taken[view.name] = fitting
                 continue
+            hidden += [old.layer.name for old, _ in mine if old.layer.visible]
             for old, _ in mine:
                 old.layer.visible = False
             new = [Result(self._viewer, view, colors, channel) for channel in channels]
             self._entries += [(result, model) for result in new]
             taken[view.name] = new
+        self.hidden = tuple(hidden)
         return taken
 
     def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
