@@ -397,3 +397,22 @@ def test_a_setting_that_makes_no_sense_is_said_where_it_stands(open_desk: OpenDe
     assert desk.widget.train_panel.train.isEnabled()
     assert waiting(desk) == ["Train a model first, or load one."]
     desk.settle()
+
+
+def test_new_pixels_are_looked_at_with_a_contrast_of_their_own(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.settle()
+    session = desk.widget.session
+    assert session.contrast is not None
+    high = session.contrast.high[0]
+    layer = desk.viewer.layers["stack"]
+    layer.data = layer.data.astype(np.uint16) * 100
+    desk.settle()
+    assert session.contrast is not None
+    assert session.contrast.high[0] > 50 * high
+    manual = session.contrast
+    session.set_contrast(manual, manual=True)
+    layer.data = layer.data // 100
+    desk.settle()
+    assert session.contrast == manual, "what the user set stays"
