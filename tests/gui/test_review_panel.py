@@ -50,13 +50,18 @@ def lines(panel: Panel[ReviewPanel]) -> list[str]:
 
 def test_only_planes_that_stand_out_are_flagged_with_a_reason(panel: Panel[ReviewPanel]) -> None:
     assert lines(panel)[:5] == [
-        "⚑ plane 2: nothing found, but something faint is there",
+        "⚑ plane 2: only something faint",
         "⚑ plane 3: 2 of 5 objects unsure",
         "⚑ plane 7: 1 object, unsure edges",
         "plane 11: 19 objects",
         "plane 10: 19 objects",
     ]
-    assert "3 planes are clearly less sure" in panel.widget.standing_out.text()
+    assert panel.widget.standing_out.text() == "⚑ 3 planes stand out. The least sure first:"
+    result = panel.session.result
+    assert result is not None
+    result.counts[plane(7)] = Counts(1, 1)
+    panel.session.result_changed.emit()
+    assert lines(panel)[2] == "⚑ plane 7: 1 unsure object"
 
 
 def test_what_was_judged_leaves_the_flags_as_they_were(panel: Panel[ReviewPanel]) -> None:
@@ -72,6 +77,17 @@ def test_nothing_stands_out_of_planes_that_are_alike(panel: Panel[ReviewPanel]) 
     panel.session.result_changed.emit()
     assert panel.widget.standing_out.text().startswith("No plane stands out.")
     assert not any(line.startswith("⚑") for line in lines(panel))
+
+
+def test_the_list_begins_with_what_needs_a_look_and_cuts_no_row(panel: Panel[ReviewPanel]) -> None:
+    panel.viewer.dims.set_current_step(0, 0)  # far down in the list
+    panel.widget.resize(260, 400)
+    panel.widget.show()
+    panel.session.result_changed.emit()
+    queue = panel.widget.queue
+    assert queue.itemAt(2, 2).text().startswith("⚑ plane 2")
+    assert not queue.horizontalScrollBar().isVisible()
+    assert queue.viewport().height() % queue.sizeHintForRow(0) == 0
 
 
 def test_without_a_result_it_waits(make_panel: Callable[..., Panel[ReviewPanel]]) -> None:

@@ -11,6 +11,8 @@ from napari_boxprompt.gui.section import wrapping_label
 from napari_boxprompt.gui.telling import counted
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QShowEvent
+
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.review import Review
@@ -48,6 +50,7 @@ class ReviewPanel(QWidget):
         self.standing_out = wrapping_label(name="boxprompt-quiet")
         self.queue = QListWidget()
         self.queue.setUniformItemSizes(True)
+        self.queue.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # it would hide a row
         self.buttons: dict[str, QPushButton] = {}
         row = QHBoxLayout()
         for name, text, tip in (
@@ -105,25 +108,43 @@ class ReviewPanel(QWidget):
             item = QListWidgetItem(_line(result, plane, plane in flagged))
             item.setData(PLANE, plane)
             self.queue.addItem(item)
+        self._fit_queue()
+        self._select_plane()
+        self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
+
+    def _fit_queue(self) -> None:
         rows = min(MOST_ROWS, self.queue.count())  # whole ones: half a row looks like a mistake
         self.queue.setFixedHeight(rows * self.queue.sizeHintForRow(0) + 2 * self.queue.frameWidth())
-        self._mark_plane()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's way of writing)
+        """The rows have the height of the style only now."""
+        super().showEvent(event)
+        self._fit_queue()
+        self.queue.scrollToTop()
 
     def _mark_plane(self) -> None:
-        """Select the plane on screen in the list."""
-        for row in range(self.queue.count()):
-            if self.queue.item(row).data(PLANE) == self._session.plane:
-                self.queue.setCurrentRow(row)
-                return
+        """Select the plane that the user turned to, and bring it into view."""
+        item = self._select_plane()
+        if item is not None:
+            self.queue.scrollToItem(item)
+
+    def _select_plane(self) -> QListWidgetItem | None:
+        """Select the plane on screen; not as the current one, to which the list would scroll by itself."""
         self.queue.clearSelection()
+        for row in range(self.queue.count()):
+            item = self.queue.item(row)
+            if item.data(PLANE) == self._session.plane:
+                item.setSelected(True)
+                return item
+        return None
 
 
 def _standing_out(number: int) -> str:
     """Say how many planes need a look, and how the list is sorted."""
     if not number:
         return "No plane stands out. The least sure first:"
-    planes = "1 plane is" if number == 1 else f"{number} planes are"
-    return f"{planes} clearly less sure than the others ({STANDS_OUT}). The least sure first:"
+    stand = "stands" if number == 1 else "stand"
+    return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out. The least sure first:"
 
 
 def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
@@ -133,9 +154,12 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     counts = result.counts.get(plane)
     if counts is None:
         return f"{mark} plane {where}"
-    said = counted(counts.objects, "object") if counts.objects else "nothing found"
-    if flagged and counts.unsure:
-        said = f"{counts.unsure} of {said} unsure"
+    objects, unsure = counts
+    said = counted(objects, "object") if objects else "nothing found"
+    if flagged and not objects:
+        said = "only something faint"
+    elif flagged and unsure == objects:
+        said = counted(objects, "unsure object")
     elif flagged:
-        said += ", unsure edges" if counts.objects else ", but something faint is there"
+        said = f"{unsure} of {said} unsure" if unsure else f"{said}, unsure edges"
     return f"{mark} plane {where}: {said}"

@@ -83,7 +83,7 @@ class BoxPromptWidget(QWidget):
             "Train": Section("3  Train", self.train_panel),
             "Predict": Section("4  Predict", self.predict_panel, is_open=False),
             "Review": Section("5  Review", self.review_panel, is_open=False),
-            "Keys": Section("Keys", wrapping_label(keys.as_html()), is_open=False),
+            "Keys": Section("Keys", _keys_table(), is_open=False),
         }
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -236,12 +236,14 @@ class BoxPromptWidget(QWidget):
         self.sections["Train"].open()  # folded for a review, and with it the button that stops
 
     def _open_predict(self) -> None:
+        self.sections["Image"].open(False)  # or Review would be below the lower edge
         self.sections["Predict"].open()
 
     def _open_review(self, done: int) -> None:
         review = self.sections["Review"]
         if self.session.result is not None and not review.is_open:
-            self.sections["Train"].open(False)  # or the list would be below the lower edge
+            for name in ("Image", "Boxes", "Train"):  # or the list would be below the lower edge
+                self.sections[name].open(False)
             review.open()
 
     def _note_opened(self, is_open: bool) -> None:
@@ -271,3 +273,10 @@ class BoxPromptWidget(QWidget):
     def _follow_theme(self, _: object = None) -> None:
         self.setStyleSheet(style_sheet(self.viewer.theme))
         self.train_panel.set_theme(*plot_colors(self.viewer.theme))
+
+
+def _keys_table() -> QWidget:
+    """All keys, in line with what stands in the other sections."""
+    table = wrapping_label(keys.as_html())
+    table.setContentsMargins(8, 0, 4, 4)
+    return table
