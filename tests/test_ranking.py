@@ -9,8 +9,9 @@ from tests.helpers.synthetic import Scene
 
 from napari_boxprompt.api import TrainedModel, predict
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.instances import Instance
 from napari_boxprompt.prediction import Prediction
-from napari_boxprompt.ranking import doubt
+from napari_boxprompt.ranking import doubt, standing_out, unsure_objects
 
 
 def seen(probability: Any) -> Prediction:
@@ -89,3 +90,23 @@ def test_dim_planes_are_more_doubtful(trained: TrainedModel, unseen: Scene) -> N
     faint = [doubt(found) for found in predict(TrainedModel(dim, trained.encoder), unseen.images)]
     assert min(faint) > max(normal)
     assert all(0 <= value <= 1 for value in (*normal, *faint))
+
+
+def test_objects_that_are_half_believed() -> None:
+    sure, unsure = (Instance(i, "a", 16, (0, 0, 4, 4), score) for i, score in ((1, 0.96), (2, 0.8)))
+    found = Prediction(PlaneId("a"), *[np.zeros((4, 4), t) for t in ("u1", "u1", "u4")], (sure, unsure))
+    assert unsure_objects(found) == [unsure]
+
+
+def test_few_planes_stand_out_of_a_good_result() -> None:
+    """As on the nuclei: most planes have nearly the same doubt, and that of some is several times as high."""
+    good = {z: 0.06 + 0.01 * np.sin(z) for z in range(40)}
+    assert standing_out(good) == set()
+    assert standing_out({**good, 50: 0.3, 51: 0.18}) == {50, 51}
+    assert standing_out({**good, 50: 0.09}) == set()
+
+
+def test_nothing_stands_out_of_nothing_or_of_one() -> None:
+    assert standing_out({}) == set()
+    assert standing_out({1: 0.9}) == set()
+    assert standing_out(dict.fromkeys(range(5), 0.4)) == set()

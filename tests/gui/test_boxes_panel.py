@@ -11,12 +11,14 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
+from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QInputDialog
-from tests.gui.conftest import Panel
+from tests.gui.conftest import TIMEOUT, Panel
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
+from napari_boxprompt.gui.style import style_sheet
 
 
 def box(z: int, y: float = 10, x: float = 10, label: str = "cell") -> Box:
@@ -133,6 +135,34 @@ def test_problems_are_named_shown_and_mended(panel: Panel[BoxesPanel]) -> None:
     panel.widget.undo.click()
     assert len(boxes.problems) == 2
     panel.widget.problems.linkActivated.emit("7")  # of a problem that is gone
+
+
+def test_the_table_shows_the_planes_of_a_usual_session_without_scrolling(
+    make_panel: Callable[..., Panel[BoxesPanel]], qtbot: QtBot
+) -> None:
+    panel = make_panel(BoxesPanel)
+    panel.viewer.add_image(np.zeros((12, 64, 80), np.uint8), name="stack")
+    drawn(panel, *[box(z) for z in range(8)])
+    panel.widget.resize(320, 500)
+    panel.widget.show()
+    # As in the dock: rows are as high as the style wants them, which is known only once they are shown.
+    panel.widget.setStyleSheet(style_sheet("dark"))
+    panel.widget.hide()
+    panel.widget.show()
+    qtbot.waitExposed(panel.widget)
+    table = panel.widget.table
+    qtbot.waitUntil(lambda: not table.verticalScrollBar().isVisible(), timeout=TIMEOUT)
+    last = table.visualItemRect(table.topLevelItem(7))
+    assert last.bottom() <= table.viewport().height()
+    assert table.viewport().height() - last.bottom() < last.height(), "and no empty rows"
+
+
+def test_classes_that_were_shown_before_are_out_of_sight(panel: Panel[BoxesPanel]) -> None:
+    boxes, bar = drawn(panel, box(1)), panel.widget.classes
+    old = [*bar.buttons, bar.add]
+    boxes.add_class("other")
+    panel.widget.refresh()
+    assert all(button.isHidden() for button in old)
 
 
 def test_many_problems_are_counted(panel: Panel[BoxesPanel]) -> None:

@@ -17,6 +17,7 @@ from napari.utils.interactions import mouse_move_callbacks, mouse_press_callback
 
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.geometry import data_to_world
+from napari_boxprompt.gui.hits import keep_clickable
 from napari_boxprompt.gui.layers import (
     ROLE_KEY,
     PlaneView,
@@ -182,6 +183,34 @@ def test_boxes_show_on_every_channel_where_channels_come_first() -> None:
     assert (shapes.ndim, shapes.units) == (3, view.layer.units[1:])
     shapes.add_rectangles(box_corners(Box(4, 5, 14, 25, PlaneId("cells", (2,))), view, shapes))
     assert read_boxes(shapes, view).boxes == (Box(4, 5, 14, 25, PlaneId("cells", (2,))),)
+
+
+@pytest.mark.parametrize("channel_axis", [1, 3])
+def test_boxes_show_on_every_channel_wherever_channels_are(channel_axis: int) -> None:
+    lengths = [5, 40, 50]
+    lengths.insert(channel_axis, 4)
+    z, y, x = (axis for axis in range(4) if axis != channel_axis)
+    viewer = ViewerModel()
+    scale = np.array([2.0, 2.0, 2.0, 2.0])
+    viewer.add_layer(Image(np.zeros(lengths), name="cells", rgb=False, scale=scale))
+    viewer.dims.order = (z, channel_axis, y, x)
+    view = PlaneView(viewer.layers[0], (y, x), channel_axis, 2)
+    shapes = viewer.add_layer(new_boxes_layer(view, name="boxes"))
+    keep_clickable(shapes, stretched=True)
+    assert viewer.dims.nsteps == tuple(lengths), "no steps more"
+    drawn = Box(4, 5, 14, 25, PlaneId("cells", (2,)))
+    shapes.add_rectangles(box_corners(drawn, view, shapes))
+    assert read_boxes(shapes, view).boxes == (drawn,)
+
+    def seen(plane: int, channel: int) -> bool:
+        point = np.zeros(4)
+        point[[z, channel_axis, y, x]] = plane, channel, 8, 12
+        viewer.dims.set_point((z, channel_axis), tuple(scale[0] * point[[z, channel_axis]]))
+        shapes.mouse_drag_callbacks[0](shapes, None)
+        return shapes.get_value(scale * point, world=True)[0] == 0
+
+    assert [seen(2, channel) for channel in range(4)] == [True] * 4
+    assert not seen(1, 2)
 
 
 def test_new_layers_share_nothing_with_old_results() -> None:

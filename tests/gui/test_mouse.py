@@ -45,3 +45,23 @@ def test_a_box_is_selected_moved_and_deleted(open_desk: Callable[..., Desk]) -> 
     desk.hand.undo()
     assert abs(boxes.boxset.boxes[0].y0 - first.y0) < 0.01
     assert len(boxes.boxset) == 2
+
+
+@pytest.mark.usefixtures("fake_encoders")
+def test_a_box_is_selected_on_another_channel_than_it_was_drawn_on(open_desk: Callable[..., Desk]) -> None:
+    desk = open_desk(show=True)
+    layer = desk.viewer.add_image(np.zeros((4, 3, 100, 100)), name="stack")
+    desk.widget.session.choose_image(layer, 1, 0)
+    desk.viewer.fit_to_view()
+    desk.viewer.dims.set_current_step((0, 1), (2, 0))
+    desk.widget.boxes_panel.new.click()
+    desk.hand.draw((20, 20), (50, 60))
+    boxes = desk.widget.session.boxes
+    assert boxes is not None
+    assert [box.plane.index for box in boxes.boxset.boxes] == [(2,)]
+    desk.viewer.dims.set_current_step(1, 2)
+    boxes.shapes.mode = "select"
+    desk.hand.click((35, 40))
+    assert boxes.shapes.selected_data == {0}
+    boxes.toggle_complete(boxes.boxset.boxes[0].plane)
+    assert boxes.boxset.planes[boxes.boxset.boxes[0].plane].complete

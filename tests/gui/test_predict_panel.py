@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,8 @@ def test_planes_one_after_the_other_fill_one_layer(
     end(ready, qtbot)
     assert predicted(ready) == [0, 1, 2, 3]
     assert len(ready.viewer.layers) == 3, "what was there is not written over"
+    assert [layer.visible for layer in ready.viewer.layers] == [True, False, True]
+    assert "'stack objects' is kept, but hidden" in widget.said.text()
     assert not widget.all.property("primary")
     assert widget.summary == "4 objects on 4 planes"
     again = replace(trained, model=replace(trained.model))
@@ -189,6 +192,34 @@ def test_stopping_keeps_what_is_done(
     end(ready, qtbot)
     assert len(predicted(ready)) == 1
     assert said == ["Stopped after 1 of 4 planes; these are kept."]
+
+
+def test_other_data_in_the_result_layer_ends_the_prediction(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, given_data = module.predict, np.ones((2, 8, 8), np.uint32)
+    go_on = threading.Event()
+
+    def slow(stop: Any, **given: Any) -> Any:
+        for number, event in enumerate(real(stop, **given)):
+            if number == 3:  # the second plane
+                go_on.wait(TIMEOUT / 1000)
+            yield event
+
+    monkeypatch.setattr(module, "predict", slow)
+    ready.widget.all.click()
+    qtbot.waitUntil(lambda: ready.widget.bar.value() == 1, timeout=TIMEOUT)
+    newest(ready).layer.data = given_data
+    go_on.set()
+    end(ready, qtbot)
+    assert len(said) == 2
+    assert said[0].startswith("The layer 'stack objects' was given other data")
+    assert said[1] == "Stopped after 1 of 4 planes; these are kept."
+    assert newest(ready).layer.data is given_data
+    monkeypatch.setattr(module, "predict", real)
+    ready.widget.all.click()
+    end(ready, qtbot)
+    assert predicted(ready) == [0, 1, 2, 3], "in a new layer"
 
 
 def test_one_prediction_at_a_time(ready: Panel[PredictPanel], qtbot: QtBot, said: list[str]) -> None:

@@ -18,6 +18,7 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import preview as module
 from napari_boxprompt.gui.jobs import Jobs, Stop
 from napari_boxprompt.gui.layers import layers_with_role
+from napari_boxprompt.gui.pixels import PixelWatch
 from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.views import View
@@ -172,6 +173,76 @@ def test_small_changes_of_brightness_keep_the_exponent(session: Session, encoder
     session.set_contrast(shown, manual=False)
     preview.request()
     assert session.contrast == shown
+
+
+def test_masks_of_boxes_stay_until_a_training_finds_something(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    (layer,) = layers_with_role(session.viewer, "preview")
+    frozen, here = layer.data[0].copy(), PlaneId("s", (0,))
+    preview.begin_training()
+    young = np.zeros_like(frozen)
+    young[0, :5] = 1
+    for glimpse in (np.zeros_like(frozen), young):
+        preview.glimpse(here, glimpse)
+        np.testing.assert_array_equal(layer.data[0], frozen)
+        assert layer.visible
+    learnt = np.ones_like(frozen)
+    preview.glimpse(here, learnt)
+    np.testing.assert_array_equal(layer.data[0], learnt)
+    preview.glimpse(here, young)
+    np.testing.assert_array_equal(layer.data[0], young)  # it has seen this plane, and now believes this
+    preview.begin_training()
+    preview.glimpse(here, young)
+    np.testing.assert_array_equal(layer.data[0], frozen)  # the next model is young again
+
+
+def test_a_glimpse_of_a_plane_without_boxes_is_shown_as_it_is(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    session.viewer.dims.set_current_step(0, 1)
+    preview.begin_training()
+    preview.glimpse(PlaneId("s", (1,)), np.zeros((96, 128), np.uint8))
+    (layer,) = layers_with_role(session.viewer, "preview")
+    assert not layer.data.any()
+
+
+def test_pixels_changed_in_place_are_seen(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    watch = PixelWatch(session)
+    watch.redrawn.connect(preview.forget)
+    preview.request()
+    image = session.viewer.layers["s"]
+    image.data[:] = 0
+    image.refresh()
+    preview.request()
+    assert preview._encoded is not None
+    assert not preview._encoded.pixels.see(View.whole((8, 8)), 256).any()
+    watch.close()
+
+
+def test_what_was_read_before_the_pixels_changed_is_not_remembered(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    old = preview._encoded
+    preview.forget()
+    preview._on_event(old)  # of a look that was under way
+    assert preview._encoded is None
+
+
+def test_the_watch_follows_the_chosen_image(session: Session) -> None:
+    watch, heard = PixelWatch(session), []
+    watch.replaced.connect(lambda: heard.append("s"))
+    first = session.viewer.layers["s"]
+    other = session.viewer.add_image(first.data.copy(), name="t")
+    session.choose_image(other)
+    first.data = first.data.copy()
+    assert not heard
+    other.data = other.data.copy()
+    assert heard == ["s"]
+    watch.close()
+    other.data = other.data.copy()
+    assert heard == ["s"]
 
 
 def test_new_pixels_in_the_image_layer_are_seen(session: Session, encoder: Any) -> None:

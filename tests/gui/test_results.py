@@ -11,6 +11,7 @@ pytest.importorskip("napari", reason="napari is not installed")
 from napari.components import ViewerModel
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import telling
 from napari_boxprompt.gui.layers import PlaneView
 from napari_boxprompt.gui.results import Result, ResultBook
@@ -211,3 +212,44 @@ def test_edit_takes_the_brush_to_the_result(session: Session) -> None:
     Review(session).edit()
     assert session.viewer.layers.selection.active == session.result.layer
     assert session.result.layer.mode == "paint"
+
+
+def test_edit_begins_with_a_new_object(session: Session) -> None:
+    """A stroke beside object 1 must not become part of it."""
+    assert session.result is not None
+    layer = session.result.layer
+    numbers = set(np.unique(layer.data).tolist())
+    assert layer.selected_label in numbers, "as napari has it"
+    Review(session).edit()
+    assert layer.selected_label not in numbers
+    layer.paint((0, 20, 20), layer.selected_label)
+    Review(session).edit()
+    assert layer.selected_label == max(numbers) + 2, "and so does the next edit"
+
+
+def test_a_layer_with_other_data_takes_no_more_objects(viewer: ViewerModel, view: PlaneView) -> None:
+    result = Result(viewer, view, COLORS)
+    result.add(found(1))
+    for other in (np.ones((2, 40, 50), np.uint32), np.ones((6, 40, 50), np.uint8)):
+        result.layer.data = other
+        with pytest.raises(BoxPromptError, match="was given other data"):
+            result.add(found(2))
+        assert (result.layer.data == 1).all(), "what the user put there stays"
+    result.layer.data = np.zeros((6, 40, 50), np.int64)
+    result.add(found(2))
+    assert result.layer.data[2].any()
+
+
+def test_a_layer_with_other_data_is_not_filled_up(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
+    book = ResultBook(viewer)
+    (old,) = book.take([view], [plane(1)], trained.model, COLORS)["stack"]
+    old.layer.data = np.ones((2, 40, 50), np.uint32)
+    (new,) = book.take([view], [plane(2)], trained.model, COLORS)["stack"]
+    assert new.layer != old.layer
+
+
+def test_objects_are_counted_by_plane(viewer: ViewerModel, view: PlaneView) -> None:
+    result = Result(viewer, view, COLORS)
+    result.add(found(1, ["a", "a", "b"]))
+    result.add(found(2, []))
+    assert result.counts == {plane(1): (3, 0), plane(2): (0, 0)}

@@ -128,7 +128,8 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     assert summaries(desk)[3] == "4 objects on 4 planes"
     assert summaries(desk)[4].startswith("0 accepted; next: plane ")
     assert widget.sections["Review"].is_open
-    assert not widget.sections["Train"].is_open, "it would push the list below the lower edge"
+    folded = [name for name in ("Image", "Boxes", "Train") if not widget.sections[name].is_open]
+    assert folded == ["Image", "Boxes", "Train"], "they would push the list below the lower edge"
     desk.settle()
     assert not desk.said
 
@@ -397,3 +398,22 @@ def test_a_setting_that_makes_no_sense_is_said_where_it_stands(open_desk: OpenDe
     assert desk.widget.train_panel.train.isEnabled()
     assert waiting(desk) == ["Train a model first, or load one."]
     desk.settle()
+
+
+def test_new_pixels_are_looked_at_with_a_contrast_of_their_own(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.settle()
+    session = desk.widget.session
+    assert session.contrast is not None
+    high = session.contrast.high[0]
+    layer = desk.viewer.layers["stack"]
+    layer.data = layer.data.astype(np.uint16) * 100
+    desk.settle()
+    assert session.contrast is not None
+    assert session.contrast.high[0] > 50 * high
+    manual = session.contrast
+    session.set_contrast(manual, manual=True)
+    layer.data = layer.data // 100
+    desk.settle()
+    assert session.contrast == manual, "what the user set stays"

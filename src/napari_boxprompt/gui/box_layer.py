@@ -95,7 +95,7 @@ class BoxLayer:
         self._restyle()
 
     def _watch(self, layer: Shapes) -> None:
-        keep_clickable(layer)
+        keep_clickable(layer, stretched=self.view.channel_axis not in (None, 0))
         layer.events.data.connect(self._on_data)
         layer.events.features.connect(self._on_features)  # pasting tells only this
 

@@ -23,7 +23,7 @@ from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QColor
+    from qtpy.QtGui import QColor, QShowEvent
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.box_layer import BoxLayer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["BoxesPanel"]
 
 PLANE = Qt.ItemDataRole.UserRole
-MOST_ROWS = 5
+MOST_ROWS = 8
 """Planes that the table shows without scrolling."""
 
 MOST_PROBLEMS = 3
@@ -132,6 +132,11 @@ class BoxesPanel(QWidget):
         classes.removed.connect(lambda index: self._do("remove_class", index))
         classes.recolored.connect(self._recolor)
 
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's way of writing)
+        """The rows have the height of the style only now."""
+        super().showEvent(event)
+        self._fit_table()
+
     @property
     def summary(self) -> str:
         """One line."""
@@ -175,6 +180,10 @@ class BoxesPanel(QWidget):
             self.table.addTopLevelItem(item)
         for column in range(2):
             self.table.resizeColumnToContents(column)
+        self._fit_table()
+
+    def _fit_table(self) -> None:
+        """Give the table the height of its rows, so that none is cut and none has to be scrolled to."""
         rows = min(MOST_ROWS, self.table.topLevelItemCount())
         row = self.table.sizeHintForRow(0) if rows else 0
         self.table.setFixedHeight(self.table.header().sizeHint().height() + rows * row + 4)

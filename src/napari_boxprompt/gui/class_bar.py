@@ -37,6 +37,7 @@ class ClassBar(QWidget):
         """Show these classes, none where there is no boxes layer."""
         for button in (*self.buttons, self.add):
             self._layout.removeWidget(button)
+            button.hide()  # until it is deleted it would lie in the corner of the new ones
             button.deleteLater()
         self.buttons = []
         for index, item in enumerate(() if classes is None else classes.items):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_clickable"]
 
+HALF = 0.5
+"""Of a plane: as far away as napari still draws a shape."""
+
 CLOSE = 1e-6
 """Of a plane: far more than what rounding costs, far less than anybody could mean."""
 
 
-def keep_clickable(shapes: Shapes) -> None:
+def keep_clickable(shapes: Shapes, *, stretched: bool = False) -> None:
     """Make the shapes of a layer answer to the mouse on every plane.
 
     napari 0.9 draws the shapes within half a plane of where the slider stands, but looks for the one under
@@ -29,14 +33,17 @@ def keep_clickable(shapes: Shapes) -> None:
     ----------
     shapes : napari.layers.Shapes
         A layer that we made.
+    stretched : bool
+        A position of the layer is several channels of the image, which lie within half a plane of it.
     """
+    look = partial(_round_place, near=HALF if stretched else CLOSE)
     for callbacks in (shapes.mouse_move_callbacks, shapes.mouse_drag_callbacks):
-        callbacks.insert(0, _round_place)  # before napari's own look for the shape under the mouse
+        callbacks.insert(0, look)  # before napari's own look for the shape under the mouse
 
 
-def _round_place(shapes: Shapes, _event: object = None) -> None:
+def _round_place(shapes: Shapes, _event: object = None, *, near: float) -> None:
     view = getattr(shapes, "_data_view", None)
     place = np.asarray(getattr(view, "slice_key", ()), dtype=float)
     whole = np.rint(place)
-    if view is not None and place.size and np.any(place != whole) and np.all(np.abs(place - whole) < CLOSE):
+    if view is not None and place.size and np.any(place != whole) and np.all(np.abs(place - whole) < near):
         view.slice_key = whole

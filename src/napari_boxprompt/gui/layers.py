@@ -81,7 +81,8 @@ def _metadata(view: PlaneView, role: Role, given: dict[str, Any]) -> dict[str, A
 def new_boxes_layer(view: PlaneView, *, name: str, role: Role = "boxes", **kwargs: Any) -> Shapes:
     """Make an empty Shapes layer over the image.
 
-    A leading channel axis is left out, so that a box is seen on every channel.
+    A leading channel axis is left out, so that a box is seen on every channel. Along another one, which
+    napari cannot leave out, position 0 of the layer is stretched over all channels.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ def new_boxes_layer(view: PlaneView, *, name: str, role: Role = "boxes", **kwarg
         matrix = data_to_world(view.layer)[1:, 1:]
         place = {"affine": matrix, "units": place["units"][1:], "axis_labels": place["axis_labels"][1:]}
         ndim -= 1
+    else:
+        _stretch_over_channels(view, place, np.zeros(ndim))
     metadata = _metadata(view, role, kwargs)
     return Shapes(ndim=ndim, name=name, metadata=metadata, **{**place, **kwargs})
 
@@ -198,15 +201,27 @@ def new_labels_layer(
     """
     place = layer_transform(view)
     first = np.array(offset, dtype=np.float64) if len(offset) else np.zeros(view.ndim)
-    stretch = np.ones(view.ndim)
-    axis = view.channel_axis
-    if axis is not None and data.shape[axis] == 1:
-        channels = view.lengths[axis]
-        stretch[axis], first[axis] = channels, (channels - 1) / 2
-    place["translate"] = place["translate"] + physical_matrix(view.layer)[:-1, :-1] @ first
-    place["scale"] = place["scale"] * stretch
+    if view.channel_axis is not None and data.shape[view.channel_axis] == 1:
+        _stretch_over_channels(view, place, first)
+    else:
+        _move(view, place, first)
     metadata = _metadata(view, role, kwargs)
     return Labels(data, name=name, metadata=metadata, **{**place, **kwargs})
+
+
+def _stretch_over_channels(view: PlaneView, place: dict[str, Any], first: npt.NDArray[np.float64]) -> None:
+    """Let position 0 along the channel axis be that of every channel; nothing happens where there is none."""
+    axis = view.channel_axis
+    if axis is not None:
+        channels, stretch = view.lengths[axis], np.ones(view.ndim)
+        stretch[axis], first[axis] = channels, (channels - 1) / 2
+        place["scale"] = place["scale"] * stretch
+    _move(view, place, first)
+
+
+def _move(view: PlaneView, place: dict[str, Any], first: npt.NDArray[np.float64]) -> None:
+    """Begin at an element of the image."""
+    place["translate"] = place["translate"] + physical_matrix(view.layer)[:-1, :-1] @ first
 
 
 def role_of(layer: Layer) -> str | None:

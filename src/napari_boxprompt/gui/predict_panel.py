@@ -146,7 +146,7 @@ class PredictPanel(QWidget):
         self._started, self._last = time.monotonic(), None
         self.bar.setRange(0, 0)
         self.bar.setFormat("Predicting")
-        say(self.said, "")
+        say(self.said, _hidden(self._predicting.hidden))
         for widget in (self.bar, self.stop):
             widget.setVisible(True)
         self._timer.start()
@@ -173,5 +173,13 @@ class PredictPanel(QWidget):
         for widget in (self.bar, self.stop, self._range):
             widget.setVisible(False)
         seconds = duration(time.monotonic() - self._started)
-        say(self.said, f"{counted(done, 'plane')} in {seconds}.")
+        say(self.said, f"{counted(done, 'plane')} in {seconds}. {_hidden(self._predicting.hidden)}".strip())
         self.refresh()
+
+
+def _hidden(names: tuple[str, ...]) -> str:
+    """Say where older results are, as they seem to be gone."""
+    if not names:
+        return ""
+    listed, are = ", ".join(f"'{name}'" for name in names), "is" if len(names) == 1 else "are"
+    return f"{listed} {are} kept, but hidden: the eye in the layer list shows older results again."

@@ -56,6 +56,8 @@ class Predicting:
         self._done = 0
         self._wanted = 0
         self.tiles = (0, 0)
+        self.hidden: tuple[str, ...] = ()
+        """Older layers that are out of sight now, so that the new ones can be read."""
 
     @property
     def running(self) -> bool:
@@ -113,7 +115,7 @@ class Predicting:
         model = self._ready()
         images = combined_images(views)
         self._results = self._session.new_results(views, planes)
-        self._begin(len(planes))
+        self._begin(len(planes), self._session.results.hidden)
         self._jobs.start(
             JOB,
             partial(predict, model=model, images=images, planes=list(planes), on_tile=self._on_tile),
@@ -157,8 +159,8 @@ class Predicting:
             raise BoxPromptError("There is no model yet: train one, or load one.")
         return self._session.trained
 
-    def _begin(self, wanted: int) -> None:
-        self._done, self._wanted, self.tiles = 0, wanted, (0, 0)
+    def _begin(self, wanted: int, hidden: tuple[str, ...] = ()) -> None:
+        self._done, self._wanted, self.tiles, self.hidden = 0, wanted, (0, 0), hidden
 
     def _on_tile(self, done: int, total: int) -> None:
         self.tiles = (done, total)  # read by the panel's timer: a plane of many tiles takes minutes

@@ -40,6 +40,11 @@ SAME_GAMMA = 0.15
 """A new exponent replaces the shown one when it differs by more than this part: each costs new encodings."""
 
 
+YOUNG = 0.1
+"""A model in training that finds less than this part of what the frozen model makes of the boxes is too young
+to be shown instead."""
+
+
 @dataclass(frozen=True)
 class _Request:
     """What is to be shown, as plain data for the worker."""
@@ -54,6 +59,7 @@ class _Request:
     manual: bool
     tile: float | None
     model: tuple[str, str]
+    version: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class _Encoded:
 
     what: tuple[PlaneView, PlaneId, Normalization, float | None, tuple[str, str]]
     data: object
+    version: int
     pixels: PlanePixels
 
 
@@ -105,6 +112,9 @@ class Preview:
         self._shown: tuple[PlaneView, PlaneId, tuple[float, ...]] | None = None
         self._said = ""
         self._encoded: _Encoded | None = None
+        self._version = 0
+        self._seen: _Seen | None = None
+        self._learnt: set[PlaneId] = set()
         self.enabled = True
         self.paused = False
 
@@ -126,6 +136,7 @@ class Preview:
             session.contrast_is_manual,
             self._tile,
             self._model(),
+            self._version,
         )
         if not boxes.on(plane):
             self.hide()
@@ -144,6 +155,30 @@ class Preview:
             on_end=partial(self.progressed.emit, None),
             replace=True,
         )
+
+    def forget(self) -> None:
+        """The image has other pixels: the next look reads the plane again."""
+        self._version += 1
+        self._encoded = None
+
+    def begin_training(self) -> None:
+        """Leave the processor to a training, and the plane on screen to its glimpses."""
+        self.paused = True
+        self._learnt = set()
+
+    def glimpse(self, plane: PlaneId, mask: npt.NDArray[np.uint8]) -> None:
+        """Show what a model in training makes of a plane, once it makes something of it.
+
+        A young model finds nothing yet. Until it does, the masks that the frozen model made of the boxes
+        stay: with an empty plane instead, a user would think that they are lost.
+        """
+        frozen = self._seen
+        if frozen is not None and frozen.plane == plane and plane not in self._learnt:
+            if np.count_nonzero(mask) < YOUNG * np.count_nonzero(frozen.mask):
+                self.show(plane, frozen.mask)
+                return
+            self._learnt.add(plane)
+        self.show(plane, mask)
 
     def show(self, plane: PlaneId, mask: npt.NDArray[np.uint8]) -> None:
         """Put a class mask on a plane, in the colours of the classes."""
@@ -223,10 +258,12 @@ class Preview:
         if isinstance(event, Progress):
             self.progressed.emit(event)
         elif isinstance(event, _Seen):
+            self._seen = event
             if event.plane == self._session.plane:
                 self.show(event.plane, event.mask)
         elif isinstance(event, _Encoded):
-            self._encoded = event
+            if event.version == self._version:  # or the pixels have changed while it was at work
+                self._encoded = event
         elif isinstance(event, tuple):
             self._said = ""
             contrast, self._tile = event
@@ -263,7 +300,8 @@ def _look(
     same = (asked.view, asked.plane, contrast, tile, asked.model)
     # An image layer may have been given other pixels meanwhile.
     if encoded is None or same != encoded.what or encoded.data is not asked.data:
-        encoded = _Encoded(same, asked.data, PlanePixels(asked.images.read(asked.plane), contrast))
+        pixels = PlanePixels(asked.images.read(asked.plane), contrast)
+        encoded = _Encoded(same, asked.data, asked.version, pixels)
         for progress in encode_plane(encoder, encoded.pixels, tile):
             yield progress
             if stop.is_set():

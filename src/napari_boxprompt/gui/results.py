@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
+from napari_boxprompt.ranking import standing_out, unsure_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,13 +24,23 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.work import Found
     from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["Result", "ResultBook", "Status"]
+__all__ = ["Counts", "Result", "ResultBook", "Status"]
 
 REFRESH_SECONDS = 1.0
 """Least time between two renewals of colours and table while planes come in."""
 
 Status = Literal["accepted", "rejected"]
 """What the user has said of a plane."""
+
+LABEL_BYTES = 4
+"""Least size of a pixel in a layer that can hold the numbers of all objects."""
+
+
+class Counts(NamedTuple):
+    """Objects that were found on a plane, and how many of them the model half believes in."""
+
+    objects: int
+    unsure: int
 
 
 class Result:
@@ -55,6 +67,7 @@ class Result:
     ) -> None:
         self.view = view
         self.doubts: dict[PlaneId, float] = {}
+        self.counts: dict[PlaneId, Counts] = {}
         self.status: dict[PlaneId, Status] = {}
         self._viewer, self._colors, self._channel = viewer, dict(colors), channel
         self._rows: list[dict[str, Any]] = []
@@ -64,6 +77,7 @@ class Result:
         self.layer: Labels = new_labels_layer(
             view, empty_labels(view), name=f"{view.name} {what}", role="prediction", opacity=0.6
         )
+        self._shape = self.layer.data.shape
         active = viewer.layers.selection.active
         viewer.layers.append(self.layer)
         if active is not None:
@@ -75,12 +89,34 @@ class Result:
         return self.layer in self._viewer.layers
 
     @property
+    def fits(self) -> bool:
+        """Whether its layer can still take objects: the user may have given it other data."""
+        data = self.layer.data
+        return (
+            isinstance(data, np.ndarray)
+            and data.shape == self._shape
+            and data.dtype.itemsize >= LABEL_BYTES
+            and data.flags.writeable
+        )
+
+    @property
     def count(self) -> int:
         """Objects found."""
         return len(self._objects)
 
     def add(self, found: Found) -> None:
-        """Take the objects of one plane; colours and table follow within a second, or with `renew`."""
+        """Take the objects of one plane; colours and table follow within a second, or with `renew`.
+
+        Raises
+        ------
+        BoxPromptError
+            The layer was given data that the objects do not fit into.
+        """
+        if not self.fits:
+            raise BoxPromptError(
+                f"The layer '{self.layer.name}' was given other data: no more planes can be written to it. "
+                "What is in it stays; predict the other planes again, and they go to a new layer."
+            )
         prediction = found.prediction
         labels, first = prediction.labels, max(self._objects, default=0)
         if self._channel is not None:
@@ -102,6 +138,8 @@ class Result:
             )
         here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
         self.doubts[here] = found.doubt
+        unsure = sum(item.id in mine for item in unsure_objects(prediction))
+        self.counts[here] = Counts(len(mine - {0}), unsure)
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
             self.renew()
         elif here == self.view.plane_shown(self._viewer):
@@ -111,6 +149,7 @@ class Result:
         """The image may have another name: planes are called after it."""
         name = self.view.name
         self.doubts = {PlaneId(name, plane.index): value for plane, value in self.doubts.items()}
+        self.counts = {PlaneId(name, plane.index): value for plane, value in self.counts.items()}
         self.status = {PlaneId(name, plane.index): value for plane, value in self.status.items()}
 
     def plane(self, plane: PlaneId) -> np.ndarray[Any, np.dtype[Any]]:
@@ -138,6 +177,10 @@ class Result:
         open_planes = [plane for plane in self.doubts if plane not in self.status]
         return sorted(open_planes, key=lambda plane: -self.doubts[plane])
 
+    def standing_out(self) -> set[PlaneId]:
+        """Planes that are clearly less sure than most, whatever the user has said of them."""
+        return standing_out(self.doubts)
+
 
 class ResultBook:
     """All results of a session, the newest last.
@@ -151,6 +194,8 @@ class ResultBook:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._entries: list[tuple[Result, PromptModel]] = []
+        self.hidden: tuple[str, ...] = ()
+        """Names of the layers that the last new ones took the place of."""
 
     @property
     def newest(self) -> Result | None:
@@ -188,17 +233,20 @@ class ResultBook:
         wanted = set(planes)
         channels = [None] if model.exclusive else list(range(len(model.classes)))
         taken: dict[str, list[Result]] = {}
+        hidden: list[str] = []
         for view in views:
             mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
-            fitting = [old for old, by in mine if by is model and wanted.isdisjoint(old.doubts)]
+            fitting = [old for old, by in mine if by is model and wanted.isdisjoint(old.doubts) and old.fits]
             if len(fitting) == len(channels):
                 taken[view.name] = fitting
                 continue
+            hidden += [old.layer.name for old, _ in mine if old.layer.visible]
             for old, _ in mine:
                 old.layer.visible = False
             new = [Result(self._viewer, view, colors, channel) for channel in channels]
             self._entries += [(result, model) for result in new]
             taken[view.name] = new
+        self.hidden = tuple(hidden)
         return taken
 
     def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.telling import told
 
@@ -60,11 +62,16 @@ class Review:
 
     @told
     def edit(self, _: object = None) -> None:
-        """Take the brush to the objects of the result."""
-        result = self._result()
-        self._session.viewer.layers.selection.active = result.layer
-        result.layer.visible = True
-        result.layer.mode = "paint"
+        """Take the brush to the objects of the result, with a number that no object has yet.
+
+        napari begins with number 1, and a stroke anywhere would become part of object 1. To go on with an
+        object there is, the user picks it with napari's own tool.
+        """
+        layer = self._result().layer
+        self._session.viewer.layers.selection.active = layer
+        layer.visible = True
+        layer.selected_label = int(np.max(layer.data)) + 1
+        layer.mode = "paint"
 
     def go(self, plane: PlaneId) -> None:
         """Show a plane."""

@@ -8,8 +8,13 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
 from napari_boxprompt.gui.section import wrapping_label
+from napari_boxprompt.gui.telling import counted
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QShowEvent
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.review import Review
     from napari_boxprompt.gui.state import Session
 
@@ -19,7 +24,8 @@ PLANE = Qt.ItemDataRole.UserRole
 MOST_ROWS = 8
 """Planes that the list shows without scrolling."""
 
-MARKS = {"accepted": "✓ ", "rejected": "✗ "}
+MARKS = {"accepted": "✓", "rejected": "✗"}
+STANDS_OUT = "⚑"
 
 
 class ReviewPanel(QWidget):
@@ -41,8 +47,10 @@ class ReviewPanel(QWidget):
         self.waits = wrapping_label(
             "Predict first: then the planes stand here, the least sure first.", name="boxprompt-quiet"
         )
+        self.standing_out = wrapping_label(name="boxprompt-quiet")
         self.queue = QListWidget()
         self.queue.setUniformItemSizes(True)
+        self.queue.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # it would hide a row
         self.buttons: dict[str, QPushButton] = {}
         row = QHBoxLayout()
         for name, text, tip in (
@@ -50,7 +58,7 @@ class ReviewPanel(QWidget):
             ("next", "▸", "On to the next least sure plane (N)"),
             ("accept", "Accept", "This plane is right (A)"),
             ("reject", "Reject", "This plane is wrong (R)"),
-            ("edit", "Edit", "Paint on the objects of this plane (E)"),
+            ("edit", "Edit", "Paint a new object on this plane, or pick one and change it (E)"),
         ):
             button = QPushButton(text)
             button.setToolTip(tip)
@@ -62,6 +70,7 @@ class ReviewPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
         layout.addWidget(self.waits)
+        layout.addWidget(self.standing_out)
         layout.addWidget(self.queue)
         layout.addLayout(row)
         layout.addWidget(self.export)
@@ -87,27 +96,70 @@ class ReviewPanel(QWidget):
         result = self._session.result
         there = result is not None and bool(result.doubts)
         self.waits.setVisible(not there)
-        for widget in (self.queue, self.export, *self.buttons.values()):
+        for widget in (self.standing_out, self.queue, self.export, *self.buttons.values()):
             widget.setVisible(there)
         self.queue.clear()
         if result is None:
             return
+        flagged = result.standing_out()
+        self.standing_out.setText(_standing_out(len(flagged)))
         done = sorted(result.status, key=lambda plane: plane.index)
         for plane in (*result.ranked(), *done):
-            mark = MARKS.get(result.status.get(plane, ""), "")
-            where = " · ".join(map(str, plane.index)) or plane.image
-            unsure = f"  unsure {100 * result.doubts[plane]:.0f} %" if plane in result.doubts else ""
-            item = QListWidgetItem(f"{mark}plane {where}{unsure}")
+            item = QListWidgetItem(_line(result, plane, plane in flagged))
             item.setData(PLANE, plane)
             self.queue.addItem(item)
+        self._fit_queue()
+        self._select_plane()
+        self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
+
+    def _fit_queue(self) -> None:
         rows = min(MOST_ROWS, self.queue.count())  # whole ones: half a row looks like a mistake
         self.queue.setFixedHeight(rows * self.queue.sizeHintForRow(0) + 2 * self.queue.frameWidth())
-        self._mark_plane()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's way of writing)
+        """The rows have the height of the style only now."""
+        super().showEvent(event)
+        self._fit_queue()
+        self.queue.scrollToTop()
 
     def _mark_plane(self) -> None:
-        """Select the plane on screen in the list."""
-        for row in range(self.queue.count()):
-            if self.queue.item(row).data(PLANE) == self._session.plane:
-                self.queue.setCurrentRow(row)
-                return
+        """Select the plane that the user turned to, and bring it into view."""
+        item = self._select_plane()
+        if item is not None:
+            self.queue.scrollToItem(item)
+
+    def _select_plane(self) -> QListWidgetItem | None:
+        """Select the plane on screen; not as the current one, to which the list would scroll by itself."""
         self.queue.clearSelection()
+        for row in range(self.queue.count()):
+            item = self.queue.item(row)
+            if item.data(PLANE) == self._session.plane:
+                item.setSelected(True)
+                return item
+        return None
+
+
+def _standing_out(number: int) -> str:
+    """Say how many planes need a look, and how the list is sorted."""
+    if not number:
+        return "No plane stands out. The least sure first:"
+    stand = "stands" if number == 1 else "stand"
+    return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out. The least sure first:"
+
+
+def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
+    """Name a plane, and say what to look for where it stands out."""
+    mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
+    where = " · ".join(map(str, plane.index)) or plane.image
+    counts = result.counts.get(plane)
+    if counts is None:
+        return f"{mark} plane {where}"
+    objects, unsure = counts
+    said = counted(objects, "object") if objects else "nothing found"
+    if flagged and not objects:
+        said = "only something faint"
+    elif flagged and unsure == objects:
+        said = counted(objects, "unsure object")
+    elif flagged:
+        said = f"{unsure} of {said} unsure" if unsure else f"{said}, unsure edges"
+    return f"{mark} plane {where}: {said}"

@@ -35,6 +35,7 @@ class Section(QWidget):
         self._button.toggled.connect(self._fold)
         self._summary = QElidingLabel()
         self._summary.setObjectName("boxprompt-summary")
+        self._summary.setEllipsesWidth(3)  # or a text that is cut at its end loses its beginning too
         self._summary.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._summary.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         heading = QHBoxLayout()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from napari.settings import get_plugin_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_boxprompt.models import EmbeddingCache
 
-__all__ = ["PluginSettings", "make_cache", "plugin_settings"]
+__all__ = ["PluginSettings", "follow_settings", "make_cache", "plugin_settings"]
 
 PLUGIN = "napari-boxprompt"
 _GIB = 1 << 30
@@ -55,6 +57,26 @@ def plugin_settings() -> PluginSettings:
         cache_folder=Path(folder).expanduser() if folder else None,
         cache_gb=chosen.storage.size,
     )
+
+
+def follow_settings(tell: Callable[[PluginSettings], None]) -> Callable[[], None]:
+    """Tell of preferences whenever the user changes them; return what ends that.
+
+    Parameters
+    ----------
+    tell : callable
+        Called with the preferences as they are then.
+    """
+    try:
+        changed = get_plugin_settings(PLUGIN).events.changed
+    except KeyError:
+        return lambda: None
+
+    def on_changed(_: object = None) -> None:
+        tell(plugin_settings())
+
+    changed.connect(on_changed)
+    return lambda: changed.disconnect(on_changed)
 
 
 def make_cache(settings: PluginSettings) -> EmbeddingCache:

@@ -23,6 +23,7 @@ def style_sheet(theme: str) -> str:
 QPushButton[primary="true"] {{ background-color: {ACCENT}; color: white; font-weight: bold; }}
 QPushButton[primary="true"]:hover {{ background-color: #2a8be0; }}
 QPushButton[primary="true"]:disabled {{ background-color: {colors.foreground.as_hex()}; }}
+QPushButton {{ padding-left: 5px; padding-right: 5px; }}
 #boxprompt-heading {{ font-weight: bold; border: none; background: transparent; padding: 3px; }}
 #boxprompt-menu {{ padding-right: 20px; }}
 #boxprompt-menu::menu-indicator {{
@@ -34,6 +35,7 @@ QToolButton:checked:!hover {{ border-color: {quiet}; background: {colors.foregro
 #boxprompt-summary, #boxprompt-quiet {{ color: {quiet}; }}
 #boxprompt-small {{ color: {quiet}; font-size: 8pt; }}
 QListWidget {{ background: transparent; border: none; }}
+QListWidget::item, QTreeWidget::item {{ padding: 2px 0; }}
 QListWidget::item:selected, QTreeWidget::item:selected {{
     background: {colors.current.as_hex()}; color: {colors.text.as_hex()};
 }}

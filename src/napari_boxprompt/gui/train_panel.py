@@ -173,6 +173,13 @@ class TrainPanel(QWidget):
         """Take what the plugin's preferences say."""
         self.form.setValue(make_config(self._preset_name, model=model, device=device))
 
+    def follow_defaults(self, **changed: str) -> None:
+        """Take what has changed of the plugin's preferences; the other settings stay as they are."""
+        try:
+            self.form.setValue(self.config.model_copy(update=changed))
+        except BoxPromptError:  # a setting that is not allowed: it stays for the user to mend
+            return
+
     def load_choices(self, jobs: Jobs) -> None:
         """Fill the list of models in the background."""
         jobs.start(

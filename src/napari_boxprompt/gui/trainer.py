@@ -84,7 +84,7 @@ class Trainer:
         start = trained.model if go_on and trained is not None else None
         task = TrainingTask(images, boxes, config, self._session.contrast, start)
         self._result = None
-        self._preview.paused = True
+        self._preview.begin_training()
         self.last = task
         self._jobs.start(
             JOB,
@@ -130,7 +130,7 @@ class Trainer:
     def _on_event(self, event: object) -> None:
         if isinstance(event, Glimpse):
             if event.plane == self._session.plane:
-                self._preview.show(event.plane, event.mask)
+                self._preview.glimpse(event.plane, event.mask)
             return
         self.event.emit(event)
 

@@ -13,13 +13,14 @@ from napari_boxprompt.gui.actions import Actions
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.pixels import PixelWatch
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
 from napari_boxprompt.gui.section import Section, wrapping_label
-from napari_boxprompt.gui.settings import make_cache, plugin_settings
+from napari_boxprompt.gui.settings import PluginSettings, follow_settings, make_cache, plugin_settings
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.style import plot_colors, style_sheet
 from napari_boxprompt.gui.train_panel import TrainPanel
@@ -49,13 +50,14 @@ class BoxPromptWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        preferences = plugin_settings()
+        self._preferences = preferences = plugin_settings()
         self.session = Session(napari_viewer)
         self.jobs = Jobs(self)
         self.encoders = Encoders(lambda: make_cache(plugin_settings()))
         self.preview = Preview(self.session, self.jobs, self.encoders, lambda: self.train_panel.model)
         # Before the panels hear of it: the worker looks at a new box while they draw theirs.
         self.session.boxes_changed.connect(self._look)
+        self.pixels = PixelWatch(self.session)
         self.trainer = Trainer(self.session, self.jobs, self.encoders, self.preview)
         self.predicting = Predicting(self.session, self.jobs)
         self.review = Review(self.session)
@@ -81,7 +83,7 @@ class BoxPromptWidget(QWidget):
             "Train": Section("3  Train", self.train_panel),
             "Predict": Section("4  Predict", self.predict_panel, is_open=False),
             "Review": Section("5  Review", self.review_panel, is_open=False),
-            "Keys": Section("Keys", wrapping_label(keys.as_html()), is_open=False),
+            "Keys": Section("Keys", _keys_table(), is_open=False),
         }
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -94,6 +96,7 @@ class BoxPromptWidget(QWidget):
         self._unfolded.timeout.connect(self._bring_into_view)
         self._lay_out()
         self._connect()
+        self._unfollow = follow_settings(self._take_preferences)
         self._bind_keys()
         self._follow_theme()
         self.refresh_summaries()
@@ -122,6 +125,8 @@ class BoxPromptWidget(QWidget):
         session, boxes, train, actions = self.session, self.boxes_panel, self.train_panel, self.actions
         for signal in (session.image_changed, session.plane_changed, session.contrast_changed):
             signal.connect(self._later_look)
+        self.pixels.replaced.connect(self._on_new_pixels)
+        self.pixels.redrawn.connect(self.preview.forget)
         session.boxes_changed.connect(self._bind_keys)
         session.result_changed.connect(self._bind_keys)
         for signal in (
@@ -167,7 +172,9 @@ class BoxPromptWidget(QWidget):
             self._later.stop()
             self._unfolded.stop()
             self.jobs.close()
+            self.pixels.close()
             self.session.close()
+            self._unfollow()
             self.viewer.events.theme.disconnect(self._follow_theme)
         return bool(super().event(event))
 
@@ -185,12 +192,29 @@ class BoxPromptWidget(QWidget):
             doubled = panel is self.train_panel and self.train_panel.summary_is_preset
             self.sections[name].set_summary(panel.summary, doubled=doubled)
 
+    def _take_preferences(self, new: PluginSettings) -> None:
+        """Preferences that change while the widget is open count from the next job on."""
+        old, self._preferences = self._preferences, new
+        if (old.cache_folder, old.cache_gb) != (new.cache_folder, new.cache_gb):
+            self.encoders.renew()
+        changed = {name: getattr(new, name) for name in ("model", "device")}
+        changed = {name: value for name, value in changed.items() if value != getattr(old, name)}
+        if changed:
+            self.train_panel.follow_defaults(**changed)
+            self._later_look()
+
     def _later_look(self) -> None:
         self._later.start()
 
     def _look(self) -> None:
         self._later.stop()
         self.preview.request()
+
+    def _on_new_pixels(self) -> None:
+        self.preview.forget()
+        if not self.session.contrast_is_manual:
+            self.session.forget_contrast()  # what was measured on other pixels says nothing of these
+        self._later_look()
 
     def _show_preview_progress(self, progress: Progress | None) -> None:
         text = self.image_panel.summary if progress is None else "looking at this plane …"
@@ -212,12 +236,14 @@ class BoxPromptWidget(QWidget):
         self.sections["Train"].open()  # folded for a review, and with it the button that stops
 
     def _open_predict(self) -> None:
+        self.sections["Image"].open(False)  # or Review would be below the lower edge
         self.sections["Predict"].open()
 
     def _open_review(self, done: int) -> None:
         review = self.sections["Review"]
         if self.session.result is not None and not review.is_open:
-            self.sections["Train"].open(False)  # or the list would be below the lower edge
+            for name in ("Image", "Boxes", "Train"):  # or the list would be below the lower edge
+                self.sections[name].open(False)
             review.open()
 
     def _note_opened(self, is_open: bool) -> None:
@@ -247,3 +273,10 @@ class BoxPromptWidget(QWidget):
     def _follow_theme(self, _: object = None) -> None:
         self.setStyleSheet(style_sheet(self.viewer.theme))
         self.train_panel.set_theme(*plot_colors(self.viewer.theme))
+
+
+def _keys_table() -> QWidget:
+    """All keys, in line with what stands in the other sections."""
+    table = wrapping_label(keys.as_html())
+    table.setContentsMargins(8, 0, 4, 4)
+    return table

@@ -62,8 +62,14 @@ class Encoders:
     def __init__(self, make_cache: Callable[[], EmbeddingCache]) -> None:
         self._make_cache = make_cache
         self._cache: EmbeddingCache | None = None
+        self._outdated = False
         self._loaded: dict[tuple[str, str, str], Encoder] = {}
         self._lock = threading.Lock()
+
+    def renew(self) -> None:
+        """Have the next job make another cache; what runs goes on with the one it has."""
+        # A flag: the lock may be held for as long as a download takes, and this is called by the viewer.
+        self._outdated = True
 
     def get(
         self,
@@ -77,6 +83,9 @@ class Encoders:
         from napari_boxprompt.api import make_encoder
 
         with self._lock:
+            if self._outdated:
+                self._outdated, self._cache = False, None
+                self._loaded.clear()
             if self._cache is None:
                 self._cache = self._make_cache()
             key = (model, device, precision)
