@@ -20,7 +20,7 @@ from typing import Any
 
 from curves import draw_curves
 
-from napari_boxprompt.series import cells, row
+from napari_boxprompt.series import cells, filled, row
 
 TASKS = {
     "dsb2018_fluo": ("--instances",),
@@ -30,8 +30,6 @@ TASKS = {
 }
 MOST_SHOTS = {"ct_spleen_msd": 8}
 """Where half of the subjects have no more images."""
-
-LEFT_OUT = ("seeds", "transductive", "ratio")
 
 
 def run_task(task: str, supervision: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -83,8 +81,7 @@ def main() -> None:
     rows = [{"data": task, **row(cell)} for task, group in found.items() for cell in group]
     if not rows:
         sys.exit(f"None of {', '.join(TASKS)} is in {options.data}; give their folder.")
-    strict = all(line["transductive"] == "-" for line in rows)
-    columns = [name for name in rows[0] if name not in LEFT_OUT or (name == "transductive" and not strict)]
+    columns = filled([name for name in rows[0] if name != "ratio"], rows)  # it is there with its interval
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for line in rows:
         print(f"| {' | '.join(line[name] for name in columns)} |")

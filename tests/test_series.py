@@ -9,7 +9,7 @@ import pytest
 
 from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.report import interval, versions
-from napari_boxprompt.series import Series, cells, row
+from napari_boxprompt.series import Series, cells, filled, row
 
 
 def plane(subject: str, dice: float, oracle: float = 0.9) -> dict[str, Any]:
@@ -153,11 +153,20 @@ def test_transductive_runs_stand_in_a_column_of_their_own() -> None:
 def test_words_of_a_row() -> None:
     (cell,) = cells([report(jitter=0.1, wrong=0.05, changed={"loss.size": 0.02})])
     found = row(cell)
-    assert found["preset"] == "balanced, loss.size=0.02, jitter 0.1, wrong 0.05"
+    assert found["preset"] == "balanced"
+    assert found["changed"] == "loss.size=0.02, jitter 0.1, wrong 0.05"
     assert (found["ratio"], found["ECE"], found["boxes"]) == ("0.889", "0.020 / -", "40 on 20")
     assert found["test"] == "3 of 2 subjects"
     assert found["seconds"] == "1 / 2 / 3 / 7"
     assert row({**cell, "ratio": None})["ratio (95 %)"] == "-"
+
+
+def test_columns_for_special_runs_are_there_when_needed() -> None:
+    names = ["preset", "transductive", "changed"]
+    plain = row(cells([report()])[0])
+    other = row(cells([{**report(missing=0.1), "transductive": True}])[0])
+    assert filled(names, [plain]) == ["preset"]
+    assert filled(names, [plain, other]) == names
 
 
 # The file

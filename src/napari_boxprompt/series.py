@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Series", "cells", "row"]
+__all__ = ["Series", "cells", "filled", "row"]
 
 Report = dict[str, Any]
 
@@ -132,7 +132,7 @@ def row(cell: Mapping[str, Any]) -> dict[str, str]:
     changed = [f"{name}={value}" for name, value in cell["changed"].items()]
     seconds = cell["seconds"].values()
     return {
-        "preset": ", ".join([cell["preset"], *changed, *disturbed]),
+        "preset": cell["preset"],
         "learns from": cell["supervision"],
         "shots": str(cell["shots"]),
         "seeds": str(len(cell["seeds"])),
@@ -148,7 +148,14 @@ def row(cell: Mapping[str, Any]) -> dict[str, str]:
         "test": f"{cell['n_test']} of {cell['subjects']} subjects",
         "seconds": " / ".join(f"{value:.0f}" for value in seconds),
         "MB": f"{cell['peak_rss_mb']:.0f}",
+        "changed": ", ".join([*changed, *disturbed]),
     }
+
+
+def filled(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Columns without those for special runs (transductive, changed settings) where there is no such run."""
+    special = {"transductive": "-", "changed": ""}
+    return [name for name in columns if any(line[name] != special.get(name) for line in rows)]
 
 
 def _percent(value: float, bounds: Sequence[float] | None = None) -> str:

@@ -161,7 +161,11 @@ def test_a_new_model_replaces_an_old_one(quick_model: Path, discs: Discs, tmp_pa
     said = boxprompt(*train, "--out", old).ok().out
     record = json.loads((old / "model.json").read_text(encoding="utf-8"))["record"]
     agreement = f"box agreement on held-out planes {record['validation']['box_agreement']:.2f}"
-    assert said == f"Model saved in {old}; whole images; {agreement}.\n"
+    lines = said.splitlines()
+    assert lines[0] == f"Model saved in {old}; whole images; {agreement}."
+    error = record["reliability"]["ece"]
+    assert lines[1].startswith(f"Calibration error on held-out planes, as boxes tell: {error:.3f}")
+    assert record["reliability"]["planes"] == 1
     assert (old / "weights.safetensors").read_bytes() != (quick_model / "weights.safetensors").read_bytes()
     assert everything(tmp_path) == {"model", "model/model.json", "model/weights.safetensors"}
 

@@ -149,7 +149,7 @@ def _run(
     from napari_boxprompt.benchmarking import run_plan
     from napari_boxprompt.outputs import prepare_folder
     from napari_boxprompt.report import table_rows
-    from napari_boxprompt.series import Series, cells, row
+    from napari_boxprompt.series import Series, cells, filled, row
 
     prepare_folder(report.parent)
     if pictures is not None:
@@ -175,7 +175,9 @@ def _run(
         show_table(title, table_rows(found))
     else:
         rows = [row(cell) for cell in cells(series.reports)]
-        show_columns(f"{data.folder.name}, learnt from {plans[0].supervision}", SHOWN, rows)
+        for changed in dict.fromkeys(line["changed"] for line in rows):  # too long for a column
+            alike = [line for line in rows if line["changed"] == changed]
+            show_columns(", ".join(filter(None, (data.folder.name, changed))), filled(SHOWN, alike), alike)
 
 
 def _draw(outcome: Outcome, folder: Path) -> None:

@@ -221,10 +221,10 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def show_columns(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Print a table with these columns of some rows."""
+    """Print a table with these columns of some rows; the last one shrinks if need be."""
     table = Table(title=title, title_justify="left", highlight=False)
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name != columns[-1])
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     output.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.images import Images
+    from napari_boxprompt.models.encoding import Encoder
     from napari_boxprompt.normalization import Normalization
     from napari_boxprompt.outputs import ResultWriter
+    from napari_boxprompt.prompting import PromptModel
     from napari_boxprompt.training import TrainingRun
 
 ImagesArgument = Annotated[str, typer.Argument(help="Image, stack, folder or quoted pattern.")]
@@ -93,6 +96,22 @@ def train(
         opened, drawn, config, encoder=encoder, normalization=scale, resume=saved, start=first
     )
     _run(run, out, encoder.fabric.is_global_zero)
+    if encoder.fabric.is_global_zero:
+        _tell_reliability(run.model, out, encoder, opened, drawn)
+
+
+def _tell_reliability(model: PromptModel, out: Path, encoder: Encoder, images: Images, drawn: BoxSet) -> None:
+    """Say how far probabilities can be trusted, and note it in the saved model."""
+    from napari_boxprompt.bundle import save_bundle
+    from napari_boxprompt.calibration import held_reliability
+    from napari_boxprompt.prediction import Predictor
+
+    found = held_reliability(Predictor(model, encoder), images, drawn)
+    if found is None:
+        return
+    save_bundle(replace(model, record={**model.record, "reliability": found}), out)
+    unsure = "" if found["ece_unsure"] is None else f" ({found['ece_unsure']:.2f} where it is unsure)"
+    output.print(f"Calibration error on held-out planes, as boxes tell: {found['ece']:.3f}{unsure}.")
 
 
 def _run(run: TrainingRun, out: Path, saves: bool) -> None:
