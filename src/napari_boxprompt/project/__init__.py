@@ -1,0 +1,24 @@
+"""A labelling project on disk: plain files, a journal, one writer at a time."""
+
+from __future__ import annotations
+
+from napari_boxprompt.project.documents import STATUSES, ImageEntry, MaskFile, PlaneRecord, Status
+from napari_boxprompt.project.lock import LockOwner
+from napari_boxprompt.project.masks import Mask
+from napari_boxprompt.project.project import Project
+from napari_boxprompt.project.rounds import Round, Verdict, best_round, verdict
+
+__all__ = [
+    "STATUSES",
+    "ImageEntry",
+    "LockOwner",
+    "Mask",
+    "MaskFile",
+    "PlaneRecord",
+    "Project",
+    "Round",
+    "Status",
+    "Verdict",
+    "best_round",
+    "verdict",
+]

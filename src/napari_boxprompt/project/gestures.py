@@ -1,0 +1,126 @@
+"""What a user does, as entries of the journal.
+
+Every gesture says how something *is* from now on, not how it changes. So a journal can be replayed over files
+that contain some of it already, and the end is the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from napari_boxprompt.boxes import Box, PlaneId
+from napari_boxprompt.project.documents import Document, ImageEntry, MaskFile, Region, Status
+from napari_boxprompt.project.rounds import Round
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "Drawn",
+    "Entry",
+    "Gesture",
+    "ImagesChange",
+    "MaskPatch",
+    "PlaneChange",
+    "ProjectChange",
+    "RoundChange",
+    "as_boxes",
+    "as_drawn",
+]
+
+Drawn = tuple[float, float, float, float, str, int]
+"""A box: y0, x0, y1, x1, class, number of the object."""
+
+# As in box files, so that a box comes back from there as it went.
+_DIGITS = 9
+
+
+class MaskPatch(Document):
+    """The part of a mask that was painted, as it is now."""
+
+    shape: tuple[int, ...] = Field(description="Shape of the whole mask.")
+    y: int = Field(ge=0, description="First row of the part.")
+    x: int = Field(ge=0, description="First column of the part.")
+    size: tuple[int, ...] = Field(description="Shape of the part.")
+    dtype: Literal["uint8", "uint16", "uint32"]
+    data: str = Field(description="Pixels row by row, little-endian, compressed by zlib, as base64.")
+    classes: dict[int, str] = Field(default_factory=dict, description="Class of each object of the mask.")
+
+
+class PlaneChange(Document):
+    """How a plane is from now on; what is missing stays as it was."""
+
+    kind: Literal["plane"] = "plane"
+    image: str
+    plane: tuple[int, ...] = ()
+    shape: tuple[int, int] | None = None
+    boxes: tuple[Drawn, ...] | None = None
+    complete: bool | None = None
+    complete_regions: tuple[Region, ...] | None = None
+    status: Status | None = None
+    score: float | None = None
+    reason: str | None = None
+    mask: MaskFile | MaskPatch | Literal["none"] | None = None
+
+    @property
+    def id(self) -> PlaneId:
+        """The plane."""
+        return PlaneId(self.image, self.plane)
+
+
+class RoundChange(Document):
+    """A round was recorded, or its record replaced."""
+
+    kind: Literal["round"] = "round"
+    round: Round
+
+
+class ProjectChange(Document):
+    """Classes or settings; what is missing stays as it was."""
+
+    kind: Literal["project"] = "project"
+    classes: tuple[str, ...] | None = None
+    exclusive: bool | None = None
+    settings: dict[str, Any] | None = None
+    roots: tuple[str, ...] | None = None
+
+
+class ImagesChange(Document):
+    """Images were added, found elsewhere, confirmed or taken out."""
+
+    kind: Literal["images"] = "images"
+    images: tuple[ImageEntry, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+Gesture = Annotated[PlaneChange | RoundChange | ProjectChange | ImagesChange, Field(discriminator="kind")]
+
+
+class Entry(Document):
+    """One line of the journal: gestures that belong together, all of them or none."""
+
+    sequence: int = Field(ge=1)
+    time: str
+    gestures: tuple[Gesture, ...]
+
+
+def as_drawn(boxes: Iterable[Box]) -> tuple[Drawn, ...]:
+    """Return boxes as the journal holds them, rounded as in box files."""
+    return tuple(
+        (
+            round(box.y0, _DIGITS),
+            round(box.x0, _DIGITS),
+            round(box.y1, _DIGITS),
+            round(box.x1, _DIGITS),
+            box.label,
+            box.id,
+        )
+        for box in boxes
+    )
+
+
+def as_boxes(drawn: Iterable[Drawn], plane: PlaneId) -> tuple[Box, ...]:
+    """Return boxes from the form of the journal."""
+    return tuple(Box(y0, x0, y1, x1, plane, label, number) for y0, x0, y1, x1, label, number in drawn)
