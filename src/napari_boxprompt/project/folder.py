@@ -70,13 +70,11 @@ class ProjectFolder:
         Parameters
         ----------
         folder : str or Path
-            A new folder, or one without a project.
+            A folder without a project.
         images : str, Path or sequence of those
             A file, a folder, a pattern or a list of files.
-        classes : iterable of str
-            Names of the classes.
-        exclusive : bool
-            Whether classes exclude each other.
+        classes, exclusive : iterable of str, bool
+            Names of the classes, and whether they exclude each other.
         channel : int, optional
             The channel to use, where images have several.
         pixel_size : mapping, optional
