@@ -3,9 +3,9 @@
     python benchmarks/project_faults.py [--kills 200] [--seed 0]
 
 A child process opens the project and makes gestures of a script: boxes, painted and accepted masks, states,
-predictions, settings, rounds; now and then it saves, sometimes in a second thread. After each gesture that the
-project has taken, it prints the number. It is killed (SIGKILL) at a random moment: in a gesture, in a save, or
-while it opens the project. The project must then be what it was after the last printed gesture, or after
+predictions, settings, rounds; now and then it saves, sometimes in a second thread. After each gesture that
+the project has taken, it prints the number. It is killed (SIGKILL) at a random moment: in a gesture, in a
+save, or while it opens the project. The project must then be what it was after the last printed gesture, or after
 the one that followed. The next child goes on from there. Prints one JSON object.
 """
 
@@ -29,7 +29,7 @@ from napari_boxprompt.errors import OutputError
 from napari_boxprompt.project import STATUSES, Project, Round
 
 SIDE = 400
-PLANES = tuple(PlaneId("stack.tif", (z,)) for z in range(5)) + (PlaneId("flat.tif"),)
+PLANES = (*(PlaneId("stack.tif", (z,)) for z in range(5)), PlaneId("flat.tif"))
 
 
 def make_project(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -149,16 +149,15 @@ class ProjectFolder:
         store = Store.open(
             place, read_only=read_only, take_over=take_over, background=background, on_trouble=on_trouble
         )
-        try:
+        with ExitStack() as undo:
+            undo.callback(store.abandon)
             roots = [place / root for root in store.state.roots] + [Path(root) for root in search]
             found = look_for(store.state.images.values(), place, roots, progress=progress)
             project = cls(store, found)
             if found.renewed:
                 project._note(ImagesChange(images=tuple(found.renewed.values())))
                 project._renew()
-        except BaseException:
-            store.abandon()
-            raise
+            undo.pop_all()
         for problem in project.problems:
             project.log(problem)
         return project

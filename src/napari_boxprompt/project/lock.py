@@ -6,6 +6,7 @@ import getpass
 import os
 import platform
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -148,11 +149,10 @@ class ProjectLock:
             return False
         self.guarded = answer == "ours"
         self._mine = LockOwner.here()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._release_system_lock)
             atomic_write_bytes(self._record, self._mine.model_dump_json(indent=1).encode() + b"\n")
-        except BaseException:
-            self._release_system_lock()
-            raise
+            undo.pop_all()
         return True
 
     def _ask(self) -> _Answer:

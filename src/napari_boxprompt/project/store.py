@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Self
 
 from napari_boxprompt.errors import BoxPromptError, OutputError, ProjectError
@@ -104,12 +104,12 @@ class Store:
         lock = ProjectLock(folder)
         if not lock.acquire():
             raise ProjectError(f"{folder} is being used by {lock.owner}; choose another folder.")
-        try:
+        with ExitStack() as undo:
+            undo.callback(lock.release)
             storage.save(folder, state.copy(), 0, None)
-            return cls(folder, storage.load(folder), lock, background=background)
-        except BaseException:
-            lock.release()
-            raise
+            store = cls(folder, storage.load(folder), lock, background=background)
+            undo.pop_all()
+        return store
 
     @classmethod
     def open(
@@ -139,12 +139,11 @@ class Store:
             return cls(folder, storage.load(folder), None)
         if not locked:
             return cls(folder, storage.load(folder), None, lock.owner)
-        try:
+        with ExitStack() as undo:
+            undo.callback(lock.release)
             loaded = storage.load(folder)
             store = cls(folder, loaded, lock, background=background, on_trouble=on_trouble)
-        except BaseException:
-            lock.release()
-            raise
+            undo.pop_all()
         storage.sweep_masks(folder, store.state)
         return store
 
