@@ -5,8 +5,8 @@
 A child process opens the project and makes gestures of a script: boxes, painted and accepted masks, states,
 predictions, settings, rounds; now and then it saves, sometimes in a second thread. After each gesture that
 the project has taken, it prints the number. It is killed (SIGKILL) at a random moment: in a gesture, in a
-save, or while it opens the project. The project must then be what it was after the last printed gesture, or after
-the one that followed. The next child goes on from there. Prints one JSON object.
+save, or while it opens the project. The project must then be what it was after the last printed gesture,
+or after the one that followed. The next child goes on from there. Prints one JSON object.
 """
 
 from __future__ import annotations

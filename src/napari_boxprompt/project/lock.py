@@ -117,6 +117,11 @@ class ProjectLock:
         except (OSError, ValidationError):
             return None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another program has taken the project over; a lock of the system cannot be taken."""
+        return not self.guarded and self.owner != self._mine
+
     def acquire(self, *, take_over: bool = False) -> bool:
         """Try to get the lock, without waiting for it.
 

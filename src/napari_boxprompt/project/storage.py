@@ -217,7 +217,7 @@ def _project_file(state: ProjectState, sequence: int) -> ProjectFile:
 def _render(document: ProjectFile | PlanesFile, rows: str) -> bytes:
     """Return JSON in which each entry of one list has a line of its own: quick, and easy to compare."""
     head = json.dumps(document.model_dump(mode="json", exclude={rows}), ensure_ascii=False, indent=1)
-    lines = ",\n".join("  " + row.model_dump_json(exclude_defaults=True) for row in getattr(document, rows))
+    lines = ",\n".join("  " + row.model_dump_json(exclude_none=True) for row in getattr(document, rows))
     return f'{head[:-2]},\n "{rows}": [\n{lines}\n ]\n}}\n'.encode()
 
 

@@ -211,6 +211,8 @@ class Store:
             The system refuses; what was written before is safe, the rest stays in memory for the next try.
         """
         with self._writing:
+            if self._pending:
+                self._check_lock()
             while self._pending:
                 try:
                     # Kept in this form, should the journal refuse what the mask files have taken.
@@ -223,6 +225,13 @@ class Store:
                     ) from error
                 self._entries.append(entry)
                 self._pending.popleft()
+
+    def _check_lock(self) -> None:
+        if self._lock is not None and self._lock.is_lost:
+            raise ProjectError(
+                f"{self._lock.owner or 'Another program'} has taken over the project {self.folder}; nothing "
+                "is written from here any more. Close it and open it again."
+            )
 
     def _with_files(self, entry: Entry) -> Entry:
         """Put large painted parts of an entry into mask files, which it then names."""
@@ -287,6 +296,7 @@ class Store:
                 state, sequence = self.state.copy(), self._sequence
                 if sequence == self._saved_sequence:
                     return
+                self._check_lock()
                 before = {plane: (state.record(plane).mask, parts) for plane, parts in state.patches.items()}
             # Not `self._saved` any more if this fails half way: then everything is written the next time.
             saved, self._saved = self._saved, None
