@@ -2,9 +2,10 @@
 
     python benchmarks/project_open.py [--planes 5000] [--boxes 4]
 
-Makes small images in a temporary folder, half of the planes as single files and half in stacks of 50, boxes on
-each and scores for all. Prints one JSON object: seconds to make, open and save, milliseconds of a gesture and
-of the way to the next plane in the queue, pixels included, and how much memory browsing all planes takes.
+Makes small images in a temporary folder, half of the planes as single files and half in stacks of 50, boxes
+on every second plane and scores for all. Prints one JSON object: seconds to make, open and save, milliseconds
+of a gesture and of the way to the next plane in the queue, pixels included, and how much memory browsing all
+planes takes.
 """
 
 from __future__ import annotations

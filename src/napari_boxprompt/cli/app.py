@@ -11,7 +11,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from napari_boxprompt import __version__
-from napari_boxprompt.cli import INTERRUPTED, data, experiments, models
+from napari_boxprompt.cli import INTERRUPTED, data, experiments, models, project
 from napari_boxprompt.cli.console import errors
 from napari_boxprompt.cli.doctor import doctor
 from napari_boxprompt.errors import BoxPromptError
@@ -84,5 +84,6 @@ app.command()(experiments.demo)
 app.command()(data.train)
 app.command()(data.predict)
 app.command()(experiments.benchmark)
+app.add_typer(project.app, name="project")
 app.add_typer(models.app, name="models")
 app.command()(doctor)

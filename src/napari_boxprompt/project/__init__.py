@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from napari_boxprompt.project.archive import pack, unpack
 from napari_boxprompt.project.documents import STATUSES, ImageEntry, MaskFile, PlaneRecord, Status
+from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
@@ -10,6 +12,7 @@ from napari_boxprompt.project.rounds import Round, Verdict, best_round, verdict
 
 __all__ = [
     "STATUSES",
+    "ExportKind",
     "ImageEntry",
     "LockOwner",
     "Mask",
@@ -20,5 +23,9 @@ __all__ = [
     "Status",
     "Verdict",
     "best_round",
+    "export_project",
+    "import_into",
+    "pack",
+    "unpack",
     "verdict",
 ]
