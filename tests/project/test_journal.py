@@ -163,27 +163,34 @@ def empty(tmp_path_factory):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), script=st.lists(gestures, min_size=1, max_size=8), small=st.booleans())
-def test_after_a_crash_all_is_as_after_the_last_whole_line(empty, monkeypatch, data, script, small):
+@given(
+    data=st.data(),
+    script=st.lists(gestures, min_size=1, max_size=8),
+    small=st.booleans(),
+    large=st.booleans(),
+)
+def test_after_a_crash_all_is_as_after_the_last_whole_line(empty, monkeypatch, data, script, small, large):
     monkeypatch.setattr(store, "_LARGE_PATCH", 64 if small else 1 << 18)
+    monkeypatch.setattr(store, "_LARGE_MASK", 0 if large else 1 << 22)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch) / "data"
         shutil.copytree(empty, place)
         path = place / "project" / "journal.jsonl"
         project = Project.open(place / "project")
-        states = [content(project)]
+        states, saved = [content(project)], 0
         for gesture in script:
             before = project.unsaved
             do(project, gesture)
             if gesture == ("save",):
-                states = [content(project)]
+                # What was painted on large masks is in the journal still.
+                states, saved = [content(project)], path.stat().st_size if path.exists() else 0
             elif project.unsaved > before:
                 states.append(content(project))
         project.abandon()
         written = path.read_bytes() if path.exists() else b""
-        cut = data.draw(st.integers(0, len(written)))
+        cut = data.draw(st.integers(saved, len(written)))
         path.write_bytes(written[:cut] + data.draw(st.sampled_from([b"", b"\0" * 9, b'{"crc32":'])))
-        whole = written[:cut].count(b"\n")
+        whole = written[saved:cut].count(b"\n")
         with Project.open(place / "project") as found:
             assert not found.problems
             assert content(found) == states[whole]
@@ -203,6 +210,34 @@ def test_large_parts_go_to_a_file_before_the_journal(project, monkeypatch):
     ]
     noise[1:3, 1:3] = 0
     assert np.array_equal(project.mask(FLAT).labels[5:35, 5:35], noise)
+
+
+def test_strokes_on_a_large_mask_wait_until_they_are_worth_a_file(project, reopen, monkeypatch):
+    monkeypatch.setattr(store, "_LARGE_MASK", 0)
+    project.paint(FLAT, np.full((5, 5), 3), 1, 1)
+    project.set_boxes(FLAT, [Box(1, 2, 3, 4, FLAT, "a")])
+    project.save()
+    assert not list(project.folder.rglob("plane*.tif"))
+    (kept,) = read_journal(project.folder / "journal.jsonl").entries
+    assert kept.gestures[0].status is None
+    project.paint(FLAT, np.full((5, 5), 4), 3, 3)
+    project.save()
+    found = reopen()
+    assert (found.status(FLAT), len(found.boxes)) == ("corrected", 1)
+    assert np.array_equal(found.mask(FLAT).labels, project.mask(FLAT).labels)
+    monkeypatch.setattr(store, "_MUCH_PAINT", 0)
+    project.save()
+    assert len(list(project.folder.rglob("plane*.tif"))) == 1
+    assert (project.folder / "journal.jsonl").read_bytes() == b""
+    monkeypatch.undo()
+    monkeypatch.setattr(store, "_LARGE_MASK", 0)
+    project.paint(FLAT, np.full((5, 5), 5), 9, 9)
+    project.save()
+    project.remove_images(["flat.tif"])
+    project.save()
+    assert (project.folder / "journal.jsonl").read_bytes() == b""
+    project.close()
+    assert reopen().images.names == ("second.tif", "stack.tif")
 
 
 def test_an_entry_keeps_the_very_patch(project):

@@ -40,7 +40,7 @@ def pack(project: Project, path: str | Path, *, images: bool = False) -> None:
         An image to put in is missing or changed, or the project is read-only with changes not saved yet.
     """
     if not project.read_only:
-        project.save()
+        project.save(masks=True)
     elif project.unsaved:
         raise ProjectError("The project has changes that are not saved yet; save it where it is written.")
     lost = (*project.missing, *project.changed)

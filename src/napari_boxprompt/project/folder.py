@@ -327,15 +327,21 @@ class ProjectFolder:
     def _renew(self) -> None:
         self._images = images_of(self.entries, self._found.present)
 
-    def save(self) -> None:
+    def save(self, *, masks: bool = False) -> None:
         """Write the files that have changed and empty the journal; another thread may do it.
+
+        Parameters
+        ----------
+        masks : bool
+            Write all masks; else what was painted on those of more than four megapixels stays in the journal
+            until it is much, or until the project is closed.
 
         Raises
         ------
         OutputError
             The disk is full or refuses; nothing is lost, the journal keeps what the files do not contain.
         """
-        self._store.save()
+        self._store.save(masks=masks)
 
     def flush(self) -> None:
         """Wait until all gestures are on the disk.

@@ -28,6 +28,7 @@ __all__ = [
     "RoundChange",
     "as_boxes",
     "as_drawn",
+    "only_mask",
 ]
 
 Drawn = tuple[float, float, float, float, str, int]
@@ -104,6 +105,14 @@ class Entry(Document):
     sequence: int = Field(ge=1)
     time: str
     gestures: tuple[Gesture, ...]
+
+
+def only_mask(gesture: Gesture) -> PlaneChange | None:
+    """Return the part of a gesture that says how a mask is; None if there is none."""
+    if not isinstance(gesture, PlaneChange) or gesture.mask is None:
+        return None
+    # Not copied with changes: the patch must stay the very same object.
+    return PlaneChange(image=gesture.image, plane=gesture.plane, mask=gesture.mask)
 
 
 def as_drawn(boxes: Iterable[Box]) -> tuple[Drawn, ...]:

@@ -20,12 +20,14 @@ from napari_boxprompt.project.documents import (
     PlanesFile,
     ProjectFile,
 )
+from napari_boxprompt.project.gestures import Entry, ImagesChange, only_mask
 from napari_boxprompt.project.journal import JournalContent, read_journal
 from napari_boxprompt.project.masks import MASKS, load_mask, store_mask
 from napari_boxprompt.project.rounds import Round
 from napari_boxprompt.project.state import ProjectState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from napari_boxprompt.boxes import PlaneId
@@ -85,13 +87,23 @@ def load(folder: Path) -> Loaded:
         # Somebody who saves at this moment writes this file last.
         if _read_project(folder).sequence == project.sequence:
             break
-    state = saved.copy()
-    for entry in journal.entries:
-        if entry.sequence > project.sequence:
-            for gesture in entry.gestures:
-                state.apply(gesture)
+    state = _replayed(saved.copy(), journal.entries, project.sequence)
     last = max([project.sequence, *(entry.sequence for entry in journal.entries)])
     return Loaded(saved, state, project.sequence, last, journal)
+
+
+def _replayed(state: ProjectState, entries: tuple[Entry, ...], sequence: int) -> ProjectState:
+    """Apply entries; of those that the files contain only what concerns masks, which may be unwritten."""
+    for entry in entries:
+        for gesture in entry.gestures:
+            if entry.sequence > sequence:
+                state.apply(gesture)
+            elif isinstance(gesture, ImagesChange):
+                # The files know who was removed; what was painted on them before must not come back.
+                state.patches = {p: v for p, v in state.patches.items() if p.image not in gesture.removed}
+            elif (part := only_mask(gesture)) is not None and part.image in state.images:
+                state.apply(part)
+    return state
 
 
 def _read_project(folder: Path) -> ProjectFile:
@@ -147,7 +159,11 @@ def _read(path: Path, model: type[_Model]) -> _Model:
 
 
 def save(
-    folder: Path, state: ProjectState, sequence: int, saved: ProjectState | None
+    folder: Path,
+    state: ProjectState,
+    sequence: int,
+    saved: ProjectState | None,
+    painted: Iterable[PlaneId] = (),
 ) -> dict[PlaneId, MaskFile]:
     """Write the files that have changed, each in one step, ``project.json`` last.
 
@@ -156,11 +172,13 @@ def save(
     folder : Path
         The project.
     state : ProjectState
-        What to write; painted parts are put into mask files, and the records in `state` then name these.
+        What to write; its records then name the new mask files.
     sequence : int
         Number of the last journal entry that it contains.
     saved : ProjectState, optional
         What the files say now; everything is written without it.
+    painted : iterable of PlaneId
+        Planes whose painted parts are put into new mask files.
 
     Returns
     -------
@@ -173,7 +191,7 @@ def save(
         The system refuses to write; the project is as whole as it was, with files of before and after.
     """
     written: dict[PlaneId, MaskFile] = {}
-    for plane in list(state.patches):
+    for plane in painted:
         record = state.record(plane)
         mask = load_mask(folder, record, state.patches[plane])
         if mask is not None:

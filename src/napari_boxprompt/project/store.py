@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from contextlib import ExitStack, suppress
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from napari_boxprompt.errors import BoxPromptError, OutputError, ProjectError
 from napari_boxprompt.project import storage
 from napari_boxprompt.project.documents import now
-from napari_boxprompt.project.gestures import Entry, MaskPatch, PlaneChange
+from napari_boxprompt.project.gestures import Entry, MaskPatch, PlaneChange, only_mask
 from napari_boxprompt.project.journal import Journal, encode_entry
 from napari_boxprompt.project.lock import LockOwner, ProjectLock
 from napari_boxprompt.project.masks import load_mask, store_mask
@@ -28,6 +29,12 @@ __all__ = ["Store"]
 
 _LARGE_PATCH = 1 << 18
 """A painted part that takes more characters than this goes to a mask file before it is in the journal."""
+
+_LARGE_MASK = 1 << 22
+"""A mask of more pixels than this is written only when there is enough to write."""
+
+_MUCH_PAINT = 1 << 20
+"""Characters of painted parts that are enough."""
 
 
 class Store:
@@ -66,7 +73,7 @@ class Store:
         self.state = loaded.state
         self._saved: ProjectState | None = loaded.saved
         self._saved_sequence, self._sequence = loaded.saved_sequence, loaded.sequence
-        self._entries = [entry for entry in loaded.journal.entries if entry.sequence > loaded.saved_sequence]
+        self._entries = list(loaded.journal.entries)
         self._journal = Journal(folder / storage.JOURNAL, loaded.journal)
         self.damaged_lines = loaded.journal.damaged
         self._lock, self._on_trouble = lock, on_trouble
@@ -279,10 +286,16 @@ class Store:
                 if self._on_trouble is not None:
                     self._on_trouble(error)
 
-    def save(self) -> None:
+    def save(self, *, masks: bool = False) -> None:
         """Write the files that have changed and shorten the journal; meant to be called now and then.
 
         May be called in another thread than the gestures.
+
+        Parameters
+        ----------
+        masks : bool
+            Write large masks too on which little was painted; else that stays in the journal, so that not
+            every stroke is followed by seconds of writing.
 
         Raises
         ------
@@ -294,29 +307,37 @@ class Store:
         with self._files:
             with self._memory:
                 state, sequence = self.state.copy(), self._sequence
-                if sequence == self._saved_sequence:
+                painted = [plane for plane, parts in state.patches.items() if masks or _is_worth_it(parts)]
+                if sequence == self._saved_sequence and not painted:
                     return
                 self._check_lock()
                 before = {plane: (state.record(plane).mask, parts) for plane, parts in state.patches.items()}
             # Not `self._saved` any more if this fails half way: then everything is written the next time.
             saved, self._saved = self._saved, None
-            masks = storage.save(self.folder, state, sequence, saved)
+            written = storage.save(self.folder, state, sequence, saved, painted)
             with self._memory:
-                for plane, file in masks.items():
+                for plane, file in written.items():
                     self._put_mask(plane, *before[plane], file)
             self._shorten(sequence)
             self._saved, self._saved_sequence = state, sequence
             self._drop_masks(saved, state)
 
     def _shorten(self, sequence: int) -> None:
-        """Keep only the entries of the journal that the files do not contain."""
+        """Keep only the parts of the journal that the files do not contain."""
         with self._writing:
             # What could not be written to the journal is safe now all the same.
-            while self._pending and self._pending[0].sequence <= sequence:
+            done = [entry for entry in self._pending if entry.sequence <= sequence]
+            with self._memory:
+                waiting = {id(patch) for parts in self.state.patches.values() for patch in parts}
+            kept = [
+                entry if entry.sequence > sequence else _with_patches(entry, waiting)
+                for entry in (*self._entries, *done)
+            ]
+            kept = [entry for entry in kept if entry.gestures]
+            self._journal.replace(encode_entry(entry) for entry in kept)
+            self._entries = kept
+            for _ in done:
                 self._pending.popleft()
-            later = [entry for entry in self._entries if entry.sequence > sequence]
-            self._journal.replace(encode_entry(entry) for entry in later)
-            self._entries = later
 
     def _drop_masks(self, old: ProjectState | None, new: ProjectState) -> None:
         """Remove the mask files that a save has replaced; what is missed here goes at the next opening."""
@@ -342,7 +363,7 @@ class Store:
         if self._closed:
             return
         if self._lock is not None:
-            self.save()
+            self.save(masks=True)
         self.abandon()
 
     def abandon(self) -> None:
@@ -355,3 +376,16 @@ class Store:
             self._journal.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _is_worth_it(parts: tuple[MaskPatch, ...]) -> bool:
+    """Return whether a mask file should be written for what was painted."""
+    small = math.prod(parts[-1].shape) <= _LARGE_MASK
+    return small or sum(len(patch.data) for patch in parts) > _MUCH_PAINT
+
+
+def _with_patches(entry: Entry, waiting: set[int]) -> Entry:
+    """Return only those painted parts of an entry that are in no mask file yet."""
+    parts = (only_mask(gesture) for gesture in entry.gestures)
+    kept = tuple(part for part in parts if part is not None and id(part.mask) in waiting)
+    return entry.model_copy(update={"gestures": kept})
