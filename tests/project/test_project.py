@@ -179,12 +179,22 @@ def test_boxes_of_a_set_are_added_as_one_gesture(project, reopen):
         lambda p: p.set_classes(["cell", "cell"]),
         lambda p: p.set_classes([]),
         lambda p: p.confirm_image("flat.tif"),
+        lambda p: p.set_boxes(FLAT, [box(FLAT, label=" ")]),
+        lambda p: p.set_boxes(FLAT, [box(FLAT, label="\ud800")]),
+        lambda p: p.set_boxes(FLAT, [Box(-1e300, 0, 1e300, 1, FLAT, "cell")]),
+        lambda p: p.set_boxes(FLAT, [Box(0, 0, 1e-12, 1, FLAT, "cell")]),
+        lambda p: p.note_predictions({FLAT: float("nan")}),
+        lambda p: p.set_status(FLAT, "done"),
+        lambda p: p.set_settings({"model": object()}),
+        lambda p: p.add_round(Round(number=1, settings={"model": object()})),
     ],
 )
 def test_refusals_change_nothing(project, wrong):
     with pytest.raises((BoxError, ProjectError)):
         wrong(project)
-    assert project.unsaved == 0
+    assert project.unsaved == project.unwritten == 0
+    project.set_status(SECOND, "accepted")
+    assert project.unwritten == 0
 
 
 def test_classes_in_use_stay(project):

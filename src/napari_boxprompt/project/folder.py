@@ -383,6 +383,9 @@ def _size(entry: ImageEntry) -> str:
 def checked_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Return names of classes if they can be used as such."""
     classes = tuple(names)
-    if not classes or len(set(classes)) != len(classes) or not all(name.strip() for name in classes):
-        raise ProjectError("Give every class a name of its own, and at least one class.")
+    whole = all(name.strip() and name.isprintable() for name in classes)
+    if not whole or not classes or len(set(classes)) != len(classes):
+        raise ProjectError(
+            "Give every class a name of its own, of characters that can be seen; one class at least."
+        )
     return classes

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from napari_boxprompt.boxes import Box, PlaneId
+from napari_boxprompt.errors import BoxError, ProjectError
 from napari_boxprompt.project.documents import Document, ImageEntry, MaskFile, Region, Status
 from napari_boxprompt.project.rounds import Round
 
@@ -29,6 +30,8 @@ __all__ = [
     "as_boxes",
     "as_drawn",
     "only_mask",
+    "only_patches",
+    "plane_change",
 ]
 
 Drawn = tuple[float, float, float, float, str, int]
@@ -36,6 +39,7 @@ Drawn = tuple[float, float, float, float, str, int]
 
 # As in box files, so that a box comes back from there as it went.
 _DIGITS = 9
+_FAR = 1e9
 
 
 class MaskPatch(Document):
@@ -107,6 +111,22 @@ class Entry(Document):
     gestures: tuple[Gesture, ...]
 
 
+def plane_change(plane: PlaneId, **said: Any) -> PlaneChange:
+    """Make a gesture about a plane.
+
+    Raises
+    ------
+    ProjectError
+        A value that cannot be written, such as a score that is not a number.
+    """
+    try:
+        return PlaneChange(image=plane.image, plane=plane.index, **said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ProjectError(f"{plane} cannot have this {where}: {first['msg']}.") from error
+
+
 def only_mask(gesture: Gesture) -> PlaneChange | None:
     """Return the part of a gesture that says how a mask is; None if there is none."""
     if not isinstance(gesture, PlaneChange) or gesture.mask is None:
@@ -115,9 +135,22 @@ def only_mask(gesture: Gesture) -> PlaneChange | None:
     return PlaneChange(image=gesture.image, plane=gesture.plane, mask=gesture.mask)
 
 
+def only_patches(entry: Entry, wanted: set[int]) -> Entry:
+    """Return of an entry only the painted parts whose identity is in `wanted`."""
+    parts = (only_mask(gesture) for gesture in entry.gestures)
+    kept = tuple(part for part in parts if part is not None and id(part.mask) in wanted)
+    return entry.model_copy(update={"gestures": kept})
+
+
 def as_drawn(boxes: Iterable[Box]) -> tuple[Drawn, ...]:
-    """Return boxes as the journal holds them, rounded as in box files."""
-    return tuple(
+    """Return boxes as the journal holds them, rounded as in box files.
+
+    Raises
+    ------
+    BoxError
+        A box cannot be written to a box file and read again: nothing is left of it, or it is immense.
+    """
+    drawn = tuple(
         (
             round(box.y0, _DIGITS),
             round(box.x0, _DIGITS),
@@ -128,6 +161,10 @@ def as_drawn(boxes: Iterable[Box]) -> tuple[Drawn, ...]:
         )
         for box in boxes
     )
+    for y0, x0, y1, x1, *_ in drawn:
+        if not (y1 > y0 and x1 > x0) or max(map(abs, (y0, x0, y1, x1))) > _FAR:
+            raise BoxError(f"A box at y {y0:g} to {y1:g}, x {x0:g} to {x1:g} cannot be kept; draw it again.")
+    return drawn
 
 
 def as_boxes(drawn: Iterable[Drawn], plane: PlaneId) -> tuple[Box, ...]:

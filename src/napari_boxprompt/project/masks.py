@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from napari_boxprompt.project.documents import MaskFile
 from napari_boxprompt.project.gestures import MaskPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.project.documents import ImageEntry, PlaneRecord
 
-__all__ = ["MASKS", "Mask", "load_mask", "make_patch", "store_mask"]
+__all__ = ["MASKS", "Mask", "load_mask", "make_patch", "store_mask", "worth_a_file"]
 
 MASKS = "masks"
 """Folder of the masks in a project."""
+
+_LARGE_MASK = 1 << 22
+"""A mask of more pixels than this is written only when there is enough to write."""
+
+_MUCH_PAINT = 1 << 20
+"""Characters of painted parts that are enough."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,12 @@ def make_patch(
         data=base64.b64encode(zlib.compress(raw, 1)).decode(),
         classes=dict(classes or {}),
     )
+
+
+def worth_a_file(patches: Sequence[MaskPatch]) -> bool:
+    """Return whether a mask should be written now, for what was painted on it."""
+    small = math.prod(patches[-1].shape) <= _LARGE_MASK
+    return small or sum(len(patch.data) for patch in patches) > _MUCH_PAINT
 
 
 def load_mask(folder: Path, record: PlaneRecord, patches: Iterable[MaskPatch]) -> Mask | None:

@@ -14,6 +14,7 @@ from napari_boxprompt.project.gestures import (
     ProjectChange,
     RoundChange,
     as_drawn,
+    plane_change,
 )
 from napari_boxprompt.project.masks import Mask, load_mask, make_patch
 
@@ -168,9 +169,8 @@ class Project(ProjectFolder):
             if any(box.plane != plane for box in boxes):
                 raise BoxError(f"A box for {plane} lies on another plane; draw it again.")
             labels |= dict.fromkeys(box.label for box in boxes)
-            change = PlaneChange(
-                image=plane.image,
-                plane=plane.index,
+            change = plane_change(
+                plane,
                 shape=self._shape(plane),
                 boxes=as_drawn(boxes),
                 complete=complete,
@@ -178,7 +178,7 @@ class Project(ProjectFolder):
             )
             changes.append(change.model_copy(update={"status": self._boxed_status(change)}))
         if tuple(labels) != self.classes:
-            changes.insert(0, ProjectChange(classes=tuple(labels)))
+            changes.insert(0, ProjectChange(classes=checked_classes(labels)))
         if changes:
             self._store.record(*changes)
 
@@ -200,7 +200,7 @@ class Project(ProjectFolder):
     def set_status(self, plane: PlaneId, status: Status) -> None:
         """Set the status of a plane."""
         self._shape(plane)
-        self._store.record(PlaneChange(image=plane.image, plane=plane.index, status=status))
+        self._store.record(plane_change(plane, status=status))
 
     def note_predictions(
         self, scores: Mapping[PlaneId, float], reasons: Mapping[PlaneId, str] | None = None
@@ -214,11 +214,7 @@ class Project(ProjectFolder):
             self._shape(plane)
             status: Status | None = "predicted" if self.status(plane) in _OPEN else None
             reason = (reasons or {}).get(plane, "")
-            changes.append(
-                PlaneChange(
-                    image=plane.image, plane=plane.index, status=status, score=float(score), reason=reason
-                )
-            )
+            changes.append(plane_change(plane, status=status, score=score, reason=reason))
         if changes:
             self._store.record(*changes)
 
@@ -258,7 +254,7 @@ class Project(ProjectFolder):
         shape = (*np.shape(labels)[:-2], height, width)
         named = dict(self._mask_classes(plane) if classes is None else classes)
         patch = make_patch(labels, y, x, shape, named)
-        self._store.record(PlaneChange(image=plane.image, plane=plane.index, mask=patch, status=status))
+        self._store.record(plane_change(plane, mask=patch, status=status))
 
     def accept(
         self, plane: PlaneId, labels: npt.NDArray[Any], classes: Mapping[int, str] | None = None
@@ -270,7 +266,7 @@ class Project(ProjectFolder):
         """Take the mask of a plane away; it goes back to where it was before."""
         boxed = plane in self._store.state.infos
         status: Status = "boxed" if boxed else "new" if self.record(plane).score is None else "predicted"
-        self._store.record(PlaneChange(image=plane.image, plane=plane.index, mask="none", status=status))
+        self._store.record(plane_change(plane, mask="none", status=status))
 
     def _mask_classes(self, plane: PlaneId) -> Mapping[int, str]:
         patches = self._store.state.patches.get(plane)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from contextlib import ExitStack, suppress
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 from napari_boxprompt.errors import BoxPromptError, OutputError, ProjectError
 from napari_boxprompt.project import storage
 from napari_boxprompt.project.documents import now
-from napari_boxprompt.project.gestures import Entry, MaskPatch, PlaneChange, only_mask
+from napari_boxprompt.project.gestures import Entry, MaskPatch, PlaneChange, only_patches
 from napari_boxprompt.project.journal import Journal, encode_entry
 from napari_boxprompt.project.lock import LockOwner, ProjectLock
-from napari_boxprompt.project.masks import load_mask, store_mask
+from napari_boxprompt.project.masks import load_mask, store_mask, worth_a_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +28,6 @@ __all__ = ["Store"]
 
 _LARGE_PATCH = 1 << 18
 """A painted part that takes more characters than this goes to a mask file before it is in the journal."""
-
-_LARGE_MASK = 1 << 22
-"""A mask of more pixels than this is written only when there is enough to write."""
-
-_MUCH_PAINT = 1 << 20
-"""Characters of painted parts that are enough."""
 
 
 class Store:
@@ -185,7 +178,7 @@ class Store:
         Raises
         ------
         ProjectError
-            The project is read-only or closed.
+            The project is read-only or closed, or a gesture holds what is no JSON.
         OutputError
             They could not be written. They count in memory and are written with the next gesture or `save`.
         """
@@ -193,6 +186,8 @@ class Store:
             raise ProjectError(self._refusal())
         with self._memory:
             entry = Entry(sequence=self._sequence + 1, time=now(), gestures=gestures)
+            # Before anything changes: what cannot be written must not come into the way of what can.
+            _check(entry)
             for gesture in gestures:
                 self.state.apply(gesture)
             self._sequence = entry.sequence
@@ -307,7 +302,7 @@ class Store:
         with self._files:
             with self._memory:
                 state, sequence = self.state.copy(), self._sequence
-                painted = [plane for plane, parts in state.patches.items() if masks or _is_worth_it(parts)]
+                painted = [plane for plane, parts in state.patches.items() if masks or worth_a_file(parts)]
                 if sequence == self._saved_sequence and not painted:
                     return
                 self._check_lock()
@@ -330,7 +325,7 @@ class Store:
             with self._memory:
                 waiting = {id(patch) for parts in self.state.patches.values() for patch in parts}
             kept = [
-                entry if entry.sequence > sequence else _with_patches(entry, waiting)
+                entry if entry.sequence > sequence else only_patches(entry, waiting)
                 for entry in (*self._entries, *done)
             ]
             kept = [entry for entry in kept if entry.gestures]
@@ -378,14 +373,8 @@ class Store:
             self._lock.release()
 
 
-def _is_worth_it(parts: tuple[MaskPatch, ...]) -> bool:
-    """Return whether a mask file should be written for what was painted."""
-    small = math.prod(parts[-1].shape) <= _LARGE_MASK
-    return small or sum(len(patch.data) for patch in parts) > _MUCH_PAINT
-
-
-def _with_patches(entry: Entry, waiting: set[int]) -> Entry:
-    """Return only those painted parts of an entry that are in no mask file yet."""
-    parts = (only_mask(gesture) for gesture in entry.gestures)
-    kept = tuple(part for part in parts if part is not None and id(part.mask) in waiting)
-    return entry.model_copy(update={"gestures": kept})
+def _check(entry: Entry) -> None:
+    try:
+        encode_entry(entry)
+    except ValueError as error:
+        raise ProjectError(f"Settings and records must be plain values of JSON: {error}.") from error
