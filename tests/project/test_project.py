@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -260,6 +262,26 @@ def test_writing_in_the_background(folder, reopen):
     project.set_status(SECOND, "accepted")
     project.close()
     assert reopen().status(SECOND) == "accepted"
+
+
+def test_other_threads_may_read_and_save_meanwhile(project, reopen):
+    stop, seen = threading.Event(), []
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.append((len(project.boxes), len(project.masked_planes()), project.next_plane()))
+            project.save()
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        for step in range(60):
+            plane = project.images.planes[step % 7]
+            project.set_boxes(plane, [box(plane, step / 4)] * (step % 3))
+            project.paint(plane, np.full((6, 6), step), step % 9, 3)
+        stop.set()
+        watching.result()
+    assert len(seen) > 1
+    assert same(project, reopen())
 
 
 def test_import_is_quick_and_light():

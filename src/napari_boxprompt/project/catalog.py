@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_boxprompt._readers import all_indices, check_index
+from napari_boxprompt._readers import all_indices, check_index, reading
 from napari_boxprompt._tiff import TiffHandles
 from napari_boxprompt.errors import ImageError
 from napari_boxprompt.images import IMAGE_SUFFIXES, Images, find_files, open_reader
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Found", "describe_images", "fingerprint", "images_of", "look_for", "relative_to"]
 
 _THREADS = 16  # The time of a look at a file on a network drive is spent waiting.
+_READERS = 4
 _BLOCK = 1 << 20
 
 
@@ -112,14 +113,13 @@ def describe_images(
     files = {name: Path(os.path.abspath(path)) for name, path in find_files(source).items()}
     handles = TiffHandles(1)
 
-    def describe(name: str, path: Path) -> ImageEntry:
+    def describe(name: str, path: Path, state: os.stat_result, sha256: str) -> ImageEntry:
         reader = open_reader(path, handles, channel)
         extent = reader.extent()
-        state = path.stat()
         return ImageEntry(
             name=name,
             path=relative_to(folder, path),
-            sha256=fingerprint(path),
+            sha256=sha256,
             size=state.st_size,
             modified_ns=state.st_mtime_ns,
             shape=reader.shape((0,) * len(extent)),
@@ -129,10 +129,13 @@ def describe_images(
         )
 
     entries = []
-    for name, path in files.items():
-        entries.append(describe(name, path))
-        if progress is not None:
-            progress(len(entries), len(files), name)
+    with ThreadPoolExecutor(_READERS) as pool:
+        # The time first: a file that changes while it is read is looked at again the next time.
+        known = pool.map(lambda path: (path, _stat_of(path), fingerprint(path)), files.values())
+        for name, found in zip(files, known, strict=True):
+            entries.append(describe(name, *found))
+            if progress is not None:
+                progress(len(entries), len(files), name)
     handles.close()
     return tuple(entries), Path(os.path.commonpath([path.parent for path in files.values()]))
 
@@ -187,6 +190,11 @@ def look_for(
         _look_elsewhere(seek, folder, roots, found)
     found.missing = tuple(e.name for e in gone if e.name not in found.present)
     return found
+
+
+def _stat_of(path: Path) -> os.stat_result:
+    with reading(path):
+        return path.stat()
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -70,7 +70,7 @@ class Project(ProjectFolder):
     @property
     def boxes(self) -> BoxSet:
         """All boxes, also those on images that are missing or have changed."""
-        return self._store.state.boxset()
+        return self._store.view().boxset()
 
     def usable_boxes(self) -> BoxSet:
         """Return the boxes on the planes of `images`: what a training may learn from."""
@@ -290,7 +290,7 @@ class Project(ProjectFolder):
 
     def masked_planes(self) -> tuple[PlaneId, ...]:
         """Return the corrected and accepted planes of `images` that have a mask, to learn from."""
-        state = self._store.state
+        state = self._store.view()
         return tuple(
             plane
             for plane, record in state.records.items()
@@ -326,7 +326,7 @@ class Project(ProjectFolder):
     @property
     def rounds(self) -> tuple[Round, ...]:
         """Records of the rounds, in their order."""
-        rounds = self._store.state.rounds
+        rounds = self._store.view().rounds
         return tuple(rounds[number] for number in sorted(rounds))
 
     def next_round(self) -> int:

@@ -167,6 +167,11 @@ class Store:
         """Journal entries that the files do not contain yet."""
         return self._sequence - self._saved_sequence
 
+    def view(self) -> ProjectState:
+        """Return the state as of this moment, which later gestures leave as it is."""
+        with self._memory:
+            return self.state.copy()
+
     def mask_of(self, plane: PlaneId) -> tuple[PlaneRecord, tuple[MaskPatch, ...]]:
         """Return the record of a plane and what was painted since, as of one moment."""
         with self._memory:
