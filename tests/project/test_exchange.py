@@ -144,6 +144,28 @@ def test_tiff(labelled, tmp_path, folder):
             import_into(other, tmp_path / "flat_labels.tif")
 
 
+def test_zarr(labelled, tmp_path, folder):
+    assert export_project(labelled, "zarr", tmp_path / "labels").startswith("Labels of 2 images")
+    place = tmp_path / "labels" / "stack.tif.ome.zarr"
+    described = json.loads((place / "labels" / "objects" / "zarr.json").read_text())["attributes"]["ome"]
+    assert [axis["name"] for axis in described["multiscales"][0]["axes"]] == ["z", "y", "x"]
+    classes = json.loads((place / "labels" / "classes" / "zarr.json").read_text())["attributes"]["ome"]
+    assert classes["image-label"]["properties"][1] == {"label-value": 2, "class": "nucleus"}
+    with pytest.raises(ProjectError, match="exists already"):
+        export_project(labelled, "zarr", tmp_path / "labels")
+    with Project.create(tmp_path / "other", folder.with_name("images")) as other:
+        assert "2 planes" in import_into(other, tmp_path / "labels")
+        assert np.array_equal(other.mask(DEEP).labels, labelled.mask(DEEP).labels)
+        other.remove_mask(DEEP)
+        assert "1 planes" in import_into(other, place)
+        (tmp_path / "flat.zarr").mkdir()
+        with pytest.raises(ProjectError, match="no OME-Zarr labels"):
+            import_into(other, tmp_path / "flat.zarr")
+    labelled.set_classes(["cell", "nucleus"], exclusive=False)
+    with pytest.raises(ProjectError, match="overlap"):
+        export_project(labelled, "zarr", tmp_path / "more")
+
+
 def test_csv_in_physical_units(images, tmp_path):
     sizes = {"y": MICRO, "x": MICRO}
     with Project.create(tmp_path / "project", images, pixel_size=sizes) as project:
@@ -228,7 +250,14 @@ def test_commands(images, tmp_path):
     found = json.loads(boxprompt("project", "info", place, "--json").ok().out)
     assert (found["boxes"], found["status"]["boxed"], found["not saved"]) == (1, 1, 0)
     assert "boxed 1" in boxprompt("project", "info", place).ok().out
-    for kind, name in {"coco": "a.json", "yolo": "y", "tiff": "t", "csv": "a.csv", "zip": "a.zip"}.items():
+    for kind, name in {
+        "coco": "a.json",
+        "yolo": "y",
+        "tiff": "t",
+        "zarr": "z",
+        "csv": "a.csv",
+        "zip": "a.zip",
+    }.items():
         assert str(tmp_path / name) in boxprompt("project", "export", place, kind, tmp_path / name).ok().out
     boxprompt("project", "import", place, tmp_path / "a.json").ok()
     said = boxprompt("project", "import", tmp_path / "second" / "one", tmp_path / "a.zip").ok()

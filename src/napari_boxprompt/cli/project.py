@@ -112,7 +112,7 @@ def _words(value: object) -> str:
 @app.command(name="export")
 def export(
     folder: FolderArgument,
-    kind: Annotated[str, typer.Argument(help="coco, yolo, tiff, csv or zip.")],
+    kind: Annotated[str, typer.Argument(help="coco, yolo, tiff, zarr, csv or zip.")],
     out: Annotated[Path, typer.Argument(help="File or folder to write.")],
     images: Annotated[bool, typer.Option("--images", help="Put the images into the zip.")] = False,
 ) -> None:
@@ -127,7 +127,7 @@ def export(
 def import_(
     folder: FolderArgument,
     source: Annotated[
-        Path, typer.Argument(help="COCO file, YOLO files, label TIFF or folder of them; or a packed project.")
+        Path, typer.Argument(help="COCO or YOLO boxes, label TIFF or OME-Zarr; or a packed project.")
     ],
 ) -> None:
     """Take boxes and masks into a project, or unpack a zip of a project into a new folder."""

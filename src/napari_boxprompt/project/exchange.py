@@ -18,6 +18,7 @@ from napari_boxprompt.formats.alignment import NameIndex
 from napari_boxprompt.formats.outlines import encode_mask, load_coco_masks
 from napari_boxprompt.outputs import prepare_folder, write_labels
 from napari_boxprompt.project.archive import pack
+from napari_boxprompt.project.omezarr import open_labels, write_labels_zarr
 from napari_boxprompt.project.tables import write_objects, write_planes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportKind", "export_project", "import_into"]
 
-ExportKind = Literal["coco", "yolo", "tiff", "csv", "zip"]
+ExportKind = Literal["coco", "yolo", "tiff", "zarr", "csv", "zip"]
 
 _SAME = 0.5
 """Overlap from which a drawn box and an object of the mask are taken for the same thing."""
@@ -45,10 +46,11 @@ def export_project(
     ----------
     project : Project
         The project.
-    kind : {"coco", "yolo", "tiff", "csv", "zip"}
+    kind : {"coco", "yolo", "tiff", "zarr", "csv", "zip"}
         ``coco``: one JSON file, boxes and masks as run lengths. ``yolo``: a folder of text files, boxes only.
         ``tiff``: a folder with OME-TIFF of classes and objects for each image that has a corrected or
-        accepted mask. ``csv``: a table of the objects, and beside it one of the planes. ``zip``: all of it.
+        accepted mask. ``zarr``: the same as OME-Zarr labels, plane by plane. ``csv``: a table of the objects,
+        and beside it one of the planes. ``zip``: all of it.
     target : str or Path
         The file or folder.
     images : bool
@@ -72,6 +74,9 @@ def export_project(
         case "tiff":
             count = _write_masks(project, prepare_folder(target))
             return f"Masks of {count} images written to {target}."
+        case "zarr":
+            count = _write_zarr(project, target)
+            return f"Labels of {count} images written to {target}."
         case "csv":
             count = write_objects(project, target)
             write_planes(project, target.with_name(f"{target.stem}_planes.csv"))
@@ -131,10 +136,32 @@ def _objects(mask: Mask, plane: PlaneId, first: str) -> Iterator[tuple[Box, npt.
             yield box, inverse == place
 
 
-def _write_masks(project: Project, folder: Path) -> int:
+def _masked_images(project: Project) -> dict[str, list[PlaneId]]:
     images: dict[str, list[PlaneId]] = {}
     for plane in project.masked_planes():
         images.setdefault(plane.image, []).append(plane)
+    return images
+
+
+def _write_zarr(project: Project, folder: Path) -> int:
+    if not project.exclusive:
+        raise ProjectError("OME-Zarr labels cannot hold classes that overlap; export TIFF.")
+
+    def parts(planes: list[PlaneId]) -> Iterator[tuple[Any, Any, npt.NDArray[np.uint8]]]:
+        for plane in planes:
+            mask = project.mask(plane)
+            if mask is not None:
+                yield plane.index, mask.labels, mask.class_mask(project.classes)
+
+    images = _masked_images(project)
+    for name, planes in images.items():
+        path = folder / PurePosixPath(name).with_name(f"{PurePosixPath(name).name}.ome.zarr")
+        write_labels_zarr(path, parts(planes), project.entries[name], project.classes)
+    return len(images)
+
+
+def _write_masks(project: Project, folder: Path) -> int:
+    images = _masked_images(project)
     for name, planes in images.items():
         entry = project.entries[name]
         masks = {plane: mask for plane in planes if (mask := project.mask(plane)) is not None}
@@ -160,9 +187,9 @@ def import_into(project: Project, source: str | Path) -> str:
     project : Project
         The project; its images must be there.
     source : str or Path
-        A COCO file, YOLO files, or a label TIFF (or a folder of them), each called like its image, with
-        ``_objects`` or ``_labels`` behind the name if need be. Planes that are corrected or accepted already
-        keep their masks.
+        A COCO file, YOLO files, a label TIFF or OME-Zarr, or a folder of them. Label files are called like
+        their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are corrected or
+        accepted already keep their masks.
 
     Raises
     ------
@@ -170,9 +197,9 @@ def import_into(project: Project, source: str | Path) -> str:
         It cannot be read, or does not fit the images.
     """
     source = Path(source)
-    tiffs = _label_files(source)
-    if tiffs:
-        count, kept = _import_labels(project, tiffs)
+    files = _label_files(source)
+    if files:
+        count, kept = _import_labels(project, files)
         return f"Masks of {count} planes imported.{_about(kept)}"
     boxes = load_boxes(source, project.images)
     masks = load_coco_masks(source) if source.suffix.lower() == ".json" else {}
@@ -191,9 +218,9 @@ def _about(kept: int) -> str:
 
 
 def _label_files(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source] if source.suffix.lower() in (".tif", ".tiff") else []
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+    if source.is_file() or source.suffix.lower() == ".zarr":
+        return [source] if source.suffix.lower() in (".tif", ".tiff", ".zarr") else []
+    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".tif", ".tiff", ".zarr"))
     return [path for path in files if not path.name.lower().endswith(("_mask.ome.tif", "_mask.tif"))]
 
 
@@ -201,21 +228,25 @@ def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
     index = NameIndex(project.images.names)
     taken = kept = 0
     for path in files:
-        stem = re.sub(r"(\.ome)?\.tiff?$", "", path.name, flags=re.IGNORECASE)
+        stem = re.sub(r"(\.ome)?\.(tiff?|zarr)$", "", path.name, flags=re.IGNORECASE)
         name = index.find(re.sub(r"_(objects|labels|label|mask|masks)$", "", stem))
         if name is None:
             raise BoxError(f"No image of the project is called like {path.name}; rename the file.")
-        with reading(path):
-            labels = np.asarray(tifffile.imread(path))
+        if path.suffix.lower() == ".zarr":
+            labels = open_labels(path)
+        else:
+            with reading(path):
+                labels = np.asarray(tifffile.imread(path))
         entry = project.entries[name]
         if labels.shape != (*entry.extent, *entry.shape):
             raise BoxError(
                 f"{path} has the shape {labels.shape}, its image {name} {(*entry.extent, *entry.shape)}; "
                 "use the labels of the same image."
             )
-        for index_ in np.ndindex(*entry.extent):
-            if labels[index_].any():
-                done = _take_mask(project, PlaneId(name, index_), labels[index_], {})
+        for place in np.ndindex(*entry.extent):
+            pixels = np.asarray(labels[place])
+            if pixels.any():
+                done = _take_mask(project, PlaneId(name, place), pixels, {})
                 taken, kept = taken + done, kept + (not done)
     return taken, kept
 
