@@ -137,6 +137,16 @@ def test_who_has_lost_the_lock_writes_nothing(folder, no_locks):
         assert (found.status(FLAT), found.status(SECOND)) == ("accepted", "new")
 
 
+def test_a_drive_that_fails_is_not_another_program(folder, no_locks, monkeypatch):
+    with Project.open(folder) as project:
+        (folder / "lock.json").write_text("{")
+        project.set_status(FLAT, "accepted")
+        (folder / "lock.json").unlink()
+        with pytest.raises(ProjectError, match="Another program"):
+            project.set_status(SECOND, "accepted")
+        project.abandon()
+
+
 def test_a_drive_that_does_not_answer_stops_nobody(folder, monkeypatch):
     monkeypatch.setattr(lock, "_PATIENCE", 0.05)
     monkeypatch.setattr(FileLock, "acquire", lambda *_, **__: time.sleep(0.5))
@@ -155,6 +165,7 @@ def test_a_folder_that_cannot_be_written_is_read(folder, monkeypatch):
     with Project.open(folder) as project:
         assert project.read_only
         assert project.owner is None
+        assert project.problems == ("Cannot write. Until then the project can only be looked at.",)
         with pytest.raises(ProjectError, match="read only"):
             project.set_status(FLAT, "accepted")
     monkeypatch.undo()

@@ -199,6 +199,8 @@ class ProjectFolder:
         texts = []
         if self.owner is not None:
             texts.append(f"The project is written by {self.owner}; here it can only be looked at.")
+        elif self._store.trouble:
+            texts.append(f"{self._store.trouble} Until then the project can only be looked at.")
         elif not self.read_only and not self._store.guarded:
             texts.append("This drive has no locks: make sure that nobody else works on the project.")
         texts += [

@@ -120,7 +120,14 @@ class ProjectLock:
     @property
     def is_lost(self) -> bool:
         """Whether another program has taken the project over; a lock of the system cannot be taken."""
-        return not self.guarded and self.owner != self._mine
+        if self.guarded:
+            return False
+        try:
+            return LockOwner.model_validate_json(self._record.read_bytes()) != self._mine
+        except FileNotFoundError:
+            return True  # Taken over, and given back since.
+        except (OSError, ValidationError):
+            return False  # A drive that fails is another trouble, of which writing will tell.
 
     def acquire(self, *, take_over: bool = False) -> bool:
         """Try to get the lock, without waiting for it.

@@ -62,7 +62,7 @@ class Store:
         background: bool = False,
         on_trouble: Callable[[BoxPromptError], None] | None = None,
     ) -> None:
-        self.folder, self.owner = folder, owner
+        self.folder, self.owner, self.trouble = folder, owner, ""
         self.state = loaded.state
         self._saved: ProjectState | None = loaded.saved
         self._saved_sequence, self._sequence = loaded.saved_sequence, loaded.sequence
@@ -135,8 +135,10 @@ class Store:
         lock = ProjectLock(folder)
         try:
             locked = lock.acquire(take_over=take_over)
-        except OutputError:
-            return cls(folder, storage.load(folder), None)
+        except OutputError as error:
+            store = cls(folder, storage.load(folder), None)
+            store.trouble = str(error)
+            return store
         if not locked:
             return cls(folder, storage.load(folder), None, lock.owner)
         with ExitStack() as undo:
