@@ -144,9 +144,11 @@ def _read(path: Path) -> npt.NDArray[Any]:
 
 
 def _painted(base: npt.NDArray[Any], patch: MaskPatch) -> npt.NDArray[Any]:
+    """Paint a part, where it can into the very array."""
     raw = zlib.decompress(base64.b64decode(patch.data))
     part = np.frombuffer(raw, np.dtype(patch.dtype).newbyteorder("<")).reshape(patch.size)
-    result = base.astype(np.promote_types(base.dtype, patch.dtype))
+    # Copied only to hold larger numbers: there may be hundreds of strokes on a mask of many megapixels.
+    result = base.astype(np.promote_types(base.dtype, patch.dtype), copy=not base.flags.writeable)
     result[..., patch.y : patch.y + part.shape[-2], patch.x : patch.x + part.shape[-1]] = part
     return result
 
