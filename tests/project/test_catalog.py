@@ -163,6 +163,13 @@ def test_add_and_remove_images(folder, images, tmp_path):
         assert SECOND in project.images
 
 
+@pytest.mark.parametrize("wrong", [{"q": (1.0, "m")}, {"x": (float("nan"), "m")}, {"x": (-1.0, "m")}])
+def test_a_wrong_size_of_a_pixel_is_refused(images, tmp_path, wrong):
+    with pytest.raises(ProjectError, match="pixel_size"):
+        Project.create(tmp_path / "new", images, pixel_size=wrong)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_bad_image_is_named_and_leaves_no_project(tmp_path):
     (tmp_path / "broken.tif").write_bytes(b"II*\0nonsense")
     with pytest.raises(ImageError, match=r"broken\.tif"):

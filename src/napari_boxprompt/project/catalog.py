@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from napari_boxprompt._readers import all_indices, check_index, reading
 from napari_boxprompt._tiff import TiffHandles
-from napari_boxprompt.errors import ImageError
+from napari_boxprompt.errors import ImageError, ProjectError
 from napari_boxprompt.images import IMAGE_SUFFIXES, Images, find_files, open_reader
 from napari_boxprompt.project.documents import ImageEntry
 
@@ -109,31 +112,22 @@ def describe_images(
     ------
     ImageError
         Nothing is found, or an image cannot be used.
+    ProjectError
+        The size of a pixel is none.
     """
     files = {name: Path(os.path.abspath(path)) for name, path in find_files(source).items()}
+    more = {"channel": channel, "pixel_size": dict(pixel_size or {})}
     handles = TiffHandles(1)
-
-    def describe(name: str, path: Path, state: os.stat_result, sha256: str) -> ImageEntry:
-        reader = open_reader(path, handles, channel)
-        extent = reader.extent()
-        return ImageEntry(
-            name=name,
-            path=relative_to(folder, path),
-            sha256=sha256,
-            size=state.st_size,
-            modified_ns=state.st_mtime_ns,
-            shape=reader.shape((0,) * len(extent)),
-            extent=extent,
-            channel=channel,
-            pixel_size=dict(pixel_size or {}),
-        )
-
     entries = []
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_READERS) as pool, ExitStack() as ending:
+        # One bad image ends it, and the others need not be read any more.
+        ending.callback(pool.shutdown, wait=False, cancel_futures=True)
         # The time first: a file that changes while it is read is looked at again the next time.
         known = pool.map(lambda path: (path, _stat_of(path), fingerprint(path)), files.values())
-        for name, found in zip(files, known, strict=True):
-            entries.append(describe(name, *found))
+        for name, (path, state, sha256) in zip(files, known, strict=True):
+            reader = open_reader(path, handles, channel)
+            about = {"name": name, "path": relative_to(folder, path), "sha256": sha256, **more}
+            entries.append(_described(about, state, reader))
             if progress is not None:
                 progress(len(entries), len(files), name)
     handles.close()
@@ -190,6 +184,19 @@ def look_for(
         _look_elsewhere(seek, folder, roots, found)
     found.missing = tuple(e.name for e in gone if e.name not in found.present)
     return found
+
+
+def _described(known: dict[str, Any], state: os.stat_result, reader: Reader) -> ImageEntry:
+    extent = reader.extent()
+    shape = reader.shape((0,) * len(extent))
+    try:
+        return ImageEntry(
+            **known, size=state.st_size, modified_ns=state.st_mtime_ns, shape=shape, extent=extent
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ProjectError(f"{known['name']} cannot be in a project: {where}: {first['msg']}.") from error
 
 
 def _stat_of(path: Path) -> os.stat_result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from napari_boxprompt.boxes import PlaneId
 
@@ -59,7 +59,7 @@ class ImageEntry(Document):
     channel: int | None = Field(
         default=None, description="The channel that is used, where there are several."
     )
-    pixel_size: dict[Literal["x", "y", "z"], tuple[float, str]] = Field(
+    pixel_size: dict[Literal["x", "y", "z"], tuple[PositiveFloat, str]] = Field(
         default_factory=dict, description="Size of a pixel along x, y and z, and its unit."
     )
 

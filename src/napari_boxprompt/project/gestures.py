@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "Drawn",
     "Entry",
     "Gesture",
     "ImagesChange",
@@ -34,8 +33,8 @@ __all__ = [
     "plane_change",
 ]
 
+# A box: y0, x0, y1, x1, class, number of the object.
 Drawn = tuple[float, float, float, float, str, int]
-"""A box: y0, x0, y1, x1, class, number of the object."""
 
 # As in box files, so that a box comes back from there as it went.
 _DIGITS = 9
