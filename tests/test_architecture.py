@@ -97,7 +97,19 @@ def test_no_assert_for_input(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["", ".boxes", ".cli", ".config", ".errors", ".events", ".files", ".formats", ".images", ".labels"],
+    [
+        "",
+        ".boxes",
+        ".cli",
+        ".config",
+        ".errors",
+        ".events",
+        ".files",
+        ".formats",
+        ".images",
+        ".labels",
+        ".project",
+    ],
 )
 def test_import_is_light(module: str) -> None:
     assert not modules_loaded_by(f"import napari_boxprompt{module}") & {*HEAVY, *GUI}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.errors import BoxPromptError
     from napari_boxprompt.formats import load_boxes
     from napari_boxprompt.images import open_images
+    from napari_boxprompt.project import Project
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ __all__ = [
     "BoxPromptError",
     "BoxSet",
     "PlaneId",
+    "Project",
     "TrainedModel",
     "load_boxes",
     "load_model",
@@ -34,6 +36,7 @@ _HOMES = {
     "errors": ("BoxPromptError",),
     "formats": ("load_boxes",),
     "images": ("open_images",),
+    "project": ("Project",),
 }
 
 

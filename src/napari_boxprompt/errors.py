@@ -10,6 +10,7 @@ __all__ = [
     "ImageError",
     "ModelError",
     "OutputError",
+    "ProjectError",
 ]
 
 
@@ -39,3 +40,7 @@ class ConfigError(BoxPromptError):
 
 class OutputError(BoxPromptError):
     """A result that cannot be written: read-only folder, full disk, existing file."""
+
+
+class ProjectError(BoxPromptError):
+    """A labelling project that cannot be read, is written by somebody else, or does not fit its images."""

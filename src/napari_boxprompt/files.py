@@ -14,7 +14,7 @@ from napari_boxprompt.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_path", "atomic_write_bytes"]
+__all__ = ["atomic_path", "atomic_write_bytes", "explain"]
 
 _HINTS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -63,8 +63,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         _flush_folder(target.parent)
     except OSError as error:
-        reason = _HINTS.get(error.errno or 0, f"{error.strerror or error}; choose another folder or name")
-        raise OutputError(f"Cannot write {path}: {reason}.") from error
+        raise OutputError(f"Cannot write {path}: {explain(error)}.") from error
+
+
+def explain(error: OSError) -> str:
+    """Say in words why the system refuses to write, and what to do."""
+    return _HINTS.get(error.errno or 0, f"{error.strerror or error}; choose another folder or name")
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

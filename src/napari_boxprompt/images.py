@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["IMAGE_SUFFIXES", "Images", "Normalization", "open_images"]
+__all__ = ["IMAGE_SUFFIXES", "Images", "Normalization", "find_files", "open_images", "open_reader"]
 
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".qptiff", ".svs", ".ndpi"})
 _PICTURE_SUFFIXES = frozenset(
@@ -174,13 +174,19 @@ def open_images(
     """
     if not isinstance(source, (str, PurePath)) and hasattr(source, "shape") and hasattr(source, "dtype"):
         return Images({name: ArrayReader(source, name, channel, channel_axis, rgb)})
-    files = _find_files(source)
+    files = find_files(source)
     handles = TiffHandles()
-    return Images({key: _open_file(path, handles, channel) for key, path in files.items()})
+    return Images({key: open_reader(path, handles, channel) for key, path in files.items()})
 
 
-def _find_files(source: Any) -> dict[str, Path]:
-    """Return the files by name, in order."""
+def find_files(source: Any) -> dict[str, Path]:
+    """Return the files that `open_images` would open, in order, by the names it would give them.
+
+    Raises
+    ------
+    ImageError
+        If nothing is found.
+    """
     if not isinstance(source, (str, PurePath)):
         entries = list(source) if isinstance(source, (list, tuple)) else [source]
         if not entries:
@@ -233,7 +239,14 @@ def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part], path.as_posix()
 
 
-def _open_file(path: Path, handles: TiffHandles, channel: int | None) -> Reader:
+def open_reader(path: Path, handles: TiffHandles, channel: int | None) -> Reader:
+    """Open one file; its header is read, not its pixels.
+
+    Raises
+    ------
+    ImageError
+        If it is missing, empty, damaged, too small or has channels to choose from.
+    """
     if path.is_dir():
         raise ImageError(f"{path} is a folder; name the files, or pass the folder alone.")
     with reading(path):

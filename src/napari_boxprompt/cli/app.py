@@ -11,7 +11,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from napari_boxprompt import __version__
-from napari_boxprompt.cli import INTERRUPTED, data, models
+from napari_boxprompt.cli import INTERRUPTED, data, models, project
 from napari_boxprompt.cli.benchmark import benchmark
 from napari_boxprompt.cli.console import errors
 from napari_boxprompt.cli.demo import demo
@@ -88,5 +88,6 @@ app.command()(data.train)
 app.command()(data.predict)
 app.command()(benchmark)
 app.command()(loop)
+app.add_typer(project.app, name="project")
 app.add_typer(models.app, name="models")
 app.command()(doctor)

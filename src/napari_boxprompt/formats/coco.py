@@ -18,7 +18,7 @@ from napari_boxprompt.errors import BoxError
 from napari_boxprompt.files import atomic_write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["FORMAT_VERSION", "load_coco", "save_coco"]
 
@@ -32,7 +32,9 @@ _KEY = "napari_boxprompt"
 _DIGITS = 9
 
 
-def save_coco(boxset: BoxSet, path: str | Path) -> None:
+def save_coco(
+    boxset: BoxSet, path: str | Path, segmentations: Mapping[int, Mapping[str, Any]] | None = None
+) -> None:
     """Write boxes as COCO JSON, all of it or nothing; coordinates are rounded to 1e-9 pixels.
 
     Parameters
@@ -41,6 +43,8 @@ def save_coco(boxset: BoxSet, path: str | Path) -> None:
         The boxes; planes without boxes are kept.
     path : str or Path
         The file; an existing one is replaced.
+    segmentations : mapping of int to mapping, optional
+        Masks of boxes in the form of `napari_boxprompt.formats.outlines`, by the place of the box in the set.
 
     Raises
     ------
@@ -50,6 +54,7 @@ def save_coco(boxset: BoxSet, path: str | Path) -> None:
     classes = tuple(dict.fromkeys((*boxset.classes, *(box.label for box in boxset.boxes))))
     category = {name: number for number, name in enumerate(classes, start=1)}
     image = {plane: number for number, plane in enumerate(boxset.planes, start=1)}
+    outlines = segmentations or {}
     content = {
         _KEY: {"version": FORMAT_VERSION, "exclusive": boxset.exclusive},
         "images": [_image_entry(image[plane], plane, info) for plane, info in boxset.planes.items()],
@@ -62,13 +67,26 @@ def save_coco(boxset: BoxSet, path: str | Path) -> None:
                 "area": box.area,
                 "iscrowd": 0,
                 "object_id": box.id,
+                **({"segmentation": outlines[number - 1]} if number - 1 in outlines else {}),
             }
             for number, box in enumerate(boxset.boxes, start=1)
         ],
         "categories": [{"id": number, "name": name} for name, number in category.items()],
     }
-    text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-    atomic_write_bytes(path, (text + "\n").encode())
+    atomic_write_bytes(path, _one_line_each(content).encode())
+
+
+def _one_line_each(content: dict[str, Any]) -> str:
+    """Return JSON with a line for each entry: quicker to write than with indents, easy to compare."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    parts = []
+    for key, value in content.items():
+        rows = ",\n  ".join(map(text, value)) if isinstance(value, list) else ""
+        parts.append(f" {text(key)}: " + (f"[\n  {rows}\n ]" if rows else text(value)))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def load_coco(path: str | Path) -> BoxSet:

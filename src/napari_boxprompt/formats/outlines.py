@@ -1,0 +1,123 @@
+"""Masks in COCO files: run lengths, written and read, and polygons, read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_boxprompt.errors import BoxError
+from napari_boxprompt.formats.coco import load_coco
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import PlaneId
+
+__all__ = ["decode_mask", "encode_mask", "load_coco_masks"]
+
+
+def encode_mask(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return a mask ``(H, W)`` as uncompressed run lengths, column by column, as COCO has them."""
+    flat = np.asarray(mask, bool).ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], ends, [flat.size]]))
+    # The first run is one of background, if an empty one.
+    counts = [0, *runs.tolist()] if flat.size and flat[0] else runs.tolist()
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return the mask ``(H, W)`` of a segmentation.
+
+    Parameters
+    ----------
+    segmentation : dict or list
+        Run lengths, compressed or not, or polygons ``[[x, y, x, y, ...], ...]``.
+    shape : tuple of int
+        Height and width of the plane.
+
+    Raises
+    ------
+    BoxError
+        It is something else, or of another size.
+    """
+    if isinstance(segmentation, list):
+        return _filled(segmentation, shape)
+    counts: Any = segmentation.get("counts") if isinstance(segmentation, dict) else None
+    if isinstance(counts, str):
+        counts = _unpacked(counts)
+    fits = isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts)
+    size = tuple(segmentation.get("size", ())) if isinstance(segmentation, dict) else ()
+    if not fits or size != tuple(shape) or sum(counts) != shape[0] * shape[1]:
+        raise BoxError(
+            f"A segmentation does not describe a mask of {shape[0]} x {shape[1]}; export it again."
+        )
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(shape, order="F")
+
+
+def _unpacked(text: str) -> list[int]:
+    """Return run lengths from the compressed form of the COCO programs: six bits a character, differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text.encode():
+        bits = character - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
+
+
+def _filled(polygons: Sequence[Any], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    from skimage.draw import polygon2mask
+
+    mask = np.zeros(shape, bool)
+    for polygon in polygons:
+        points = np.asarray(polygon, float)
+        if points.ndim != 1 or points.size < 6 or points.size % 2:
+            raise BoxError("A polygon needs at least three points, [x, y, x, y, x, y]; export it again.")
+        # Outlines run along the edges of pixels, whose middles count here.
+        mask |= polygon2mask(shape, points.reshape(-1, 2)[:, ::-1] - 0.5)
+    return mask
+
+
+def load_coco_masks(path: str | Path) -> dict[PlaneId, tuple[npt.NDArray[np.uint32], dict[int, str]]]:
+    """Read the masks of a COCO file as label images.
+
+    Returns
+    -------
+    dict of PlaneId to (ndarray, dict)
+        Numbers of the objects ``(H, W)`` and the class of each; only planes that have a mask. Where objects
+        overlap, the later one is seen.
+
+    Raises
+    ------
+    BoxError
+        The file is not COCO, or a mask does not fit its image.
+    """
+    boxes = load_coco(path)
+    entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))["annotations"]
+    found: dict[PlaneId, tuple[npt.NDArray[np.uint32], dict[int, str]]] = {}
+    # The boxes are in the order of the entries.
+    for entry, box in zip(entries, boxes.boxes, strict=True):
+        segmentation = entry.get("segmentation")
+        if not segmentation:
+            continue
+        shape = boxes.planes[box.plane].shape
+        if shape is None:
+            raise BoxError(f"{path} does not say how large {box.plane} is; add its width and height.")
+        labels, classes = found.setdefault(box.plane, (np.zeros(shape, np.uint32), {}))
+        number = box.id if box.id > 0 and box.id not in classes else max(classes, default=0) + 1
+        labels[decode_mask(segmentation, shape)] = number
+        classes[number] = box.label
+    return found

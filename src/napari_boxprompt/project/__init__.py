@@ -1,0 +1,31 @@
+"""A labelling project on disk: plain files, a journal, one writer at a time."""
+
+from __future__ import annotations
+
+from napari_boxprompt.project.archive import pack, unpack
+from napari_boxprompt.project.documents import STATUSES, ImageEntry, MaskFile, PlaneRecord, Status
+from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
+from napari_boxprompt.project.lock import LockOwner
+from napari_boxprompt.project.masks import Mask
+from napari_boxprompt.project.project import Project
+from napari_boxprompt.project.rounds import Round, Verdict, best_round, verdict
+
+__all__ = [
+    "STATUSES",
+    "ExportKind",
+    "ImageEntry",
+    "LockOwner",
+    "Mask",
+    "MaskFile",
+    "PlaneRecord",
+    "Project",
+    "Round",
+    "Status",
+    "Verdict",
+    "best_round",
+    "export_project",
+    "import_into",
+    "pack",
+    "unpack",
+    "verdict",
+]

@@ -1,0 +1,259 @@
+"""What goes out of a project to other programs, and what comes in from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import tifffile
+
+from napari_boxprompt._readers import reading
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.errors import BoxError, ProjectError
+from napari_boxprompt.formats import load_boxes, save_coco, save_yolo
+from napari_boxprompt.formats.alignment import NameIndex
+from napari_boxprompt.formats.outlines import encode_mask, load_coco_masks
+from napari_boxprompt.outputs import prepare_folder, write_labels
+from napari_boxprompt.project.archive import pack
+from napari_boxprompt.project.omezarr import open_labels, write_labels_zarr
+from napari_boxprompt.project.tables import write_objects, write_planes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from napari_boxprompt.project.masks import Mask
+    from napari_boxprompt.project.project import Project
+
+__all__ = ["ExportKind", "export_project", "import_into"]
+
+ExportKind = Literal["coco", "yolo", "tiff", "zarr", "csv", "zip"]
+
+_SAME = 0.5
+"""Overlap from which a drawn box and an object of the mask are taken for the same thing."""
+
+
+def export_project(
+    project: Project, kind: ExportKind | str, target: str | Path, *, images: bool = False
+) -> str:
+    """Write what a project holds in a form for other programs; return a sentence about it.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    kind : {"coco", "yolo", "tiff", "zarr", "csv", "zip"}
+        ``coco``: one JSON file, boxes and masks as run lengths. ``yolo``: a folder of text files, boxes only.
+        ``tiff``: a folder with OME-TIFF of classes and objects for each image that has a corrected or
+        accepted mask. ``zarr``: the same as OME-Zarr labels, plane by plane. ``csv``: a table of the objects,
+        and beside it one of the planes. ``zip``: all of it.
+    target : str or Path
+        The file or folder.
+    images : bool
+        Put the images into the zip.
+
+    Raises
+    ------
+    BoxPromptError
+        The form cannot hold it, or the target cannot be written.
+    """
+    target = Path(target)
+    match kind:
+        case "coco":
+            boxes, masks = _with_masks(project)
+            save_coco(boxes, target, masks)
+            return f"{len(boxes)} boxes, {len(masks)} of them with a mask, written to {target}."
+        case "yolo":
+            boxes, _ = _with_masks(project)
+            save_yolo(boxes, target)
+            return f"{len(boxes)} boxes written to {target}."
+        case "tiff":
+            count = _write_masks(project, prepare_folder(target))
+            return f"Masks of {count} images written to {target}."
+        case "zarr":
+            count = _write_zarr(project, target)
+            return f"Labels of {count} images written to {target}."
+        case "csv":
+            count = write_objects(project, target)
+            write_planes(project, target.with_name(f"{target.stem}_planes.csv"))
+            return f"{count} objects written to {target}."
+        case "zip":
+            pack(project, target, images=images)
+            return f"The project is packed in {target}."
+    raise ProjectError(f"A project cannot be exported as '{kind}'; use {', '.join(get_args(ExportKind))}.")
+
+
+def _with_masks(project: Project) -> tuple[BoxSet, dict[int, dict[str, Any]]]:
+    """Return the boxes, those of objects in masks among them, and the masks by the place of their box."""
+    boxes = project.boxes
+    planes = dict(boxes.planes)
+    drawn: list[Box] = []
+    outlines: dict[int, dict[str, Any]] = {}
+    masked = project.masked_planes()
+    for plane in dict.fromkeys((*boxes.planes, *masked)):
+        left = list(boxes.on(plane))
+        mask = project.mask(plane) if plane in masked else None
+        if mask is not None:
+            info = boxes.planes.get(plane)
+            shape = project.entries[plane.image].shape
+            if info is None:
+                planes[plane] = BoxSet().complete([plane]).planes[plane]
+                planes[plane] = replace(planes[plane], shape=shape, complete=False)
+            for found, pixels in _objects(mask, plane, project.classes[0]):
+                outlines[len(drawn)] = encode_mask(pixels)
+                drawn.append(_drawn_for(found, left))
+        drawn += left
+    return BoxSet(tuple(drawn), planes, boxes.classes, boxes.exclusive), outlines
+
+
+def _drawn_for(found: Box, left: list[Box]) -> Box:
+    """Take the drawn box that is best for an object of a mask from those left, else the box of the mask."""
+    best = max(left, key=found.iou, default=None)
+    if best is None or best.label != found.label or found.iou(best) < _SAME:
+        return found
+    left.remove(best)
+    return best
+
+
+def _objects(mask: Mask, plane: PlaneId, first: str) -> Iterator[tuple[Box, npt.NDArray[np.bool_]]]:
+    """Yield the tight box and the pixels of each object."""
+    from scipy.ndimage import find_objects
+
+    for labels in mask.labels if mask.labels.ndim == 3 else [mask.labels]:
+        numbers, inverse = np.unique(labels, return_inverse=True)
+        if numbers.size and numbers[0] != 0:
+            numbers, inverse = np.concatenate([[0], numbers]), inverse + 1
+        inverse = inverse.reshape(labels.shape)
+        for place, window in enumerate(find_objects(inverse), start=1):
+            rows, columns = window
+            number = int(numbers[place])
+            name = mask.classes.get(number, first)
+            box = Box(rows.start, columns.start, rows.stop, columns.stop, plane, name, number)
+            yield box, inverse == place
+
+
+def _masked_images(project: Project) -> dict[str, list[PlaneId]]:
+    images: dict[str, list[PlaneId]] = {}
+    for plane in project.masked_planes():
+        images.setdefault(plane.image, []).append(plane)
+    return images
+
+
+def _write_zarr(project: Project, folder: Path) -> int:
+    if not project.exclusive:
+        raise ProjectError("OME-Zarr labels cannot hold classes that overlap; export TIFF.")
+
+    def parts(planes: list[PlaneId]) -> Iterator[tuple[Any, Any, npt.NDArray[np.uint8]]]:
+        for plane in planes:
+            mask = project.mask(plane)
+            if mask is not None:
+                yield plane.index, mask.labels, mask.class_mask(project.classes)
+
+    images = _masked_images(project)
+    for name, planes in images.items():
+        path = folder / PurePosixPath(name).with_name(f"{PurePosixPath(name).name}.ome.zarr")
+        write_labels_zarr(path, parts(planes), project.entries[name], project.classes)
+    return len(images)
+
+
+def _write_masks(project: Project, folder: Path) -> int:
+    images = _masked_images(project)
+    for name, planes in images.items():
+        entry = project.entries[name]
+        masks = {plane: mask for plane in planes if (mask := project.mask(plane)) is not None}
+        lead = next(iter(masks.values())).labels.shape[:-2]
+        objects = np.zeros((*entry.extent, *lead, *entry.shape), np.uint32)
+        classes = np.zeros(objects.shape, np.uint8)
+        for plane, mask in masks.items():
+            objects[plane.index], classes[plane.index] = mask.labels, mask.class_mask(project.classes)
+        small = objects.astype(np.uint16) if objects.max(initial=0) < 2**16 else objects
+        sizes = {str(axis): size for axis, size in entry.pixel_size.items()}
+        place = folder / PurePosixPath(name).parent
+        results: dict[str, npt.NDArray[Any]] = {"mask": classes, "objects": small}
+        for kind, values in results.items():
+            write_labels(place / f"{PurePosixPath(name).name}_{kind}.ome.tif", values, pixel_size=sizes)
+    return len(images)
+
+
+def import_into(project: Project, source: str | Path) -> str:
+    """Take boxes and masks of other programs into a project; return a sentence about it.
+
+    Parameters
+    ----------
+    project : Project
+        The project; its images must be there.
+    source : str or Path
+        A COCO file, YOLO files, a label TIFF or OME-Zarr, or a folder of them. Label files are called like
+        their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are corrected or
+        accepted already keep their masks.
+
+    Raises
+    ------
+    BoxPromptError
+        It cannot be read, or does not fit the images.
+    """
+    source = Path(source)
+    files = _label_files(source)
+    if files:
+        count, kept = _import_labels(project, files)
+        return f"Masks of {count} planes imported.{_about(kept)}"
+    boxes = load_boxes(source, project.images)
+    masks = load_coco_masks(source) if source.suffix.lower() == ".json" else {}
+    index = NameIndex(project.images.names)
+    project.add_boxes(boxes)
+    kept = 0
+    for plane, (labels, classes) in masks.items():
+        target = PlaneId(index.find(plane.image) or plane.image, plane.index)
+        if target in project.images:
+            kept += not _take_mask(project, target, labels, classes)
+    return f"{len(boxes)} boxes and masks of {len(masks) - kept} planes imported.{_about(kept)}"
+
+
+def _about(kept: int) -> str:
+    return f" {kept} planes were corrected or accepted already and keep their masks." if kept else ""
+
+
+def _label_files(source: Path) -> list[Path]:
+    if source.is_file() or source.suffix.lower() == ".zarr":
+        return [source] if source.suffix.lower() in (".tif", ".tiff", ".zarr") else []
+    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".tif", ".tiff", ".zarr"))
+    return [path for path in files if not path.name.lower().endswith(("_mask.ome.tif", "_mask.tif"))]
+
+
+def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
+    index = NameIndex(project.images.names)
+    taken = kept = 0
+    for path in files:
+        stem = re.sub(r"(\.ome)?\.(tiff?|zarr)$", "", path.name, flags=re.IGNORECASE)
+        name = index.find(re.sub(r"_(objects|labels|label|mask|masks)$", "", stem))
+        if name is None:
+            raise BoxError(f"No image of the project is called like {path.name}; rename the file.")
+        if path.suffix.lower() == ".zarr":
+            labels = open_labels(path)
+        else:
+            with reading(path):
+                labels = np.asarray(tifffile.imread(path))
+        entry = project.entries[name]
+        if labels.shape != (*entry.extent, *entry.shape):
+            raise BoxError(
+                f"{path} has the shape {labels.shape}, its image {name} {(*entry.extent, *entry.shape)}; "
+                "use the labels of the same image."
+            )
+        for place in np.ndindex(*entry.extent):
+            pixels = np.asarray(labels[place])
+            if pixels.any():
+                done = _take_mask(project, PlaneId(name, place), pixels, {})
+                taken, kept = taken + done, kept + (not done)
+    return taken, kept
+
+
+def _take_mask(project: Project, plane: PlaneId, labels: npt.NDArray[Any], classes: dict[int, str]) -> bool:
+    """Give a plane a mask unless somebody has worked on the one it has; return whether it was taken."""
+    if project.status(plane) in ("corrected", "accepted") and project.mask(plane) is not None:
+        return False
+    project.accept(plane, labels, classes)
+    return True

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from tests.helpers.commands import boxprompt
+from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
+
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.errors import BoxError, OutputError, ProjectError
+from napari_boxprompt.formats import load_coco, save_coco
+from napari_boxprompt.formats.outlines import decode_mask, encode_mask, load_coco_masks
+from napari_boxprompt.project import Project, export_project, import_into, pack, unpack
+
+MICRO = (0.5, "micrometer")
+
+
+@pytest.fixture
+def labelled(project):
+    """Boxes on all images, masks on two planes."""
+    labels = np.zeros((SIDE, SIDE), int)
+    labels[3:13, 4:24], labels[30:40, 30:50] = 1, 7
+    project.set_boxes(FLAT, [Box(3, 4, 13.5, 24, FLAT, "cell", 1), Box(50, 50, 60, 60, FLAT, "cell", 2)])
+    project.set_boxes(SECOND, [Box(1, 2, 30, 40, SECOND, "nucleus", 1)])
+    project.set_boxes(DEEP, [Box(1, 2, 30, 40, DEEP, "nucleus", 1)])
+    project.paint(FLAT, labels, classes={1: "cell", 7: "nucleus"})
+    project.accept(DEEP, labels, classes={1: "nucleus"})
+    project.accept(SECOND, labels)
+    project.set_status(SECOND, "rejected")
+    return project
+
+
+# Run lengths
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)))
+def test_run_lengths_are_exact(mask):
+    encoded = json.loads(json.dumps(encode_mask(mask)))
+    assert np.array_equal(decode_mask(encoded, mask.shape), mask)
+
+
+def packed(counts: list[int]) -> str:
+    """Run lengths as the COCO programs compress them, from the description of the format."""
+    text = ""
+    for place, count in enumerate(counts):
+        value = count - counts[place - 2] if place > 2 else count
+        while True:
+            bits = value & 0x1F
+            value >>= 5
+            more = value != (-1 if bits & 0x10 else 0)
+            text += chr((bits | 0x20 if more else bits) + 48)
+            if not more:
+                break
+    return text
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=9))
+def test_compressed_run_lengths(counts):
+    shape = (sum(counts), 1)
+    plain = decode_mask({"size": list(shape), "counts": counts}, shape)
+    assert np.array_equal(decode_mask({"size": list(shape), "counts": packed(counts)}, shape), plain)
+
+
+def test_compressed_run_lengths_of_pycocotools():
+    mask = np.zeros((5, 11), bool)
+    mask[1:4, 3:9] = mask[0, 0] = True
+    assert np.array_equal(decode_mask({"size": [5, 11], "counts": "01?2C0000000009"}, (5, 11)), mask)
+
+
+def test_polygons_are_filled():
+    mask = decode_mask([[2, 1, 6, 1, 6, 4, 2, 4]], (8, 9))
+    assert np.array_equal(np.argwhere(mask).min(0), [1, 2])
+    assert mask.sum() == 12
+
+
+@pytest.mark.parametrize("bad", [{"size": [2, 2], "counts": [3]}, {"counts": [4]}, "text", [[1, 2]], {}])
+def test_bad_segmentations(bad):
+    with pytest.raises(BoxError):
+        decode_mask(bad, (2, 2))
+
+
+# Out and in
+
+
+def test_coco(labelled, tmp_path, folder):
+    said = export_project(labelled, "coco", tmp_path / "out.json")
+    assert said.startswith("7 boxes, 4 of them with a mask")
+    boxes = load_coco(tmp_path / "out.json")
+    # The drawn box stays where it means an object of the mask.
+    assert Box(3, 4, 13.5, 24, FLAT, "cell", 1) in boxes.on(FLAT)
+    assert len(boxes.on(FLAT)) == 3
+    masks = load_coco_masks(tmp_path / "out.json")
+    assert set(masks) == {FLAT, DEEP}
+    labels, classes = masks[FLAT]
+    assert np.array_equal(labels, labelled.mask(FLAT).labels)
+    assert classes == {1: "cell", 7: "nucleus"}
+    images = folder.with_name("images")
+    with Project.create(tmp_path / "other", images, classes=["cell", "nucleus"]) as other:
+        other.paint(FLAT, np.ones((2, 2), int))
+        said = import_into(other, tmp_path / "out.json")
+        assert "1 planes were corrected" in said
+        assert other.mask(FLAT).labels.sum() == 4
+        assert np.array_equal(other.mask(DEEP).labels, labelled.mask(DEEP).labels)
+        assert other.boxes.on(SECOND) == labelled.boxes.on(SECOND)
+
+
+def test_yolo(labelled, tmp_path):
+    with pytest.raises(BoxError, match="stack"):
+        export_project(labelled, "yolo", tmp_path / "yolo")
+    labelled.remove_images(["stack.tif"])
+    export_project(labelled, "yolo", tmp_path / "yolo")
+    assert (tmp_path / "yolo" / "second.txt").read_text().split()[0] == "1"
+    before = labelled.boxes.on(SECOND)
+    labelled.set_boxes(SECOND, [])
+    import_into(labelled, tmp_path / "yolo")
+    assert np.allclose(labelled.boxes.on(SECOND)[0].as_tuple(), before[0].as_tuple())
+
+
+def test_tiff(labelled, tmp_path, folder):
+    export_project(labelled, "tiff", tmp_path / "masks")
+    names = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert names == [
+        f"{name}.tif_{kind}.ome.tif" for name in ("flat", "stack") for kind in ("mask", "objects")
+    ]
+    stack = tifffile.imread(tmp_path / "masks" / "stack.tif_objects.ome.tif")
+    assert stack.shape == (5, SIDE, SIDE)
+    assert np.array_equal(stack[2], labelled.mask(DEEP).labels)
+    classes = tifffile.imread(tmp_path / "masks" / "flat.tif_mask.ome.tif")
+    assert set(np.unique(classes)) == {0, 1, 2}
+    with Project.create(tmp_path / "other", folder.with_name("images")) as other:
+        assert "2 planes" in import_into(other, tmp_path / "masks")
+        assert other.masked_planes() == (FLAT, DEEP)
+        assert np.array_equal(other.mask(DEEP).labels, labelled.mask(DEEP).labels)
+        tifffile.imwrite(tmp_path / "flat_labels.tif", np.zeros((9, 9), np.uint8))
+        with pytest.raises(BoxError, match="shape"):
+            import_into(other, tmp_path / "flat_labels.tif")
+
+
+def test_zarr(labelled, tmp_path, folder):
+    assert export_project(labelled, "zarr", tmp_path / "labels").startswith("Labels of 2 images")
+    place = tmp_path / "labels" / "stack.tif.ome.zarr"
+    described = json.loads((place / "labels" / "objects" / "zarr.json").read_text())["attributes"]["ome"]
+    assert [axis["name"] for axis in described["multiscales"][0]["axes"]] == ["z", "y", "x"]
+    classes = json.loads((place / "labels" / "classes" / "zarr.json").read_text())["attributes"]["ome"]
+    assert classes["image-label"]["properties"][1] == {"label-value": 2, "class": "nucleus"}
+    with pytest.raises(ProjectError, match="exists already"):
+        export_project(labelled, "zarr", tmp_path / "labels")
+    with Project.create(tmp_path / "other", folder.with_name("images")) as other:
+        assert "2 planes" in import_into(other, tmp_path / "labels")
+        assert np.array_equal(other.mask(DEEP).labels, labelled.mask(DEEP).labels)
+        other.remove_mask(DEEP)
+        assert "1 planes" in import_into(other, place)
+        (tmp_path / "flat.zarr").mkdir()
+        with pytest.raises(ProjectError, match="no OME-Zarr labels"):
+            import_into(other, tmp_path / "flat.zarr")
+    labelled.set_classes(["cell", "nucleus"], exclusive=False)
+    with pytest.raises(ProjectError, match="overlap"):
+        export_project(labelled, "zarr", tmp_path / "more")
+
+
+def test_csv_in_physical_units(images, tmp_path):
+    sizes = {"y": MICRO, "x": MICRO}
+    with Project.create(tmp_path / "project", images, pixel_size=sizes) as project:
+        labels = np.zeros((SIDE, SIDE), int)
+        labels[10:20, 30:50] = 3
+        project.accept(FLAT, labels)
+        assert export_project(project, "csv", tmp_path / "objects.csv").startswith("1 objects")
+    (row,) = csv.DictReader((tmp_path / "objects.csv").read_text().splitlines())
+    assert (row["image"], row["object"], row["class"], row["unit"]) == (
+        "flat.tif",
+        "3",
+        "object",
+        "micrometer",
+    )
+    assert (float(row["area"]), int(row["area_px"])) == (50, 200)
+    assert (float(row["y"]), float(row["x"])) == (7.25, 19.75)
+    assert [int(row[name]) for name in ("y0", "x0", "y1", "x1")] == [10, 30, 20, 50]
+    planes = list(csv.DictReader((tmp_path / "objects_planes.csv").read_text().splitlines()))
+    assert next(row["status"] for row in planes) == "accepted"
+    assert len(planes) == 7
+
+
+def test_mask_files_carry_the_size_of_a_pixel(images, tmp_path):
+    with Project.create(tmp_path / "project", images, pixel_size={"y": MICRO, "x": MICRO}) as project:
+        project.accept(FLAT, np.ones((SIDE, SIDE), int))
+        project.save()
+        (path,) = project.folder.rglob("plane*.ome.tif")
+        with tifffile.TiffFile(path) as tif:
+            assert 'PhysicalSizeX="0.5"' in tif.ome_metadata
+
+
+# One file for a colleague
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_packed_and_unpacked(labelled, tmp_path, with_images):
+    pack(labelled, tmp_path / "all.zip", images=with_images)
+    place = unpack(tmp_path / "all.zip", tmp_path / "colleague" / "project")
+    if with_images:
+        shutil.rmtree(labelled.folder.with_name("images"))
+    with Project.open(place, search=[] if with_images else [labelled.folder.with_name("images")]) as other:
+        assert not other.problems
+        assert not other.read_only
+        assert other.boxes == labelled.boxes
+        assert np.array_equal(other.mask(DEEP).labels, labelled.mask(DEEP).labels)
+        assert other.images.read(FLAT).shape == (SIDE, SIDE, 1)
+    with pytest.raises(ProjectError, match="not empty"):
+        unpack(tmp_path / "all.zip", place)
+
+
+def test_what_is_not_a_packed_project(tmp_path, labelled):
+    (tmp_path / "text.zip").write_text("no zip")
+    for name in ("text.zip", "nowhere.zip"):
+        with pytest.raises(ProjectError, match="not a zip"):
+            unpack(tmp_path / name, tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ProjectError, match="no project"):
+        unpack(tmp_path / "other.zip", tmp_path / "out")
+    pack(labelled, tmp_path / "evil.zip")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "a") as archive:
+        archive.writestr("../evil.txt", "hello")
+    with pytest.raises(ProjectError, match="do not trust"):
+        unpack(tmp_path / "evil.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ProjectError, match="use coco"):
+        export_project(labelled, "dance", tmp_path / "x")
+    with pytest.raises(OutputError):
+        pack(labelled, tmp_path)
+
+
+# The command line
+
+
+def test_commands(images, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    save_coco(BoxSet((Box(1, 2, 30, 40, FLAT, "cell", 1),)), boxes)
+    place = tmp_path / "project"
+    options = ("--class", "cell", "--pixel-size", "0.5 micrometer", "--boxes", boxes)
+    said = boxprompt("project", "new", place, images, *options).ok().out
+    assert "7 planes" in said
+    found = json.loads(boxprompt("project", "info", place, "--json").ok().out)
+    assert (found["boxes"], found["status"]["boxed"], found["not saved"]) == (1, 1, 0)
+    assert "boxed 1" in boxprompt("project", "info", place).ok().out
+    for kind, name in {
+        "coco": "a.json",
+        "yolo": "y",
+        "tiff": "t",
+        "zarr": "z",
+        "csv": "a.csv",
+        "zip": "a.zip",
+    }.items():
+        assert str(tmp_path / name) in boxprompt("project", "export", place, kind, tmp_path / name).ok().out
+    boxprompt("project", "import", place, tmp_path / "a.json").ok()
+    said = boxprompt("project", "import", tmp_path / "second" / "one", tmp_path / "a.zip").ok()
+    assert "3 images unpacked" in said.out
+    assert "say in which folder" in " ".join(said.messages)
+    assert (
+        "write for instance"
+        in boxprompt("project", "new", tmp_path / "x", images, "--pixel-size", "big").sentence()
+    )
+    assert "no project" in boxprompt("project", "info", tmp_path).sentence()
+    assert "already holds" in boxprompt("project", "new", place, images).sentence()
+
+
+def test_info_while_it_is_open_elsewhere(labelled):
+    found = json.loads(boxprompt("project", "info", labelled.folder, "--json").ok().out)
+    assert found["masks"] == 2
+    assert PlaneId("flat.tif") in labelled.images

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tifffile
+from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
+
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
+from napari_boxprompt.errors import BoxError, ProjectError
+from napari_boxprompt.project import Project, Round, best_round, verdict
+
+
+def box(plane: PlaneId, start: float = 4, label: str = "cell", number: int = 1) -> Box:
+    return Box(start, start, start + 10.5, start + 12, plane, label, number)
+
+
+def same(one: Project, other: Project) -> bool:
+    planes = one.images.planes
+    masks = [(one.mask(plane), other.mask(plane)) for plane in planes]
+    return (
+        (one.boxes, one.classes, one.rounds, dict(one.settings))
+        == (other.boxes, other.classes, other.rounds, dict(other.settings))
+        and [one.status(plane) for plane in planes] == [other.status(plane) for plane in planes]
+        and all((a is None) == (b is None) for a, b in masks)
+        and all(np.array_equal(a.labels, b.labels) and a.classes == b.classes for a, b in masks if a and b)
+    )
+
+
+def everything(project: Project) -> None:
+    project.set_boxes(FLAT, [box(FLAT), box(FLAT, 30.123456789012, "nucleus", 2)], complete=True)
+    project.set_boxes(DEEP, [box(DEEP)], complete_regions=[(0, 0, 20, 20.5)])
+    project.set_boxes(SECOND, [box(SECOND, label="nerve é")])
+    project.set_boxes(SECOND, [])
+    project.paint(DEEP, np.full((5, 6), 3), 10, 20, classes={3: "nucleus"})
+    project.paint(DEEP, np.zeros((2, 2), int), 11, 21)
+    project.accept(PlaneId("stack.tif", (0,)), np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % 70_000)
+    project.note_predictions({plane: index / 10 for index, plane in enumerate(project.images.planes)})
+    project.set_status(PlaneId("stack.tif", (1,)), "rejected")
+    project.set_settings({"steps": 12, "loss": {"size": 0.01}})
+    project.add_round(Round(number=project.next_round(), boxes=3, scores={"box_agreement": 0.5}))
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["journal", "files"])
+def test_everything_is_found_again(project, reopen, saved):
+    everything(project)
+    if saved:
+        project.save()
+        assert (project.unsaved, (project.folder / "journal.jsonl").read_bytes()) == (0, b"")
+    assert same(project, reopen())
+    assert not reopen().problems or "written by" in reopen().problems[0]
+
+
+def test_saving_at_any_moment_changes_nothing(project, reopen):
+    plane = DEEP
+    for step in range(6):
+        project.paint(plane, np.full((4, 4), step + 1), 3 * step, 5)
+        if step % 2:
+            project.save()
+        assert same(project, reopen())
+    assert [path.name for path in project.folder.rglob("plane*.tif")] == ["plane-0002.v6.ome.tif"]
+
+
+def test_files_are_readable_without_us(project):
+    everything(project)
+    project.save()
+    folder = project.folder
+    coco = json.loads((folder / "boxes.json").read_text("utf-8"))
+    assert coco["annotations"][0]["bbox"] == [4, 4, 12, 10.5]
+    planes = json.loads((folder / "planes.json").read_text("utf-8"))["planes"]
+    record = next(entry for entry in planes if (entry["image"], entry["plane"]) == ("stack.tif", [2]))
+    assert record["status"] == "corrected"
+    mask = tifffile.imread(folder / record["mask"]["file"])
+    assert mask[10:15, 20:26].sum() == 3 * (30 - 4)
+    assert json.loads((folder / "rounds" / "001.json").read_text("utf-8"))["boxes"] == 3
+    described = json.loads((folder / "project.json").read_text("utf-8"))
+    assert (described["format"], described["version"]) == ("napari-boxprompt project", 1)
+    assert described["images"][0]["path"] == "../images/flat.tif"
+
+
+def test_a_box_file_that_others_have_changed_counts(project, reopen):
+    project.set_boxes(FLAT, [box(FLAT)])
+    project.close()
+    path = project.folder / "boxes.json"
+    BoxSet.load(path).with_boxes([box(FLAT, 20, "new class")]).save(path)
+    found = reopen()
+    assert found.boxes.on(FLAT) == (box(FLAT, 20, "new class"),)
+    assert "new class" in found.classes
+
+
+def test_status_follows_the_work(project):
+    assert project.status(FLAT) == "new"
+    project.set_boxes(FLAT, [box(FLAT)])
+    assert project.status(FLAT) == "boxed"
+    project.set_boxes(FLAT, [])
+    assert project.status(FLAT) == "new"
+    project.note_predictions({FLAT: 0.7}, {FLAT: "views disagree"})
+    assert (project.status(FLAT), project.record(FLAT).reason) == ("predicted", "views disagree")
+    project.set_boxes(FLAT, [], complete=True)  # nothing on it: this is work too
+    assert project.status(FLAT) == "boxed"
+    project.set_boxes(FLAT, [], complete=False)
+    assert project.status(FLAT) == "predicted"
+    project.paint(FLAT, np.ones((3, 3), int))
+    assert project.status(FLAT) == "corrected"
+    project.set_boxes(FLAT, [box(FLAT)])
+    assert project.status(FLAT) == "corrected"
+    project.remove_mask(FLAT)
+    assert project.status(FLAT) == "boxed"
+
+
+def test_predictions_never_take_the_place_of_work(project):
+    project.accept(FLAT, np.ones((SIDE, SIDE), int))
+    project.set_boxes(SECOND, [box(SECOND)])
+    project.note_predictions({FLAT: 0.9, SECOND: 0.8, DEEP: 0.1})
+    assert [project.status(plane) for plane in (FLAT, SECOND, DEEP)] == ["accepted", "boxed", "predicted"]
+    assert project.mask(FLAT).labels.all()
+    assert project.counts()["accepted"] == 1
+
+
+def test_queue(project):
+    first, *others = project.images.planes
+    project.note_predictions({plane: index / 10 for index, plane in enumerate(others)})
+    assert project.queue() == [*reversed(others), first]
+    assert project.next_plane() == others[-1]
+    assert project.next_plane(others[-1]) == others[-2]
+    project.set_status(others[-1], "accepted")
+    project.set_status(others[-2], "rejected")  # comes back
+    assert project.next_plane() == others[-2]
+    assert project.next_plane(first) == others[-2]
+    for plane in project.images.planes:
+        project.set_status(plane, "accepted")
+    assert project.next_plane() is None
+
+
+def test_what_a_training_learns_from(project):
+    project.set_boxes(FLAT, [box(FLAT)])
+    project.accept(SECOND, np.eye(SIDE, dtype=int) * 5, classes={5: "nucleus"})
+    project.paint(DEEP, np.full((2, 2), 9))
+    project.set_status(DEEP, "rejected")
+    assert project.masked_planes() == (SECOND,)
+    masks = project.class_masks()
+    assert np.array_equal(masks[SECOND], np.eye(SIDE) * 2)
+    assert project.usable_boxes().boxed_planes == (FLAT,)
+
+
+def test_overlapping_classes_have_a_mask_each(project, reopen):
+    labels = np.zeros((2, SIDE, SIDE), int)
+    labels[0, 3:9, 3:9], labels[1, 5:12, 5:12] = 1, 2
+    project.accept(FLAT, labels, {1: "cell", 2: "nucleus"})
+    project.paint(FLAT, labels[:, 5:7, 5:7] * 0, 5, 5)
+    project.save()
+    found = reopen().mask(FLAT).class_mask(("cell", "nucleus"))
+    assert (found.shape, int(found[0].sum()), int(found[1].sum())) == ((2, SIDE, SIDE), 36 - 4, 2 * (49 - 4))
+
+
+def test_boxes_of_a_set_are_added_as_one_gesture(project, reopen):
+    project.set_boxes(FLAT, [box(FLAT)])
+    infos = {FLAT: PlaneInfo(), SECOND: PlaneInfo(complete=True)}
+    project.add_boxes(BoxSet((box(FLAT, 30, "third"),), infos, ("third",)))
+    assert len((project.folder / "journal.jsonl").read_bytes().splitlines()) == 2
+    found = reopen()
+    assert found.boxes.on(FLAT) == (box(FLAT), box(FLAT, 30, "third"))
+    assert found.boxes.planes[SECOND].complete
+    assert found.classes == ("cell", "nucleus", "third")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda p: p.set_boxes(PlaneId("nowhere.tif"), []),
+        lambda p: p.set_boxes(PlaneId("stack.tif", (5,)), []),
+        lambda p: p.set_boxes(FLAT, [box(SECOND)]),
+        lambda p: p.paint(FLAT, np.ones((3, 3)), 0, 0),
+        lambda p: p.paint(FLAT, np.ones((3, 3), int), SIDE - 2, 0),
+        lambda p: p.paint(FLAT, -np.ones((3, 3), int)),
+        lambda p: p.set_classes(["cell", "cell"]),
+        lambda p: p.set_classes([]),
+        lambda p: p.confirm_image("flat.tif"),
+        lambda p: p.set_boxes(FLAT, [box(FLAT, label=" ")]),
+        lambda p: p.set_boxes(FLAT, [box(FLAT, label="\ud800")]),
+        lambda p: p.set_boxes(FLAT, [Box(-1e300, 0, 1e300, 1, FLAT, "cell")]),
+        lambda p: p.set_boxes(FLAT, [Box(0, 0, 1e-12, 1, FLAT, "cell")]),
+        lambda p: p.note_predictions({FLAT: float("nan")}),
+        lambda p: p.set_status(FLAT, "done"),
+        lambda p: p.set_settings({"model": object()}),
+        lambda p: p.add_round(Round(number=1, settings={"model": object()})),
+    ],
+)
+def test_refusals_change_nothing(project, wrong):
+    with pytest.raises((BoxError, ProjectError)):
+        wrong(project)
+    assert project.unsaved == project.unwritten == 0
+    project.set_status(SECOND, "accepted")
+    assert project.unwritten == 0
+
+
+def test_classes_in_use_stay(project):
+    project.set_boxes(FLAT, [box(FLAT)])
+    with pytest.raises(ProjectError, match="cell"):
+        project.set_classes(["nucleus"])
+    project.set_classes(["nucleus", "cell"], exclusive=False)
+    assert (project.classes, project.exclusive) == (("nucleus", "cell"), False)
+
+
+def test_rounds_are_compared_on_the_same_planes():
+    better = Round(number=2, scores={"box_agreement": 0.8}, previous={"box_agreement": 0.7}, frozen={"x": 1})
+    assert [verdict(better), verdict(better, "frozen"), verdict(better, tolerance=0.2)] == [
+        "better",
+        "unknown",
+        "same",
+    ]
+    worse = Round(number=3, scores={"box_agreement": 0.6}, previous={"box_agreement": 0.8})
+    assert verdict(worse) == "worse"
+    assert best_round([better, worse, Round(number=4)]) is better
+    assert best_round([]) is None
+
+
+def test_a_folder_in_use_is_not_made_a_project(folder, images, tmp_path):
+    with pytest.raises(ProjectError, match="already holds"):
+        Project.create(folder, images)
+    with pytest.raises(ProjectError, match="no project"):
+        Project.open(tmp_path)
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("name", ["project.json", "planes.json", "boxes.json", "rounds/001.json"])
+def test_damaged_and_newer_files_are_named(project, name):
+    everything(project)
+    project.close()
+    path = project.folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises((ProjectError, BoxError), match=path.name):
+        Project.open(project.folder)
+    if name in ("project.json", "planes.json"):
+        path.write_bytes(content.replace(b'"version": 1', b'"version": 99'))
+        with pytest.raises(ProjectError, match="newer"):
+            Project.open(project.folder)
+    path.write_bytes(content)
+    Project.open(project.folder).close()  # the failed tries have left no lock
+
+
+def test_a_closed_project_refuses(project):
+    project.close()
+    project.close()
+    with pytest.raises(ProjectError, match="closed"):
+        project.set_status(FLAT, "accepted")
+
+
+def test_writing_in_the_background(folder, reopen):
+    project = Project.open(folder, background=True)
+    for step in range(20):
+        project.set_boxes(FLAT, [box(FLAT, step)])
+    project.flush()
+    assert project.unwritten == 0
+    assert same(project, reopen())
+    project.set_status(SECOND, "accepted")
+    project.close()
+    assert reopen().status(SECOND) == "accepted"
+
+
+def test_other_threads_may_read_and_save_meanwhile(project, reopen):
+    stop, seen = threading.Event(), []
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.append((len(project.boxes), len(project.masked_planes()), project.next_plane()))
+            project.save()
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        for step in range(60):
+            plane = project.images.planes[step % 7]
+            project.set_boxes(plane, [box(plane, step / 4)] * (step % 3))
+            project.paint(plane, np.full((6, 6), step), step % 9, 3)
+        stop.set()
+        watching.result()
+    assert len(seen) > 1
+    assert same(project, reopen())
+
+
+def test_import_is_quick_and_light():
+    code = "import sys, napari_boxprompt.project; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "skimage", "scipy", "zarr", "napari", "qtpy"} & set(done.stdout.split())
