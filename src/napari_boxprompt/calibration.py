@@ -31,7 +31,7 @@ class Reliability:
     """Counts of pixels by their predicted probability, and of the object pixels among them.
 
     With n_b pixels in bin b, p_b their mean probability and f_b the fraction of them that is object, the
-    expected calibration error is sum_b n_b / n |f_b - p_b| (Naeini et al. 2015, AAAI, for a binary
+    expected calibration error is ``sum_b n_b / n |f_b - p_b|`` (Naeini et al. 2015, AAAI, for a binary
     probability; bins of equal width as in Guo et al. 2017, ICML).
     """
 

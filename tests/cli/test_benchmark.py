@@ -190,7 +190,7 @@ def test_a_series_goes_on_where_it_was_stopped(
     boxprompt(*words, "--seeds", "0", "--resume", "--jitter", "0.1").ok()
     assert done == [0, 1, 1, 2, 0], "another plan is another run"
     said = boxprompt(*words, "--seeds", "0", "--resume").ok().out
-    assert "data, steps=3" in said
+    assert "data, generator=tiny, steps=3" in said
     assert "jitter 0.1" in said, "what is in the report is in the table"
 
 
