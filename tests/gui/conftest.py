@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a server has neither napari nor Qt
 
 MANIFEST = Path(napari_boxprompt.__file__).with_name("napari.yaml")
 
-TIMEOUT = 120_000
+TIMEOUT = 300_000
 """Milliseconds; these tests also run on machines that do other things."""
 
 
