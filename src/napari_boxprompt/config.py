@@ -165,14 +165,16 @@ _PAPER: dict[str, Any] = {
     "augment": {"views": 0},
 }
 
-# Gaillochet et al. 2024: constraints alone, weighted as in Kervadec et al. 2020.
+# Gaillochet et al. 2024: constraints alone, weighted as in the code of Kervadec et al. 2020 (tightness 1e-4,
+# size 1; the weight of emptiness is written there as '1-2', which can only mean 1e-2).
 _PAPER_2024: dict[str, Any] = {
     **_PAPER,
     "generator": "simple",
     "loss": {
         **_PAPER["loss"],
         "pseudo_label": 0.0,
-        "outside": 1.0,
+        "size": 1.0,
+        "outside": 0.01,
         "tightness": 0.0001,
         "consistency": 0.0,
         "activation": "sigmoid",
