@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -100,6 +101,20 @@ class Result:
         )
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that its model knows, also those of which it found nothing."""
+        return tuple(self._colors)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds objects of every class, and not of one of several that overlap."""
+        return self._channel is None
+
+    def class_of(self, number: int) -> str | None:
+        """Class of an object, None for one that was painted and not adopted."""
+        return self._objects.get(number)
+
+    @property
     def count(self) -> int:
         """Objects found."""
         return len(self._objects)
@@ -144,6 +159,32 @@ class Result:
             self.renew()
         elif here == self.view.plane_shown(self._viewer):
             self.layer.refresh()
+
+    def adopt(self, plane: PlaneId, name: str) -> None:
+        """Write what the user has made of a plane into table and counts.
+
+        Parameters
+        ----------
+        plane : PlaneId
+            A plane that was accepted.
+        name : str
+            Class of the objects that were painted on it.
+        """
+        if not self.fits:
+            return
+        numbers, areas = np.unique(self.plane(plane), return_counts=True)
+        there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
+        where = " ".join(map(str, plane.index))
+        for row in self._rows:
+            if row["plane"] == where:
+                row["area"] = there.get(row["index"], 0)  # 0: it was rubbed out
+        painted = sorted(there.keys() - self._objects.keys())
+        for number in painted:
+            self._objects[number] = name
+            row = {"index": number, "plane": where, "class": name, "area": there[number], "score": math.nan}
+            self._rows.append(row)
+        self.counts[plane] = Counts(len(there), 0 if painted else self.counts[plane].unsure)
+        self.renew()
 
     def note_image(self) -> None:
         """The image may have another name: planes are called after it."""
@@ -253,6 +294,14 @@ class ResultBook:
         """Planes of an image that a model has predicted, in layers that are still there."""
         mine = (old for old, by in self._entries if old.alive and by is model and old.view == view)
         return {plane for result in mine for plane in result.doubts}
+
+    def accepted(self) -> dict[PlaneId, Result]:
+        """Planes that the user has accepted, and where: what was said last of a plane counts."""
+        said: dict[PlaneId, tuple[Result, Status]] = {}
+        for result, _ in self._entries:
+            if result.alive:
+                said |= {plane: (result, status) for plane, status in result.status.items()}
+        return {plane: result for plane, (result, status) in said.items() if status == "accepted"}
 
     def note_images(self) -> None:
         """Images may have other names."""

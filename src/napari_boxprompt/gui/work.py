@@ -16,7 +16,7 @@ from napari_boxprompt.events import Event, Finished, Progress
 from napari_boxprompt.gui.backend import load_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -140,6 +140,8 @@ class TrainingTask:
         The contrast that the user was shown.
     start : PromptModel, optional
         Weights to start from.
+    masks : mapping of PlaneId to numpy.ndarray
+        Class masks of the planes that the user has accepted.
     """
 
     images: Images
@@ -147,6 +149,7 @@ class TrainingTask:
     config: TrainConfig
     normalization: Normalization | None = None
     start: PromptModel | None = None
+    masks: Mapping[PlaneId, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,7 @@ def train(
         encoder=encoder,
         normalization=task.normalization,
         start=task.start,
+        masks=task.masks,
     )
     for event in run:
         yield event
