@@ -57,7 +57,10 @@ def test_an_accepted_plane_teaches_its_outlines_and_all_the_rest_as_background(s
     assert session.lessons.describe(session.drawn) == ""
     session.set_status(plane(3), "accepted")
     images, boxes = session.training_set()
-    assert {box.label: box.as_tuple() for box in boxes.on(plane(3))} == {"a": (4, 0, 8, 4), "b": (4, 6, 8, 10)}
+    assert {box.label: box.as_tuple() for box in boxes.on(plane(3))} == {
+        "a": (4, 0, 8, 4),
+        "b": (4, 6, 8, 10),
+    }
     assert boxes.planes[plane(3)].complete
     assert not boxes.planes[plane(0)].complete
     assert boxes.classes == ("a", "b"), "as in the boxes layer, whatever the order of the model"

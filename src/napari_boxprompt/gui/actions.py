@@ -201,7 +201,11 @@ class Actions:
         text = exchange.repeat_command(self._trainer.last, exchange.source_files(self._session), folder)
         QApplication.clipboard().setText(text)
         # The command line takes boxes, not masks: whoever repeats the training has to know what is missing.
-        masks = " Accepted planes are among them as boxes, without their outlines." if self._trainer.last.masks else ""
+        masks = (
+            " Accepted planes are among them as boxes, without their outlines."
+            if self._trainer.last.masks
+            else ""
+        )
         show_info(f"The command is on the clipboard; its boxes are in {folder}.{masks}")
 
     def show_keys(self) -> None:
