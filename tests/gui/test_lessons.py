@@ -18,6 +18,7 @@ from napari_boxprompt.boxes import Box, BoxSet
 from napari_boxprompt.config import make_config
 from napari_boxprompt.errors import BoxError
 from napari_boxprompt.gui.results import Result
+from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.state import Session
 
 
@@ -225,3 +226,39 @@ def test_a_training_is_given_the_masks(session: Session, monkeypatch: pytest.Mon
     with pytest.raises(BoxError, match="enough"):
         list(jobs.work[-1](threading.Event()))
     assert np.count_nonzero(given["masks"][plane(3)]) == 16
+
+
+def test_what_was_accepted_is_in_the_next_result_too(session: Session) -> None:
+    """A later prediction never takes the place of what the user has accepted or painted."""
+    old = newest(session)
+    old.plane(plane(3))[4:8, 0:4] = 0
+    old.plane(plane(3))[20:30, 20:30] = 900
+    session.set_status(plane(3), "accepted")
+    session.set_status(plane(4), "rejected")
+    before = old.layer.data.copy()
+    new = predict(session)
+    new.renew()
+    assert new is not old
+    np.testing.assert_array_equal(old.layer.data, before)
+    np.testing.assert_array_equal(new.plane(plane(3)) > 0, old.plane(plane(3)) > 0)
+    assert new.status == {plane(3): "accepted"}, "a new model is given a new look at what was rejected"
+    assert set(new.doubts) == {plane(z) for z in range(6)}
+    table = new.layer.features.set_index("index")
+    there = np.setdiff1d(np.unique(new.layer.data), [0])
+    assert set(there) <= set(table.index), "every object has a row"
+    assert table.index.is_unique
+    painted = int(new.plane(plane(3))[25, 25])
+    assert table.loc[painted, ["class", "area"]].tolist() == ["a", 100]
+    third = predict(session)
+    np.testing.assert_array_equal(third.plane(plane(3)) > 0, old.plane(plane(3)) > 0)
+    assert masks(session)[plane(3)][25, 25] == 1
+
+
+def test_a_plane_that_was_accepted_before_can_be_rejected_in_the_next_result(session: Session) -> None:
+    session.set_status(plane(3), "accepted")
+    assert session.view is not None
+    (new,) = session.new_results([session.view], [plane(0)])["stack"]
+    session.view.show(session.viewer, plane(3))
+    Review(session).reject()
+    assert new.status == {plane(3): "rejected"}
+    assert not masks(session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
+    from napari_boxprompt.choosing import PlaneScores
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
@@ -67,7 +69,7 @@ class Result:
         channel: int | None = None,
     ) -> None:
         self.view = view
-        self.doubts: dict[PlaneId, float] = {}
+        self.scores: dict[PlaneId, PlaneScores] = {}
         self.counts: dict[PlaneId, Counts] = {}
         self.status: dict[PlaneId, Status] = {}
         self._viewer, self._colors, self._channel = viewer, dict(colors), channel
@@ -110,6 +112,11 @@ class Result:
         """Whether it holds objects of every class, and not of one of several that overlap."""
         return self._channel is None
 
+    @property
+    def doubts(self) -> dict[PlaneId, float]:
+        """How unsure the model is of each predicted plane."""
+        return {plane: scores.doubt for plane, scores in self.scores.items()}
+
     def class_of(self, number: int) -> str | None:
         """Class of an object, None for one that was painted and not adopted."""
         return self._objects.get(number)
@@ -133,6 +140,10 @@ class Result:
                 "What is in it stays; predict the other planes again, and they go to a new layer."
             )
         prediction = found.prediction
+        here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
+        self.scores[here] = replace(found.scores, plane=here)
+        if self.status.get(here) == "accepted":
+            return  # what the user has accepted is not written over
         labels, first = prediction.labels, max(self._objects, default=0)
         if self._channel is not None:
             labels = labels[self._channel]
@@ -151,8 +162,6 @@ class Result:
                     "score": round(item.score, 4),
                 }
             )
-        here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
-        self.doubts[here] = found.doubt
         unsure = sum(item.id in mine for item in unsure_objects(prediction))
         self.counts[here] = Counts(len(mine - {0}), unsure)
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
@@ -174,6 +183,7 @@ class Result:
             return
         numbers, areas = np.unique(self.plane(plane), return_counts=True)
         there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
+        before = [row["area"] for row in self._rows]
         where = " ".join(map(str, plane.index))
         for row in self._rows:
             if row["plane"] == where:
@@ -183,13 +193,28 @@ class Result:
             self._objects[number] = name
             row = {"index": number, "plane": where, "class": name, "area": there[number], "score": math.nan}
             self._rows.append(row)
-        self.counts[plane] = Counts(len(there), 0 if painted else self.counts[plane].unsure)
+        if before != [row["area"] for row in self._rows]:
+            self.counts[plane] = Counts(len(there), self.counts[plane].unsure)
+            self.renew()
+
+    def inherit(self, other: Result, planes: Sequence[PlaneId]) -> None:
+        """Take over accepted planes of an older result, whose objects get other numbers where they must."""
+        first, numbers = max(self._objects, default=0), set[int]()
+        for plane in planes:
+            part = other.plane(plane)
+            self.plane(plane)[...] = np.where(part > 0, part + first, 0)
+            numbers.update(np.unique(part).tolist())
+            self.status[plane], self.counts[plane] = "accepted", other.counts[plane]
+        kept = (row for row in other._rows if row["index"] in numbers)
+        self._rows += [{**row, "index": row["index"] + first} for row in kept]
+        self._objects |= {n + first: name for n, name in other._objects.items() if n in numbers}
         self.renew()
 
     def note_image(self) -> None:
         """The image may have another name: planes are called after it."""
         name = self.view.name
-        self.doubts = {PlaneId(name, plane.index): value for plane, value in self.doubts.items()}
+        moved = (replace(scores, plane=PlaneId(name, plane.index)) for plane, scores in self.scores.items())
+        self.scores = {scores.plane: scores for scores in moved}
         self.counts = {PlaneId(name, plane.index): value for plane, value in self.counts.items()}
         self.status = {PlaneId(name, plane.index): value for plane, value in self.status.items()}
 
@@ -212,11 +237,6 @@ class Result:
         rows = [{"index": 0, "plane": "", "class": "", "area": 0, "score": 0.0}, *self._rows]
         self.layer.features = pd.DataFrame(rows)
         self.layer.refresh()
-
-    def ranked(self) -> list[PlaneId]:
-        """Planes nobody has accepted or rejected, the most doubtful first."""
-        open_planes = [plane for plane in self.doubts if plane not in self.status]
-        return sorted(open_planes, key=lambda plane: -self.doubts[plane])
 
     def standing_out(self) -> set[PlaneId]:
         """Planes that are clearly less sure than most, whatever the user has said of them."""
@@ -253,7 +273,8 @@ class ResultBook:
         """Layers for a prediction: one for each image, or one a class where classes overlap.
 
         A layer of the same model that has none of these planes yet is filled up. Otherwise there is a new
-        one, and the older ones of the image are hidden, because two over each other cannot be read.
+        one, and the older ones of the image are hidden, because two over each other cannot be read. What was
+        accepted is in the new one too.
 
         Parameters
         ----------
@@ -285,10 +306,21 @@ class ResultBook:
             for old, _ in mine:
                 old.layer.visible = False
             new = [Result(self._viewer, view, colors, channel) for channel in channels]
+            if model.exclusive:
+                self._hand_down(view, new[0])
             self._entries += [(result, model) for result in new]
             taken[view.name] = new
         self.hidden = tuple(hidden)
         return taken
+
+    def _hand_down(self, view: PlaneView, new: Result) -> None:
+        """Put what was accepted into a new layer: a prediction must not take its place."""
+        planes: dict[Result, list[PlaneId]] = {}
+        for plane, result in self.accepted().items():
+            if result.view == view and result.is_whole and result.fits:
+                planes.setdefault(result, []).append(plane)
+        for result, accepted in planes.items():
+            new.inherit(result, accepted)
 
     def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
         """Planes of an image that a model has predicted, in layers that are still there."""

@@ -295,6 +295,8 @@ class Session:
         known = self.boxes.classes if self.boxes is not None else Classes.named(names)
         known = known.with_names(names)
         colors = {name: known.color_of(name) for name in names}
+        for plane, result in self.results.accepted().items():  # the user may have painted there since
+            result.adopt(plane, self.lessons.class_of_painted(result))
         made = self.results.take(views, planes, self.trained.model, colors)
         self.result_changed.emit()
         return made

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.api import Timings, TrainedModel
     from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.choosing import PlaneScores
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.gui.jobs import Stop
     from napari_boxprompt.images import Images
@@ -120,12 +121,17 @@ class Found:
     ----------
     prediction : Prediction
         Masks and objects.
-    doubt : float
-        How unsure the model is of the plane, see `napari_boxprompt.ranking.doubt`.
+    scores : PlaneScores
+        How much a look at the plane, and boxes on it, are worth.
     """
 
     prediction: Prediction
-    doubt: float
+    scores: PlaneScores
+
+    @property
+    def doubt(self) -> float:
+        """How unsure the model is of the plane, see `napari_boxprompt.ranking.doubt`."""
+        return self.scores.doubt
 
 
 @dataclass(frozen=True)
@@ -284,7 +290,7 @@ def predict(
     """
     load_backend()
     from napari_boxprompt.api import predict as predict_images
-    from napari_boxprompt.ranking import doubt
+    from napari_boxprompt.choosing import plane_scores
 
     started, done = time.perf_counter(), 0
 
@@ -298,7 +304,7 @@ def predict(
     try:
         for prediction in predict_images(model, images, planes, on_tile=tile):
             done += 1
-            yield Found(prediction, doubt(prediction))
+            yield Found(prediction, plane_scores(prediction, model.model.object_area))
             yield Progress("predict", done, len(planes), str(prediction.plane))
             if stop.is_set():
                 break
