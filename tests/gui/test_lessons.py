@@ -71,7 +71,7 @@ def test_an_accepted_plane_teaches_its_outlines_and_all_the_rest_as_background(s
     assert np.unique(mask[4:8, 0:4]).tolist() == [1]
     assert np.unique(mask[4:8, 6:10]).tolist() == [2]
     assert np.count_nonzero(mask) == 32
-    assert session.lessons.describe(session.drawn) == "boxes on 2 planes, 1 accepted plane"
+    assert session.lessons.describe(session.drawn) == "2 boxed and 1 accepted plane"
 
 
 def test_an_accepted_plane_counts_more_than_boxes_drawn_on_it(session: Session) -> None:
@@ -80,7 +80,7 @@ def test_an_accepted_plane_counts_more_than_boxes_drawn_on_it(session: Session) 
     assert Box(3, 3, 13, 13, plane(1), "b") not in boxes.boxes
     assert len(boxes.on(plane(1))) == 2
     assert len(session.all_boxes()) == 2, "the user's layer is as it was"
-    assert session.lessons.describe(session.drawn) == "boxes on 1 plane, 1 accepted plane"
+    assert session.lessons.describe(session.drawn) == "1 boxed and 1 accepted plane"
 
 
 def test_accepted_planes_are_enough(session: Session) -> None:

@@ -128,13 +128,13 @@ class Lessons:
         return result.classes[0] if not boxes or not boxes.boxset else boxes.classes.current.name
 
     def describe(self, drawn: Sequence[BoxLayer]) -> str:
-        """Say what a training takes, "boxes on 5 planes, 12 accepted planes"; empty without accepted ones."""
+        """Say what a training takes, "5 boxed and 12 accepted planes"; empty without accepted ones."""
         accepted = self.accepted(drawn)
         if not accepted:
             return ""
         boxed = {plane for boxes in drawn for plane in boxes.boxset.boxed_planes} - accepted.keys()
         said = counted(len(accepted), "accepted plane")
-        return f"boxes on {counted(len(boxed), 'plane')}, {said}" if boxed else said
+        return said if not boxed else f"{len(boxed)} boxed and {said}"
 
     def _part(self, plane: PlaneId, result: Result) -> BoxSet:
         """Objects of an accepted plane as boxes; complete for the classes that its model knew."""

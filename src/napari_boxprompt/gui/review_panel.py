@@ -115,7 +115,7 @@ class ReviewPanel(QWidget):
         waiting = self._review.order.waiting()
         if not waiting:
             return f"all {counts}"
-        return f"{counts}; next: plane {' · '.join(map(str, waiting[0].index)) or waiting[0].image}"
+        return f"{counts}; next: {' · '.join(map(str, waiting[0].index)) or waiting[0].image}"
 
     def refresh(self) -> None:
         """Show the planes in the order in which they need a look."""
