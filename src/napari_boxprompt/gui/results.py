@@ -72,6 +72,8 @@ class Result:
         self.scores: dict[PlaneId, PlaneScores] = {}
         self.counts: dict[PlaneId, Counts] = {}
         self.status: dict[PlaneId, Status] = {}
+        self.agreement: dict[PlaneId, float] = {}
+        """Dice of what was accepted earlier, where it was predicted again."""
         self._viewer, self._colors, self._channel = viewer, dict(colors), channel
         self._rows: list[dict[str, Any]] = []
         self._objects: dict[int, str] = {}
@@ -143,7 +145,11 @@ class Result:
         here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
         self.scores[here] = replace(found.scores, plane=here)
         if self.status.get(here) == "accepted":
-            return  # what the user has accepted is not written over
+            from napari_boxprompt.evaluation import dice  # PyTorch comes with it, which predicting has loaded
+
+            # What the user has accepted is not written over, but shows how good the prediction is.
+            self.agreement[here] = dice(prediction.labels > 0, self.plane(here) > 0)
+            return
         labels, first = prediction.labels, max(self._objects, default=0)
         if self._channel is not None:
             labels = labels[self._channel]
@@ -216,6 +222,7 @@ class Result:
         moved = (replace(scores, plane=PlaneId(name, plane.index)) for plane, scores in self.scores.items())
         self.scores = {scores.plane: scores for scores in moved}
         self.counts = {PlaneId(name, plane.index): value for plane, value in self.counts.items()}
+        self.agreement = {PlaneId(name, plane.index): value for plane, value in self.agreement.items()}
         self.status = {PlaneId(name, plane.index): value for plane, value in self.status.items()}
 
     def plane(self, plane: PlaneId) -> np.ndarray[Any, np.dtype[Any]]:

@@ -183,10 +183,12 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     """Name a plane, and say what to look for where it stands out."""
     mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
     where = " · ".join(map(str, plane.index)) or plane.image
-    counts = result.counts.get(plane)
+    counts, agreement = result.counts.get(plane), result.agreement.get(plane)
     if counts is None:
         return f"{mark} plane {where}"
     objects, unsure = counts
+    if agreement is not None and result.status.get(plane) == "accepted":
+        return f"{mark} plane {where}: new prediction agrees {agreement:.2f}"
     said = counted(objects, "object") if objects else "nothing found"
     if flagged and not objects:
         said = "only something faint"
