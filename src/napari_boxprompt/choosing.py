@@ -137,7 +137,10 @@ def order_planes(
     # By lot among equals: the order in which files are named must not decide.
     left = [candidates[i] for i in rng.permutation(len(candidates))]
     parts = _parts(left, rng, strategy)
-    nearest = _distances(left, boxed)
+    seen = np.array([i for i, plane in enumerate(left) if plane.vector is not None], int)
+    vectors = np.array([left[i].vector for i in seen])  # once: there may be thousands
+    nearest = np.full(len(left), np.inf)
+    nearest[seen] = _distances(vectors, boxed)
     taken, order = np.zeros(len(left), bool), list[Suggestion]()
     for _ in range(len(left) if count is None else min(count, len(left))):
         if strategy in ("combined", "novelty"):
@@ -150,7 +153,9 @@ def order_planes(
         taken[chosen] = True
         because = max(parts, key=lambda name: float(parts[name][chosen]))
         order.append(Suggestion(left[chosen].plane, float(total[chosen]), because))
-        nearest = np.minimum(nearest, _distances(left, [v for v in [left[chosen].vector] if v is not None]))
+        vector = left[chosen].vector
+        if vector is not None:
+            nearest[seen] = np.minimum(nearest[seen], _distances(vectors, [vector]))
     return order
 
 
@@ -179,13 +184,12 @@ def _rank(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _distances(
-    planes: Sequence[PlaneScores], vectors: Sequence[npt.NDArray[np.float32]]
+    vectors: npt.NDArray[np.float32], others: Sequence[npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float64]:
-    """Distance of each plane to the nearest of some vectors; infinite where there is none."""
-    found = np.full(len(planes), np.inf)
-    for i, plane in enumerate(planes):
-        if plane.vector is not None and len(vectors):
-            found[i] = min(float(np.linalg.norm(plane.vector - vector)) for vector in vectors)
+    """Distance of each vector to the nearest of some others; infinite where there is none."""
+    found = np.full(len(vectors), np.inf)
+    for other in others if len(vectors) else ():
+        found = np.minimum(found, np.linalg.norm(vectors - other, axis=1))
     return found
 
 

@@ -20,6 +20,7 @@ from tests.helpers.synthetic import quick_config, tiny_generator_known
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.choosing import PlaneScores
 from napari_boxprompt.errors import BoxError, ModelError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui import predicting as predicting_module
@@ -284,7 +285,7 @@ class Late:
             probability = np.where(labels > 0, 200, 20).astype(np.uint8)
             objects = (Instance(1, "object", 560, (10, 12, 30, 40), 0.9),)
             found = Prediction(plane, labels.astype(np.uint8), probability, labels, objects)
-            yield Found(found, 0.5)
+            yield Found(found, PlaneScores(plane, 0.5, 0.0))
             yield Progress("predict", done, len(planes))
         return len(planes)
 

@@ -52,3 +52,12 @@ def test_box_from_the_object_under_the_cursor(viewer: ViewerModel) -> None:
     assert box.label == "mitosis", "the table of the result says so"
     assert viewer.layers.selection.active == layer
     assert layer.mode == "pick"
+    boxes = session.boxes
+    assert boxes is not None
+    boxes.undo()
+    assert not session.all_boxes().boxes
+    boxes.redo()
+    assert session.all_boxes().boxes[0].label == "mitosis"
+    with pytest.raises(BoxError, match="box already"):
+        boxes_from_labels(session, one=True)
+    assert len(session.all_boxes()) == 1

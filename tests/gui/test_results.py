@@ -11,6 +11,7 @@ pytest.importorskip("napari", reason="napari is not installed")
 from napari.components import ViewerModel
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.choosing import PlaneScores
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import telling
 from napari_boxprompt.gui.layers import PlaneView
@@ -38,7 +39,8 @@ def found(z: int, labels: Sequence[str] = ("a",), doubt: float = 0.1) -> Found:
         mask[4:8, 6 * i : 6 * i + 4] = 1 + list(COLORS).index(label)
         objects.append(Instance(i + 1, label, 16, (4, 6 * i, 8, 6 * i + 4), 0.9))
     probability = np.where(mask > 0, 230, 10).astype(np.uint8)
-    return Found(Prediction(plane(z), mask, probability, numbers, tuple(objects)), doubt)
+    prediction = Prediction(plane(z), mask, probability, numbers, tuple(objects))
+    return Found(prediction, PlaneScores(plane(z), doubt, 0.0))
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_overlapping_classes_have_layers_of_their_own(
     objects = (Instance(1, "a", 256, (4, 4, 20, 20), 0.9), Instance(2, "b", 484, (8, 8, 30, 30), 0.8))
     both = Prediction(plane(1), (labels > 0).astype(np.uint8), labels.astype(np.uint8), labels, objects)
     for result in results:
-        result.add(Found(both, 0.2))
+        result.add(Found(both, PlaneScores(plane(1), 0.2, 0.0)))
         result.renew()
     assert [result.layer.name for result in results] == ["stack a", "stack b"]
     assert [list(result.layer.features["class"]) for result in results] == [["", "a"], ["", "b"]]
@@ -186,19 +188,30 @@ def test_review_ends_when_every_plane_was_judged(session: Session) -> None:
     for _ in range(4):
         review.accept()
     assert set(result.status.values()) == {"accepted"}
-    assert not result.ranked()
+    assert not review.order.waiting()
     review.next()
-    assert "Every plane has been reviewed" in session.said[-1]  # type: ignore[attr-defined]
+    assert "Every plane has been accepted" in session.said[-1]  # type: ignore[attr-defined]
 
 
-def test_rejected_planes_leave_the_queue(session: Session) -> None:
+def test_rejected_planes_wait_at_the_end_until_they_are_accepted(session: Session) -> None:
     review, result = Review(session), session.result
     assert result is not None
     review.go(plane(1))
     review.reject()
     assert result.status == {plane(1): "rejected"}
     assert session.plane == plane(2)
-    assert result.ranked() == [plane(2), plane(3), plane(0)]
+    assert review.order.waiting() == [plane(2), plane(3), plane(0), plane(1)]
+    for _ in range(3):
+        review.accept()
+    assert session.plane == plane(1), "back to what was rejected"
+    review.reject()
+    assert session.plane == plane(1)
+    assert not session.said  # type: ignore[attr-defined]
+    review.next()
+    assert "Only this plane is left" in session.said[-1]  # type: ignore[attr-defined]
+    review.accept()
+    assert set(result.status.values()) == {"accepted"}
+    assert not review.order.waiting()
 
 
 def test_a_plane_without_prediction_cannot_be_judged(session: Session) -> None:

@@ -15,7 +15,8 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 from tests.gui.conftest import Panel
 
 from napari_boxprompt.boxes import PlaneId
-from napari_boxprompt.gui.results import Counts
+from napari_boxprompt.choosing import PlaneScores
+from napari_boxprompt.gui.results import Counts, Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
 
@@ -24,6 +25,10 @@ PLANES = 12
 
 def plane(z: int) -> PlaneId:
     return PlaneId("stack", (z,))
+
+
+def give_doubts(result: Result, doubts: dict[PlaneId, float]) -> None:
+    result.scores |= {plane: PlaneScores(plane, doubt, 0.0) for plane, doubt in doubts.items()}
 
 
 @pytest.fixture
@@ -35,9 +40,9 @@ def panel(make_panel: Callable[..., Panel[ReviewPanel]], trained: Any) -> Panel[
     session.set_model(trained)
     assert session.view is not None
     (result,) = session.new_results([session.view], [plane(z) for z in range(PLANES)])["stack"]
-    result.doubts = {plane(z): 0.060 + 0.001 * z for z in range(PLANES)}
+    give_doubts(result, {plane(z): 0.060 + 0.001 * z for z in range(PLANES)})
     result.counts = {plane(z): Counts(19, 0) for z in range(PLANES)}
-    result.doubts |= {plane(2): 0.4, plane(3): 0.3, plane(7): 0.2}
+    give_doubts(result, {plane(2): 0.4, plane(3): 0.3, plane(7): 0.2})
     result.counts |= {plane(2): Counts(0, 0), plane(3): Counts(5, 2), plane(7): Counts(1, 0)}
     session.result_changed.emit()
     return panel
@@ -53,10 +58,10 @@ def test_only_planes_that_stand_out_are_flagged_with_a_reason(panel: Panel[Revie
         "⚑ plane 2: only something faint",
         "⚑ plane 3: 2 of 5 objects unsure",
         "⚑ plane 7: 1 object, unsure edges",
-        "plane 11: 19 objects",
-        "plane 10: 19 objects",
+        "plane 11: 19 objects · unsure outlines",
+        "plane 10: 19 objects · unsure outlines",
     ]
-    assert panel.widget.standing_out.text() == "⚑ 3 planes stand out. The least sure first:"
+    assert panel.widget.standing_out.text() == "⚑ 3 planes stand out as unsure."
     result = panel.session.result
     assert result is not None
     result.counts[plane(7)] = Counts(1, 1)
@@ -73,9 +78,9 @@ def test_what_was_judged_leaves_the_flags_as_they_were(panel: Panel[ReviewPanel]
 def test_nothing_stands_out_of_planes_that_are_alike(panel: Panel[ReviewPanel]) -> None:
     result = panel.session.result
     assert result is not None
-    result.doubts = {plane(z): 0.06 for z in range(PLANES)}
+    give_doubts(result, {plane(z): 0.06 for z in range(PLANES)})
     panel.session.result_changed.emit()
-    assert panel.widget.standing_out.text().startswith("No plane stands out.")
+    assert panel.widget.standing_out.text().startswith("No plane stands out as unsure.")
     assert not any(line.startswith("⚑") for line in lines(panel))
 
 
@@ -94,3 +99,25 @@ def test_without_a_result_it_waits(make_panel: Callable[..., Panel[ReviewPanel]]
     widget = make_panel(ReviewPanel, Review).widget
     assert widget.standing_out.isHidden()
     assert not widget.waits.isHidden()
+
+
+def test_another_order_is_another_list_with_other_reasons(panel: Panel[ReviewPanel]) -> None:
+    result, combo = panel.session.result, panel.widget.order
+    assert result is not None
+    assert combo.currentText() == "most useful first"
+    result.scores |= {plane(5): PlaneScores(plane(5), 0.05, 2.0)}
+    combo.setCurrentIndex(combo.findText("unusual sizes first"))
+    combo.activated.emit(combo.currentIndex())
+    assert lines(panel)[0] == "plane 5: 19 objects · unusual sizes"
+    assert "·" not in lines(panel)[1], "where sizes are usual, there is no reason"
+    combo.setCurrentIndex(combo.findText("in order"))
+    combo.activated.emit(combo.currentIndex())
+    assert lines(panel)[0] == "plane 0: 19 objects"
+
+
+def test_rejected_planes_are_counted_and_marked(panel: Panel[ReviewPanel]) -> None:
+    panel.session.set_status(plane(2), "accepted")
+    panel.session.set_status(plane(3), "rejected")
+    assert panel.widget.summary == "1 accepted, 1 rejected; next: 7"
+    assert lines(panel)[-2] == "✗ plane 3: 2 of 5 objects unsure"
+    assert lines(panel)[-1].startswith("✓ plane 2: ")

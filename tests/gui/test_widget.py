@@ -126,7 +126,7 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     desk.wait(lambda: not widget.predicting.running)
     assert primary(desk) == []
     assert summaries(desk)[3] == "4 objects on 4 planes"
-    assert summaries(desk)[4].startswith("0 accepted; next: plane ")
+    assert summaries(desk)[4].startswith("0 accepted; next: ")
     assert widget.sections["Review"].is_open
     folded = [name for name in ("Image", "Boxes", "Train") if not widget.sections[name].is_open]
     assert folded == ["Image", "Boxes", "Train"], "they would push the list below the lower edge"

@@ -200,7 +200,13 @@ class Actions:
         folder = home_folder() / "sessions" / datetime.now().strftime("%Y-%m-%d %H-%M-%S")
         text = exchange.repeat_command(self._trainer.last, exchange.source_files(self._session), folder)
         QApplication.clipboard().setText(text)
-        show_info(f"The command is on the clipboard; its boxes are in {folder}.")
+        # The command line takes boxes, not masks: whoever repeats the training has to know what is missing.
+        masks = (
+            " Accepted planes are among them as boxes, without their outlines."
+            if self._trainer.last.masks
+            else ""
+        )
+        show_info(f"The command is on the clipboard; its boxes are in {folder}.{masks}")
 
     def show_keys(self) -> None:
         """Show the keys of our layers."""

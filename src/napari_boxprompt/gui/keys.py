@@ -43,8 +43,8 @@ BOX_KEYS = (
 REVIEW_KEYS = (
     Key("N", "next_plane", "next plane to review"),
     Key("P", "previous_plane", "back to the plane before"),
-    Key("A", "accept_plane", "accept this plane"),
-    Key("R", "reject_plane", "reject this plane"),
+    Key("A", "accept_plane", "accept this plane: the next training learns it"),
+    Key("R", "reject_plane", "reject this plane: it waits at the end of the list"),
     Key("E", "edit_plane", "paint on this plane's objects"),
     Key("X", "box_from_object", "box from the object under the cursor"),
     Key("Control-B", "new_boxes_layer", "back to drawing boxes"),

@@ -13,6 +13,7 @@ from napari_boxprompt.gui.layers import labels_to_boxes, layers_with_role
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_boxprompt.boxes import Box
     from napari_boxprompt.gui.state import Session
 
 __all__ = ["boxes_from_labels"]
@@ -33,7 +34,7 @@ def boxes_from_labels(session: Session, *, one: bool = False) -> int:
     Raises
     ------
     BoxError
-        No plane on screen, or no such layer, or nothing on it there.
+        No plane on screen, or no such layer, or nothing on it there; or the one object has its box.
     """
     labels = _labels_layer(session)
     if session.view is None or session.plane is None:
@@ -54,8 +55,15 @@ def boxes_from_labels(session: Session, *, one: bool = False) -> int:
     )
     if not found.boxes:
         raise BoxError(f"{labels.name} has no such object on this plane.")
+    if one and any(_same(found.boxes[0], box) for box in target.boxset.on(session.plane)):
+        raise BoxError("This object has its box already.")
     target.add_boxes(found)
     return len(found)
+
+
+def _same(one: Box, other: Box) -> bool:
+    """Whether two boxes of a plane are duplicates."""
+    return one.label == other.label and bool(np.allclose(one.as_tuple(), other.as_tuple(), atol=0.5))
 
 
 def _labels_layer(session: Session) -> Labels:

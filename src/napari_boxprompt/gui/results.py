@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
+    from napari_boxprompt.choosing import PlaneScores
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
@@ -66,9 +69,11 @@ class Result:
         channel: int | None = None,
     ) -> None:
         self.view = view
-        self.doubts: dict[PlaneId, float] = {}
+        self.scores: dict[PlaneId, PlaneScores] = {}
         self.counts: dict[PlaneId, Counts] = {}
         self.status: dict[PlaneId, Status] = {}
+        self.agreement: dict[PlaneId, float] = {}
+        """Dice of what was accepted earlier, where it was predicted again."""
         self._viewer, self._colors, self._channel = viewer, dict(colors), channel
         self._rows: list[dict[str, Any]] = []
         self._objects: dict[int, str] = {}
@@ -100,6 +105,25 @@ class Result:
         )
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that its model knows, also those of which it found nothing."""
+        return tuple(self._colors)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds objects of every class, and not of one of several that overlap."""
+        return self._channel is None
+
+    @property
+    def doubts(self) -> dict[PlaneId, float]:
+        """How unsure the model is of each predicted plane."""
+        return {plane: scores.doubt for plane, scores in self.scores.items()}
+
+    def class_of(self, number: int) -> str | None:
+        """Class of an object, None for one that was painted and not adopted."""
+        return self._objects.get(number)
+
+    @property
     def count(self) -> int:
         """Objects found."""
         return len(self._objects)
@@ -118,6 +142,14 @@ class Result:
                 "What is in it stays; predict the other planes again, and they go to a new layer."
             )
         prediction = found.prediction
+        here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
+        self.scores[here] = replace(found.scores, plane=here)
+        if self.status.get(here) == "accepted":
+            from napari_boxprompt.evaluation import dice  # PyTorch comes with it, which predicting has loaded
+
+            # What the user has accepted is not written over, but shows how good the prediction is.
+            self.agreement[here] = dice(prediction.labels > 0, self.plane(here) > 0)
+            return
         labels, first = prediction.labels, max(self._objects, default=0)
         if self._channel is not None:
             labels = labels[self._channel]
@@ -136,8 +168,6 @@ class Result:
                     "score": round(item.score, 4),
                 }
             )
-        here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
-        self.doubts[here] = found.doubt
         unsure = sum(item.id in mine for item in unsure_objects(prediction))
         self.counts[here] = Counts(len(mine - {0}), unsure)
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
@@ -145,11 +175,54 @@ class Result:
         elif here == self.view.plane_shown(self._viewer):
             self.layer.refresh()
 
+    def adopt(self, plane: PlaneId, name: str) -> None:
+        """Write what the user has made of a plane into table and counts.
+
+        Parameters
+        ----------
+        plane : PlaneId
+            A plane that was accepted.
+        name : str
+            Class of the objects that were painted on it.
+        """
+        if not self.fits:
+            return
+        numbers, areas = np.unique(self.plane(plane), return_counts=True)
+        there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
+        before = [row["area"] for row in self._rows]
+        where = " ".join(map(str, plane.index))
+        for row in self._rows:
+            if row["plane"] == where:
+                row["area"] = there.get(row["index"], 0)  # 0: it was rubbed out
+        painted = sorted(there.keys() - self._objects.keys())
+        for number in painted:
+            self._objects[number] = name
+            row = {"index": number, "plane": where, "class": name, "area": there[number], "score": math.nan}
+            self._rows.append(row)
+        if before != [row["area"] for row in self._rows]:
+            self.counts[plane] = Counts(len(there), self.counts[plane].unsure)
+            self.renew()
+
+    def inherit(self, other: Result, planes: Sequence[PlaneId]) -> None:
+        """Take over accepted planes of an older result, whose objects get other numbers where they must."""
+        first, numbers = max(self._objects, default=0), set[int]()
+        for plane in planes:
+            part = other.plane(plane)
+            self.plane(plane)[...] = np.where(part > 0, part + first, 0)
+            numbers.update(np.unique(part).tolist())
+            self.status[plane], self.counts[plane] = "accepted", other.counts[plane]
+        kept = (row for row in other._rows if row["index"] in numbers)
+        self._rows += [{**row, "index": row["index"] + first} for row in kept]
+        self._objects |= {n + first: name for n, name in other._objects.items() if n in numbers}
+        self.renew()
+
     def note_image(self) -> None:
         """The image may have another name: planes are called after it."""
         name = self.view.name
-        self.doubts = {PlaneId(name, plane.index): value for plane, value in self.doubts.items()}
+        moved = (replace(scores, plane=PlaneId(name, plane.index)) for plane, scores in self.scores.items())
+        self.scores = {scores.plane: scores for scores in moved}
         self.counts = {PlaneId(name, plane.index): value for plane, value in self.counts.items()}
+        self.agreement = {PlaneId(name, plane.index): value for plane, value in self.agreement.items()}
         self.status = {PlaneId(name, plane.index): value for plane, value in self.status.items()}
 
     def plane(self, plane: PlaneId) -> np.ndarray[Any, np.dtype[Any]]:
@@ -171,11 +244,6 @@ class Result:
         rows = [{"index": 0, "plane": "", "class": "", "area": 0, "score": 0.0}, *self._rows]
         self.layer.features = pd.DataFrame(rows)
         self.layer.refresh()
-
-    def ranked(self) -> list[PlaneId]:
-        """Planes nobody has accepted or rejected, the most doubtful first."""
-        open_planes = [plane for plane in self.doubts if plane not in self.status]
-        return sorted(open_planes, key=lambda plane: -self.doubts[plane])
 
     def standing_out(self) -> set[PlaneId]:
         """Planes that are clearly less sure than most, whatever the user has said of them."""
@@ -212,7 +280,8 @@ class ResultBook:
         """Layers for a prediction: one for each image, or one a class where classes overlap.
 
         A layer of the same model that has none of these planes yet is filled up. Otherwise there is a new
-        one, and the older ones of the image are hidden, because two over each other cannot be read.
+        one, and the older ones of the image are hidden, because two over each other cannot be read. What was
+        accepted is in the new one too.
 
         Parameters
         ----------
@@ -244,15 +313,34 @@ class ResultBook:
             for old, _ in mine:
                 old.layer.visible = False
             new = [Result(self._viewer, view, colors, channel) for channel in channels]
+            if model.exclusive:
+                self._hand_down(view, new[0])
             self._entries += [(result, model) for result in new]
             taken[view.name] = new
         self.hidden = tuple(hidden)
         return taken
 
+    def _hand_down(self, view: PlaneView, new: Result) -> None:
+        """Put what was accepted into a new layer: a prediction must not take its place."""
+        planes: dict[Result, list[PlaneId]] = {}
+        for plane, result in self.accepted().items():
+            if result.view == view and result.is_whole and result.fits:
+                planes.setdefault(result, []).append(plane)
+        for result, accepted in planes.items():
+            new.inherit(result, accepted)
+
     def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
         """Planes of an image that a model has predicted, in layers that are still there."""
         mine = (old for old, by in self._entries if old.alive and by is model and old.view == view)
         return {plane for result in mine for plane in result.doubts}
+
+    def accepted(self) -> dict[PlaneId, Result]:
+        """Planes that the user has accepted, and where: what was said last of a plane counts."""
+        said: dict[PlaneId, tuple[Result, Status]] = {}
+        for result, _ in self._entries:
+            if result.alive:
+                said |= {plane: (result, status) for plane, status in result.status.items()}
+        return {plane: result for plane, (result, status) in said.items() if status == "accepted"}
 
     def note_images(self) -> None:
         """Images may have other names."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.ordering import ReviewOrder
 from napari_boxprompt.gui.telling import told
 
 if TYPE_CHECKING:
@@ -28,17 +29,18 @@ class Review:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.order = ReviewOrder(session)
         self._visited: list[PlaneId] = []
 
     @told
     def next(self, _: object = None) -> None:
         """Go to the plane that needs a look most, and is not on screen."""
-        result, here = self._result(), self._session.plane
-        seen = {*self._visited, here}
-        ranked = result.ranked()
-        fresh = [plane for plane in ranked if plane not in seen] or [p for p in ranked if p != here]
+        self._result()
+        here = self._session.plane
+        seen, waiting = {*self._visited, here}, self.order.waiting()
+        fresh = [plane for plane in waiting if plane not in seen] or [p for p in waiting if p != here]
         if not fresh:
-            raise BoxPromptError("Every plane has been reviewed; export the labels, or train on more boxes.")
+            raise BoxPromptError(_nothing_left(here if here in waiting else None))
         if here is not None:
             self._visited.append(here)
         self.go(fresh[0])
@@ -57,7 +59,7 @@ class Review:
 
     @told
     def reject(self, _: object = None) -> None:
-        """Say that the plane on screen is wrong; go to the next."""
+        """Say that the plane on screen is wrong; go to the next. It waits at the end of the list."""
         self._judge("rejected")
 
     @told
@@ -83,10 +85,10 @@ class Review:
 
     def _judge(self, status: Status) -> None:
         result, plane = self._result(), self._session.plane
-        if plane is None or plane not in result.doubts:
+        if plane is None or not (plane in result.scores or plane in result.status):
             raise BoxPromptError("This plane has no prediction; go to one of the list.")
         self._session.set_status(plane, status)
-        if result.ranked():
+        if any(other != plane for other in self.order.waiting()):
             self.next()
 
     def _result(self) -> Result:
@@ -94,3 +96,10 @@ class Review:
         if result is None:
             raise BoxPromptError("There is no prediction to review yet.")
         return result
+
+
+def _nothing_left(here: PlaneId | None) -> str:
+    """Say what to do when there is no other plane to go to."""
+    if here is None:
+        return "Every plane has been accepted; export the labels, or train again: accepted planes teach."
+    return "Only this plane is left: accept it, or paint it right (E) and accept it then."

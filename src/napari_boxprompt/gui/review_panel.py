@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_boxprompt.gui.ordering import ORDERS
 from napari_boxprompt.gui.section import wrapping_label
 from napari_boxprompt.gui.telling import counted
 
@@ -29,7 +38,7 @@ STANDS_OUT = "⚑"
 
 
 class ReviewPanel(QWidget):
-    """Lists planes by doubt and takes the user's word on each.
+    """Lists planes in the order in which they need a look, and takes the user's word on each.
 
     Parameters
     ----------
@@ -45,7 +54,15 @@ class ReviewPanel(QWidget):
         super().__init__()
         self._session, self._review = session, review
         self.waits = wrapping_label(
-            "Predict first: then the planes stand here, the least sure first.", name="boxprompt-quiet"
+            "Predict first: then the planes stand here, the most useful to look at first.",
+            name="boxprompt-quiet",
+        )
+        self.order = QComboBox()
+        for by, text in ORDERS.items():
+            self.order.addItem(text, by)
+        self.order.setToolTip(
+            "Most useful: unsure outlines, unusual sizes, a second look that disagrees, "
+            "and planes unlike those with boxes, together."
         )
         self.standing_out = wrapping_label(name="boxprompt-quiet")
         self.queue = QListWidget()
@@ -55,9 +72,13 @@ class ReviewPanel(QWidget):
         row = QHBoxLayout()
         for name, text, tip in (
             ("previous", "◂", "Back to the plane before (P)"),
-            ("next", "▸", "On to the next least sure plane (N)"),
-            ("accept", "Accept", "This plane is right (A)"),
-            ("reject", "Reject", "This plane is wrong (R)"),
+            ("next", "▸", "On to the next plane of the list that you have not seen (N)"),
+            ("accept", "Accept", "This plane is right and has every object; the next training learns it (A)"),
+            (
+                "reject",
+                "Reject",
+                "This plane is wrong: it waits at the end of the list (R)",
+            ),
             ("edit", "Edit", "Paint a new object on this plane, or pick one and change it (E)"),
         ):
             button = QPushButton(text)
@@ -70,12 +91,14 @@ class ReviewPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
         layout.addWidget(self.waits)
+        layout.addWidget(self.order)
         layout.addWidget(self.standing_out)
         layout.addWidget(self.queue)
         layout.addLayout(row)
         layout.addWidget(self.export)
         session.result_changed.connect(self.refresh)
         session.plane_changed.connect(self._mark_plane)
+        self.order.activated.connect(lambda _: review.order.choose(self.order.currentData()))
         self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
         self.refresh()
 
@@ -83,29 +106,38 @@ class ReviewPanel(QWidget):
     def summary(self) -> str:
         """One line."""
         result = self._session.result
-        if result is None or not result.doubts:
+        if result is None or not result.scores:
             return ""
-        accepted = sum(status == "accepted" for status in result.status.values())
-        ranked = result.ranked()
-        if not ranked:
-            return f"all reviewed, {accepted} accepted"
-        return f"{accepted} accepted; next: plane {' · '.join(map(str, ranked[0].index)) or ranked[0].image}"
+        said = list(result.status.values())
+        counts = f"{said.count('accepted')} accepted"
+        if "rejected" in said:
+            counts += f", {said.count('rejected')} rejected"
+        waiting = self._review.order.waiting()
+        if not waiting:
+            return f"all {counts}"
+        return f"{counts}; next: {' · '.join(map(str, waiting[0].index)) or waiting[0].image}"
 
     def refresh(self) -> None:
         """Show the planes in the order in which they need a look."""
         result = self._session.result
-        there = result is not None and bool(result.doubts)
+        there = result is not None and bool(result.scores)
         self.waits.setVisible(not there)
-        for widget in (self.standing_out, self.queue, self.export, *self.buttons.values()):
+        for widget in (self.order, self.standing_out, self.queue, self.export, *self.buttons.values()):
             widget.setVisible(there)
         self.queue.clear()
         if result is None:
             return
         flagged = result.standing_out()
         self.standing_out.setText(_standing_out(len(flagged)))
-        done = sorted(result.status, key=lambda plane: plane.index)
-        for plane in (*result.ranked(), *done):
-            item = QListWidgetItem(_line(result, plane, plane in flagged))
+        order = self._review.order
+        waiting = order.waiting()
+        accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
+        for plane in (*waiting, *accepted):
+            # Of a plane that stands out, the line says already that outlines are unsure.
+            told = plane in result.status or (plane in flagged and order.because(plane) == "doubt")
+            text = _line(result, plane, plane in flagged) + ("" if told else _because(order.reason(plane)))
+            item = QListWidgetItem(text)
+            item.setToolTip(text.strip())  # a narrow dock cuts it
             item.setData(PLANE, plane)
             self.queue.addItem(item)
         self._fit_queue()
@@ -140,21 +172,23 @@ class ReviewPanel(QWidget):
 
 
 def _standing_out(number: int) -> str:
-    """Say how many planes need a look, and how the list is sorted."""
+    """Say how many planes need a look, whatever the order of the list."""
     if not number:
-        return "No plane stands out. The least sure first:"
+        return "No plane stands out as unsure."
     stand = "stands" if number == 1 else "stand"
-    return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out. The least sure first:"
+    return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out as unsure."
 
 
 def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     """Name a plane, and say what to look for where it stands out."""
     mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
     where = " · ".join(map(str, plane.index)) or plane.image
-    counts = result.counts.get(plane)
+    counts, agreement = result.counts.get(plane), result.agreement.get(plane)
     if counts is None:
         return f"{mark} plane {where}"
     objects, unsure = counts
+    if agreement is not None and result.status.get(plane) == "accepted":
+        return f"{mark} plane {where}: new prediction agrees {agreement:.2f}"
     said = counted(objects, "object") if objects else "nothing found"
     if flagged and not objects:
         said = "only something faint"
@@ -163,3 +197,7 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     elif flagged:
         said = f"{unsure} of {said} unsure" if unsure else f"{said}, unsure edges"
     return f"{mark} plane {where}: {said}"
+
+
+def _because(reason: str) -> str:
+    return f" · {reason}" if reason else ""

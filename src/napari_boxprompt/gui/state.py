@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Shapes
@@ -16,11 +15,11 @@ from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import (
     ROLE_KEY,
     PlaneView,
-    combined_images,
     layers_with_role,
     match_units,
     new_boxes_layer,
 )
+from napari_boxprompt.gui.lessons import Lessons
 from napari_boxprompt.gui.results import ResultBook
 
 if TYPE_CHECKING:
@@ -79,6 +78,7 @@ class Session:
         self.contrast_is_manual = False
         self.trained: TrainedModel | None = None
         self.results = ResultBook(viewer)
+        self.lessons = Lessons(self.results, self._boxes_of)
         self._boxes: list[BoxLayer] = []
         self._plane: PlaneId | None = None
         self._connections = [
@@ -201,27 +201,24 @@ class Session:
             raise BoxError("The boxes layer went away while it was being made; try again.")
         return boxes
 
+    @property
+    def drawn(self) -> list[BoxLayer]:
+        """Boxes of the images that have some."""
+        return [boxes for boxes in self._boxes if boxes.boxset]
+
     def all_boxes(self) -> BoxSet:
         """Boxes of every image."""
         return BoxSet.merge([boxes.boxset for boxes in self._boxes])
 
     def training_set(self) -> tuple[Images, BoxSet]:
-        """Images and boxes of every image that has boxes.
+        """Images and boxes of every image that has boxes or accepted planes; see `Lessons`.
 
         Raises
         ------
         BoxError
             No boxes, or boxes on a single plane.
         """
-        drawn = [boxes for boxes in self._boxes if boxes.boxset]
-        if not drawn:
-            raise BoxError("There are no boxes yet: draw some on two planes or images.")
-        merged = BoxSet.merge([boxes.boxset for boxes in drawn])
-        if len({box.plane for box in merged.boxes}) < 2:
-            raise BoxError("Training needs boxes on two planes or images; draw some on one more.")
-        used = {box.label for box in merged.boxes}  # nothing can be learnt of a class without boxes
-        learnt = replace(merged, classes=tuple(name for name in merged.classes if name in used))
-        return combined_images([boxes.view for boxes in drawn]), learnt
+        return self.lessons.training_set(self.drawn)
 
     def view_of(self, layer: Layer) -> PlaneView | None:
         """How an image layer is cut into planes, None where it is neither chosen nor has boxes."""
@@ -298,14 +295,20 @@ class Session:
         known = self.boxes.classes if self.boxes is not None else Classes.named(names)
         known = known.with_names(names)
         colors = {name: known.color_of(name) for name in names}
+        for plane, result in self.results.accepted().items():  # the user may have painted there since
+            result.adopt(plane, self.lessons.class_of_painted(result))
         made = self.results.take(views, planes, self.trained.model, colors)
         self.result_changed.emit()
         return made
 
     def set_status(self, plane: PlaneId, status: Status) -> None:
         """Accept or reject a plane of the newest result."""
-        if self.result is not None:
-            self.result.status[plane] = status
+        result = self.result
+        if result is not None:
+            result.status[plane] = status
+            if status == "accepted":
+                result.adopt(plane, self.lessons.class_of_painted(result))
+            self.lessons.forget(plane)
             self.result_changed.emit()
 
     # Events of the viewer

@@ -95,6 +95,7 @@ class TrainPanel(QWidget):
         self.bar = QProgressBar()
         self.bar.setVisible(False)
         self.waits = wrapping_label(name="boxprompt-quiet")
+        self.lessons = wrapping_label(name="boxprompt-quiet")
         self.said = wrapping_label(name="boxprompt-quiet")
         self.said.setVisible(False)
         self.plot: TrainingPlot | None = None
@@ -107,7 +108,7 @@ class TrainPanel(QWidget):
         buttons.addWidget(self.train, 1)
         buttons.addWidget(self.stop, 1)
         self._layout.addLayout(row)
-        for widget in (self.go_on, self.advanced, self.waits):
+        for widget in (self.go_on, self.advanced, self.waits, self.lessons):
             self._layout.addWidget(widget)
         self._layout.addLayout(buttons)
         for widget in (self.bar, self.said):
@@ -119,6 +120,7 @@ class TrainPanel(QWidget):
         session, trainer = self._session, self._trainer
         session.boxes_changed.connect(self.refresh)
         session.model_changed.connect(self.refresh)
+        session.result_changed.connect(self.refresh)
         trainer.timed.connect(self.refresh)
         trainer.started.connect(self._on_started)
         trainer.event.connect(self._on_event)
@@ -133,10 +135,18 @@ class TrainPanel(QWidget):
         """One line."""
         if self._trainer.running:
             return "training …"
+        lessons = self._session.lessons.describe(self._session.drawn)
+        if lessons and self._has_new_lessons():
+            return lessons
         if self._session.trained is not None:
             agreement = "" if self._agreement is None else f", boxes agree {self._agreement:.2f}"
             return f"model ready{agreement}"
         return str(self.preset.currentText())
+
+    def _has_new_lessons(self) -> bool:
+        """Whether other planes are accepted than at the last training."""
+        last = self._trainer.last
+        return set(self._session.lessons.accepted(self._session.drawn)) != set(last.masks if last else ())
 
     @property
     def summary_is_preset(self) -> bool:
@@ -202,6 +212,8 @@ class TrainPanel(QWidget):
         reason = self._reason()
         self.waits.setVisible(bool(reason) and not running)
         self.waits.setText(reason)
+        lessons = self._session.lessons.describe(self._session.drawn)
+        say(self.lessons, lessons and f"Learns from {lessons}.")
         self.train.setEnabled(not reason and not running)
         self.train.setVisible(not running)
         self.stop.setVisible(running)

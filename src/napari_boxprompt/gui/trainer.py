@@ -63,7 +63,7 @@ class Trainer:
         return self._jobs.running(JOB)
 
     def start(self, config: TrainConfig, *, go_on: bool = False) -> None:
-        """Train on all boxes.
+        """Train on all boxes and accepted planes.
 
         Parameters
         ----------
@@ -79,10 +79,12 @@ class Trainer:
         """
         if self.running:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
+        self._session.lessons.forget()  # accepted planes may have been painted on
         images, boxes = self._session.training_set()
+        masks = self._session.lessons.masks(boxes, self._session.drawn)
         trained = self._session.trained
         start = trained.model if go_on and trained is not None else None
-        task = TrainingTask(images, boxes, config, self._session.contrast, start)
+        task = TrainingTask(images, boxes, config, self._session.contrast, start, masks)
         self._result = None
         self._preview.begin_training()
         self.last = task

@@ -16,7 +16,7 @@ from napari_boxprompt.events import Event, Finished, Progress
 from napari_boxprompt.gui.backend import load_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.api import Timings, TrainedModel
     from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.choosing import PlaneScores
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.gui.jobs import Stop
     from napari_boxprompt.images import Images
@@ -120,12 +121,17 @@ class Found:
     ----------
     prediction : Prediction
         Masks and objects.
-    doubt : float
-        How unsure the model is of the plane, see `napari_boxprompt.ranking.doubt`.
+    scores : PlaneScores
+        How much a look at the plane, and boxes on it, are worth.
     """
 
     prediction: Prediction
-    doubt: float
+    scores: PlaneScores
+
+    @property
+    def doubt(self) -> float:
+        """How unsure the model is of the plane, see `napari_boxprompt.ranking.doubt`."""
+        return self.scores.doubt
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,8 @@ class TrainingTask:
         The contrast that the user was shown.
     start : PromptModel, optional
         Weights to start from.
+    masks : mapping of PlaneId to numpy.ndarray
+        Class masks of the planes that the user has accepted.
     """
 
     images: Images
@@ -147,6 +155,7 @@ class TrainingTask:
     config: TrainConfig
     normalization: Normalization | None = None
     start: PromptModel | None = None
+    masks: Mapping[PlaneId, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -222,6 +231,7 @@ def train(
         encoder=encoder,
         normalization=task.normalization,
         start=task.start,
+        masks=task.masks,
     )
     for event in run:
         yield event
@@ -280,7 +290,7 @@ def predict(
     """
     load_backend()
     from napari_boxprompt.api import predict as predict_images
-    from napari_boxprompt.ranking import doubt
+    from napari_boxprompt.choosing import plane_scores
 
     started, done = time.perf_counter(), 0
 
@@ -294,7 +304,7 @@ def predict(
     try:
         for prediction in predict_images(model, images, planes, on_tile=tile):
             done += 1
-            yield Found(prediction, doubt(prediction))
+            yield Found(prediction, plane_scores(prediction, model.model.object_area))
             yield Progress("predict", done, len(planes), str(prediction.plane))
             if stop.is_set():
                 break

@@ -1,0 +1,160 @@
+"""What a training learns from: drawn boxes, and planes of results that the user has accepted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_boxprompt.boxes import BoxSet, PlaneInfo
+from napari_boxprompt.errors import BoxError
+from napari_boxprompt.gui.layers import combined_images
+from napari_boxprompt.gui.telling import counted
+from napari_boxprompt.labels import boxes_from_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from napari.layers import Image
+
+    from napari_boxprompt.boxes import Box, PlaneId
+    from napari_boxprompt.gui.box_layer import BoxLayer
+    from napari_boxprompt.gui.layers import PlaneView
+    from napari_boxprompt.gui.results import Result, ResultBook
+    from napari_boxprompt.images import Images
+
+__all__ = ["Lessons"]
+
+
+class Lessons:
+    """Drawn boxes and accepted planes, put together.
+
+    An accepted plane is right and complete: every object on it is in the result. It teaches its outlines,
+    and all the rest of it as background; boxes that were drawn on it before say less and are left out.
+
+    Parameters
+    ----------
+    results : ResultBook
+        Where planes are accepted.
+    boxes_of : callable
+        Gives the boxes of an image layer.
+    """
+
+    def __init__(self, results: ResultBook, boxes_of: Callable[[Image], BoxLayer | None]) -> None:
+        self._results, self._boxes_of = results, boxes_of
+        self._boxes: dict[PlaneId, tuple[Result, tuple[Box, ...]]] = {}
+
+    def accepted(self, drawn: Sequence[BoxLayer] = ()) -> dict[PlaneId, Result]:
+        """Accepted planes that can teach, with the result each is accepted in.
+
+        Not among them are planes cut along other axes than the boxes of their image, and layers that hold one
+        of several overlapping classes: what is accepted there says nothing of the other classes.
+
+        Parameters
+        ----------
+        drawn : sequence of BoxLayer
+            Boxes of the images.
+        """
+        views = {boxes.view.name: boxes.view for boxes in drawn}
+        found: dict[PlaneId, Result] = {}
+        for plane, result in self._results.accepted().items():
+            view = views.setdefault(plane.image, result.view)
+            if result.is_whole and result.fits and _same_planes(view, result.view):
+                found[plane] = result
+        return found
+
+    def training_set(self, drawn: Sequence[BoxLayer]) -> tuple[Images, BoxSet]:
+        """Images and boxes to learn from; objects of accepted planes are among the boxes.
+
+        Boxes of an accepted plane are found once and remembered until `forget`, because this is asked for
+        at every change.
+
+        Parameters
+        ----------
+        drawn : sequence of BoxLayer
+            Boxes of the images that have some.
+
+        Raises
+        ------
+        BoxError
+            No boxes, or boxes on a single plane.
+        """
+        accepted = self.accepted(drawn)
+        if not drawn and not accepted:
+            raise BoxError("There are no boxes yet: draw some on two planes or images.")
+        parts = [_without(boxes.boxset, accepted) for boxes in drawn]
+        parts += [self._part(plane, result) for plane, result in accepted.items()]
+        used = {box.label for part in parts for box in part.boxes}  # others have nothing to learn from
+        learnt = BoxSet.merge(
+            replace(part, classes=tuple(name for name in part.classes if name in used)) for part in parts
+        )
+        if len({box.plane for box in learnt.boxes}) < 2:
+            raise BoxError("Training needs boxes on two planes or images; draw some on one more.")
+        views = {boxes.view.name: boxes.view for boxes in drawn}
+        for plane, result in accepted.items():
+            views.setdefault(plane.image, result.view)
+        return combined_images(list(views.values())), learnt
+
+    def masks(self, boxes: BoxSet, drawn: Sequence[BoxLayer] = ()) -> dict[PlaneId, npt.NDArray[np.uint8]]:
+        """Class masks of the accepted planes, copied, for `napari_boxprompt.api.start_training`.
+
+        Parameters
+        ----------
+        boxes : BoxSet
+            From `training_set`: its classes give the numbers, class k is k + 1.
+        drawn : sequence of BoxLayer
+            As for `training_set`.
+        """
+        number = {name: k + 1 for k, name in enumerate(boxes.classes)}
+        masks = {}
+        for plane, result in self.accepted(drawn).items():
+            objects, places = np.unique(result.plane(plane), return_inverse=True)
+            values = [number.get(self._class_of(result, int(i)), 0) if i > 0 else 0 for i in objects]
+            masks[plane] = np.array(values, np.uint8)[places].reshape(result.view.shape)
+        return masks
+
+    def forget(self, plane: PlaneId | None = None) -> None:
+        """Look at an accepted plane, or all, anew: the user may have painted there since."""
+        if plane is None:
+            self._boxes.clear()
+        else:
+            self._boxes.pop(plane, None)
+
+    def class_of_painted(self, result: Result) -> str:
+        """Class of objects that the user paints into a result: that of the next box, if there are boxes."""
+        boxes = self._boxes_of(result.view.layer)
+        return result.classes[0] if not boxes or not boxes.boxset else boxes.classes.current.name
+
+    def describe(self, drawn: Sequence[BoxLayer]) -> str:
+        """Say what a training takes, "5 boxed and 12 accepted planes"; empty without accepted ones."""
+        accepted = self.accepted(drawn)
+        if not accepted:
+            return ""
+        boxed = {plane for boxes in drawn for plane in boxes.boxset.boxed_planes} - accepted.keys()
+        said = counted(len(accepted), "accepted plane")
+        return said if not boxed else f"{len(boxed)} boxed and {said}"
+
+    def _part(self, plane: PlaneId, result: Result) -> BoxSet:
+        """Objects of an accepted plane as boxes; complete for the classes that its model knew."""
+        known = self._boxes.get(plane)
+        if known is None or known[0] is not result:
+            found = boxes_from_labels(result.plane(plane), plane)
+            named = tuple(replace(box, label=self._class_of(result, box.id)) for box in found)
+            known = self._boxes[plane] = (result, named)
+        boxes = known[1]
+        classes = tuple(dict.fromkeys((*result.classes, *(box.label for box in boxes))))
+        return BoxSet(boxes, {plane: PlaneInfo(result.view.shape, complete=True)}, classes)
+
+    def _class_of(self, result: Result, number: int) -> str:
+        return result.class_of(number) or self.class_of_painted(result)
+
+
+def _without(boxes: BoxSet, accepted: dict[PlaneId, Result]) -> BoxSet:
+    return boxes.restrict(plane for plane in boxes.planes if plane not in accepted)
+
+
+def _same_planes(one: PlaneView, other: PlaneView) -> bool:
+    """Whether a plane of one is a plane of the other; which channel is read does not matter."""
+    return (one.layer, one.axes, one.channel_axis) == (other.layer, other.axes, other.channel_axis)

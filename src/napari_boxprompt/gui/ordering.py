@@ -1,0 +1,109 @@
+"""In which order the planes of a result are reviewed, and why."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from napari_boxprompt.choosing import REASONS, Strategy, order_planes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.choosing import Suggestion
+    from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["ORDERS", "Order", "ReviewOrder"]
+
+Order = Strategy | Literal["index"]
+
+ORDERS: Mapping[Order, str] = MappingProxyType(
+    {
+        "combined": "most useful first",
+        "doubt": "most unsure first",
+        "size": "unusual sizes first",
+        "look": "second look disagrees first",
+        "novelty": "unlike the boxed ones first",
+        "index": "in order",
+    }
+)
+"""What the user can choose, in words; all but the last are strategies of `napari_boxprompt.choosing`."""
+
+HEAD = 100
+"""Planes that are put in order with care; of thousands, nobody comes to see the others."""
+
+TELLING = 0.5
+"""A plane that comes before most others has a reason worth telling; that of the last ones is none."""
+
+
+class ReviewOrder:
+    """Order of the newest result's planes.
+
+    It is made when planes were predicted or another order is chosen. It does not change while the user
+    accepts planes or draws boxes: a list that is sorted anew under one's hand cannot be worked through.
+
+    Parameters
+    ----------
+    session : Session
+        State of the widget.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._by: Order = "combined"
+        self._made_for: tuple[Result, Order, dict[PlaneId, float]] | None = None
+        self._places: dict[PlaneId, int] = {}
+        self._suggested: dict[PlaneId, Suggestion] = {}
+
+    @property
+    def by(self) -> Order:
+        """The order that was chosen."""
+        return self._by
+
+    def choose(self, by: Order) -> None:
+        """Choose another order."""
+        self._by = by
+        self._session.result_changed.emit()
+
+    def waiting(self) -> list[PlaneId]:
+        """Planes that are not accepted: those nobody has judged, then rejected ones."""
+        result = self._session.result
+        if result is None:
+            return []
+        self._make(result)
+        planes = [p for p in {**result.scores, **result.status} if result.status.get(p) != "accepted"]
+        last = len(self._places)
+        return sorted(planes, key=lambda p: (p in result.status, self._places.get(p, last), p.index))
+
+    def because(self, plane: PlaneId) -> Strategy | None:
+        """What brought a plane to the front, None where nothing did; see `choosing.REASONS`."""
+        found = self._suggested.get(plane)
+        return found.because if found is not None and found.score > TELLING else None
+
+    def reason(self, plane: PlaneId) -> str:
+        """What brought a plane to the front, in words; empty where nothing did."""
+        because = self.because(plane)
+        return "" if because is None else REASONS[because]
+
+    def _make(self, result: Result) -> None:
+        wanted = (result, self._by, result.doubts)
+        if self._made_for == wanted:
+            return
+        self._made_for = wanted
+        suggested: list[Suggestion] = []
+        if self._by != "index":
+            taught = {plane for plane, status in result.status.items() if status == "accepted"}
+            left = [scores for plane, scores in result.scores.items() if plane not in taught]
+            taught.update(self._session.all_boxes().boxed_planes)
+            vectors = [result.scores[plane].vector for plane in taught if plane in result.scores]
+            boxed = [vector for vector in vectors if vector is not None]
+            suggested = order_planes(left, boxed, self._by, count=HEAD)
+        self._suggested = {item.plane: item for item in suggested}
+        rest = sorted(
+            (plane for plane in result.scores if plane not in self._suggested), key=lambda p: p.index
+        )
+        if self._by != "index":
+            rest.sort(key=lambda plane: -result.scores[plane].doubt)
+        self._places = {plane: i for i, plane in enumerate([*self._suggested, *rest])}

@@ -1,0 +1,80 @@
+"""The loop in a real viewer: predict, correct, accept, train again and predict again, with keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+from tests.gui.conftest import Desk
+from tests.gui.test_widget import add_boxes, add_stack, boxes_of, summaries
+from tests.helpers.synthetic import quick_config
+
+from napari_boxprompt.gui.results import Result
+
+pytestmark = pytest.mark.usefixtures("fake_encoders", "tiny_generator")
+
+
+def train(desk: Desk) -> None:
+    desk.widget.train_panel.train.click()
+    desk.wait(lambda: not desk.widget.trainer.running)
+
+
+def predict(desk: Desk) -> Result:
+    desk.widget.predict_panel.all.click()
+    desk.wait(lambda: not desk.widget.predicting.running)
+    desk.settle()
+    result = desk.widget.session.result
+    assert result is not None
+    return result
+
+
+def test_what_is_corrected_and_accepted_is_learnt_and_kept(open_desk: Callable[..., Desk]) -> None:
+    desk = open_desk(show=True)
+    widget, session = desk.widget, desk.widget.session
+    add_stack(desk, 5)
+    widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    widget.train_panel.form.setValue(quick_config(steps=30, learning_rate=0.04, validate_every=10))
+    train(desk)
+    first = predict(desk)
+    desk.viewer.layers.selection.active = first.layer
+    desk.hand.press("N")
+    plane = session.plane
+    assert plane is not None
+    assert "·" in widget.review_panel.queue.item(0).text() or not widget.review.order.reason(plane)
+    desk.hand.press("E")
+    first.layer.paint((plane.index[0], 80, 90), first.layer.selected_label)
+    corrected = first.plane(plane).copy()
+    desk.hand.press("A")
+    rejected = session.plane
+    desk.hand.press("R")
+    assert first.status == {plane: "accepted", rejected: "rejected"}
+    assert summaries(desk)[2].endswith(" boxed and 1 accepted plane")
+    assert summaries(desk)[4].startswith("1 accepted, 1 rejected; next: ")
+    drawn = boxes_of(desk).boxset
+
+    train(desk)
+    task = widget.trainer.last
+    assert task is not None
+    np.testing.assert_array_equal(task.masks[plane] > 0, corrected > 0)
+    assert list(task.masks) == [plane]
+    assert len(task.boxes.on(plane)) == len(np.unique(corrected)) - 1
+    assert boxes_of(desk).boxset == drawn, "the user's layer is as it was"
+    assert summaries(desk)[2].startswith("model ready"), "nothing was accepted since"
+
+    second = predict(desk)
+    assert second.layer != first.layer
+    np.testing.assert_array_equal(second.plane(plane) > 0, corrected > 0)
+    np.testing.assert_array_equal(first.plane(plane), corrected)
+    assert second.status == {plane: "accepted"}
+    assert 0.5 < second.agreement[plane] < 1, "all but what was painted is found again"
+    last = widget.review_panel.queue.item(widget.review_panel.queue.count() - 1).text()
+    assert last.startswith("✓ ")
+    assert last.endswith(f"new prediction agrees {second.agreement[plane]:.2f}")
+    assert not desk.said
