@@ -23,7 +23,7 @@ from napari_boxprompt.training import TrainingRun, fit, run
 MakeConfig = Callable[..., TrainConfig]
 Start = Callable[..., TrainingRun]
 Weights = Mapping[str, torch.Tensor]
-TERMS = {"pseudo_label", "outside", "size", "tightness", "consistency"}
+TERMS = {"pseudo_label", "outside", "size", "tightness", "affinity", "consistency"}
 
 
 @pytest.fixture
@@ -344,8 +344,8 @@ def test_without_memory_the_average_is_the_weights(start: Start) -> None:
         ([0.2, 0.9, 0.4], 1),
         ([0.9, 0.2, 0.4], 0),
         ([0.2, 0.4, 0.9], 2),
-        ([0.8, 0.797, 0.1], 1),  # as good as the best, and trained for longer
-        ([0.8, 0.797, 0.794], 1),  # but a slow decline is one
+        ([0.8, 0.77, 0.1], 1),  # as good as the best, and trained for longer
+        ([0.8, 0.77, 0.74], 1),  # but a slow decline is one
     ],
 )
 def test_best_checked_weights_are_kept(
