@@ -118,7 +118,7 @@ def test_two_classes_in_colour_from_yolo(tmp_path: Path) -> None:
     fresh = make_discs(tmp_path / "fresh", ((112, 128),), names=names[::-1], colour=True, seed=2)
     model, out = tmp_path / "model", tmp_path / "out"
     train = ("train", drawn.images, "--boxes", drawn.folder / "labels", "--complete", "--out", model)
-    boxprompt(*train, *QUICK, "--set", "steps=14").ok()
+    boxprompt(*train, *QUICK, "--set", "steps=60").ok()
     predict(model, fresh.images, out)
     for name in fresh.shapes:
         mask = tifffile.imread(out / name.replace(".png", "_mask.tif"))

@@ -89,6 +89,16 @@ def test_weights_are_factors(data: Dataset, batch: list[Sample], logits: torch.T
     assert float(thrice) == pytest.approx(3 * float(once), rel=1e-5)
 
 
+def test_affinity_begins_at_nothing_and_grows(
+    data: Dataset, batch: list[Sample], logits: torch.Tensor
+) -> None:
+    objective = Objective(LossConfig(), data)
+    parts = [float(objective(logits, batch, 5.0, done)["affinity"]) for done in (0.0, 0.15, 0.3, 1.0)]
+    assert parts[0] == 0.0
+    assert parts[1] == pytest.approx(parts[2] / 2)
+    assert parts[2] == parts[3] > 0
+
+
 def test_the_right_mask_is_better_than_all_others(data: Dataset, batch: list[Sample]) -> None:
     objective = Objective(LossConfig(), data)
     right = truth(batch)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Objective"]
 
 CONSISTENCY_SIDE = 64
+WARM = 0.3
+"""Part of a training in which the weight of affinity grows to what it is: all pixels are alike on an empty mask
+too, and a young network would stay there."""
+
 FIXED_RANGE = (0.7, 0.9)
 """Fraction of a box that an object fills according to Gaillochet et al. 2025."""
 
@@ -54,7 +58,9 @@ class Objective:
             return losses.barrier_t(fraction)
         return losses.barrier_t_epochs(int(epoch))
 
-    def __call__(self, logits: torch.Tensor, batch: Sequence[Sample], t: float) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, logits: torch.Tensor, batch: Sequence[Sample], t: float, fraction: float = 1.0
+    ) -> dict[str, torch.Tensor]:
         """Weighted terms of one batch.
 
         Parameters
@@ -65,6 +71,8 @@ class Objective:
             The B views; views ``2 i`` and ``2 i + 1`` may show the same part of one plane.
         t : float
             Barrier parameter.
+        fraction : float
+            Part of the training that is done.
         """
         config, terms = self.config, dict[str, torch.Tensor]()
         probability = losses.probabilities(logits.float(), config.activation)
@@ -82,7 +90,8 @@ class Objective:
             size, tight = self._box_terms(probability, batch, t)
             terms["size"], terms["tightness"] = config.size * size, config.tightness * tight
         if config.affinity:
-            terms["affinity"] = config.affinity * _affinity(
+            weight = config.affinity * min(1.0, fraction / WARM)
+            terms["affinity"] = weight * _affinity(
                 logits.float() if raw is not None else probability.logit(eps=1e-6), batch
             )
         if config.consistency and config.consistency_of == "views":

@@ -228,7 +228,7 @@ class _Loop:
             self.net.train()
             embedding, image = _tensors(batch, self.encoder.device)
             logits = self.net(embedding, image)
-            terms = objective(logits, batch, objective.hardness(fraction, epoch))
+            terms = objective(logits, batch, objective.hardness(fraction, epoch), fraction)
             if config.loss.consistency and config.loss.consistency_of == "embedding":
                 terms["consistency"] = self._flip_term(logits, embedding, image, rng)
             loss = torch.stack(list(terms.values())).sum()
