@@ -24,8 +24,8 @@ __all__ = ["Objective"]
 
 CONSISTENCY_SIDE = 64
 WARM = 0.3
-"""Part of a training in which the weight of affinity grows to what it is: all pixels are alike on an empty mask
-too, and a young network would stay there."""
+"""Part of a training in which the weight of affinity grows to what it is: on an empty mask all pixels are
+alike too, and a young network would stay there."""
 
 FIXED_RANGE = (0.7, 0.9)
 """Fraction of a box that an object fills according to Gaillochet et al. 2025."""
