@@ -74,6 +74,19 @@ def test_of_a_single_object_the_one_that_both_see_is_kept(monkeypatch: pytest.Mo
     assert refined(FakeModel(), EMBEDDING, logits, single=False).logits[120, 120] == 4.0
 
 
+def test_many_objects_are_not_looked_at_again_unless_one_of_them_is_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = answer(monkeypatch, squares((10, 10, 50, 50)))
+    logits = squares(*((10, x, 50, x + 40) for x in (10, 60, 110, 160)))
+    found = refined(FakeModel(), EMBEDDING, logits, single=False)
+    assert not asked
+    assert torch.equal(found.logits, logits)
+    assert math.isnan(found.agreement)
+    refined(FakeModel(), EMBEDDING, logits, single=True)
+    assert len(np.concatenate(asked)) == 4
+
+
 def test_a_speck_does_not_win_over_a_single_object(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, squares((10, 10, 50, 55)), squares((100, 100, 106, 106)))
     logits = squares((10, 10, 50, 50), (100, 100, 106, 106))

@@ -43,6 +43,10 @@ CERTAIN = 8.0
 LEVELS = (0.0, 1.0, 2.0, 3.0, 4.0)
 """Logits at which an object's box is taken."""
 
+FEW = 3
+"""Objects up to which a class that may have several is looked at again. On nuclei nothing is gained by it, and
+their number makes it cost more than all the rest of a prediction."""
+
 SAME = 0.95
 """A box whose IoU with one at a lower level reaches this is not looked at again."""
 
@@ -88,7 +92,8 @@ class Refined(NamedTuple):
     logits : torch.Tensor
         ``(G, G)``, within plus and minus `CERTAIN`.
     agreement : float
-        IoU of generator and frozen model, the mean over objects weighted by their areas; nan without objects.
+        IoU of generator and frozen model, the mean over objects weighted by their areas; nan where none was
+        looked at.
     """
 
     logits: torch.Tensor
@@ -115,6 +120,8 @@ def refined(frozen: FrozenModel, embedding: torch.Tensor, logits: torch.Tensor, 
     """
     values = logits.float().cpu().numpy()
     roots = _objects(values)
+    if not single and len(roots) > FEW:
+        return Refined(torch.from_numpy(values.clip(-CERTAIN, CERTAIN)), math.nan)
     looks = _looks(frozen, embedding, values, roots)
     if single:
         groups = [[look] for look in looks]
