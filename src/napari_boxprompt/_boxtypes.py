@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from napari_boxprompt.errors import BoxError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "TINY_SIDE",
@@ -16,6 +19,7 @@ __all__ = [
     "PlaneInfo",
     "Problem",
     "ProblemKind",
+    "box_iou",
     "clip_info",
     "placement_problems",
 ]
@@ -34,6 +38,17 @@ ProblemKind = Literal[
     "unknown plane",
     "unknown class",
 ]
+
+
+def box_iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes ``(y0, x0, y1, x1)``, 0 where they do not meet."""
+    height = min(one[2], other[2]) - max(one[0], other[0])
+    width = min(one[3], other[3]) - max(one[1], other[1])
+    if height <= 0 or width <= 0:
+        return 0.0
+    shared = height * width
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
+    return float(shared / union) if union > 0 else 0.0
 
 
 class PlaneId(NamedTuple):
@@ -141,13 +156,7 @@ class Box:
         """Return intersection over union with another box, 0 if they lie on different planes."""
         if self.plane != other.plane:
             return 0.0
-        height = min(self.y1, other.y1) - max(self.y0, other.y0)
-        width = min(self.x1, other.x1) - max(self.x0, other.x0)
-        if height <= 0 or width <= 0:
-            return 0.0
-        shared = height * width
-        union = self.area + other.area - shared
-        return shared / union if union > 0 else 0.0
+        return box_iou(self.as_tuple(), other.as_tuple())
 
 
 @dataclass(frozen=True, slots=True)

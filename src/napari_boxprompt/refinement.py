@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from napari_boxprompt._boxtypes import box_iou
 from napari_boxprompt.supervision.levels import tight_level
 from napari_boxprompt.supervision.targets import prompted
 from napari_boxprompt.views import View
@@ -44,8 +45,8 @@ LEVELS = (0.0, 1.0, 2.0, 3.0, 4.0)
 """Logits at which an object's box is taken."""
 
 FEW = 3
-"""Objects up to which a class that may have several is looked at again. On nuclei nothing is gained by it, and
-their number makes it cost more than all the rest of a prediction."""
+"""Objects up to which a class that may have several is looked at again. On nuclei nothing is gained by it,
+and their number makes it cost more than all the rest of a prediction."""
 
 SAME = 0.95
 """A box whose IoU with one at a lower level reaches this is not looked at again."""
@@ -198,7 +199,7 @@ def _score(group: Sequence[_Look]) -> float:
 
 def _known(looks: Sequence[_Look], root: int, box: Box) -> npt.NDArray[np.float32] | None:
     """The frozen model's logits for nearly the same box, where it was asked about one."""
-    near = (look.second for look in looks if look.root == root and _box_iou(look.box, box) >= SAME)
+    near = (look.second for look in looks if look.root == root and box_iou(look.box, box) >= SAME)
     return next(near, None)
 
 
@@ -222,11 +223,3 @@ def _box(mask: npt.NDArray[np.bool_]) -> Box:
 
 def _iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max((one | other).sum(), 1))
-
-
-def _box_iou(one: Box, other: Box) -> float:
-    height = min(one[2], other[2]) - max(one[0], other[0])
-    width = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(height, 0) * max(width, 0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return float(shared / (areas - shared))

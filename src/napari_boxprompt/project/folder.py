@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,10 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.project.catalog import describe_images, images_of, look_for, relative_to
 from napari_boxprompt.project.documents import now
-from napari_boxprompt.project.gestures import (
-    ImagesChange,
-    ProjectChange,
-)
+from napari_boxprompt.project.gestures import ImagesChange, ProjectChange
 from napari_boxprompt.project.state import ProjectState
 from napari_boxprompt.project.store import Store
 
@@ -24,16 +20,12 @@ if TYPE_CHECKING:
     from napari_boxprompt.errors import BoxPromptError
     from napari_boxprompt.images import Images
     from napari_boxprompt.project.catalog import Found
-    from napari_boxprompt.project.documents import ImageEntry, Status
+    from napari_boxprompt.project.documents import ImageEntry
     from napari_boxprompt.project.lock import LockOwner
 
 __all__ = ["ProjectFolder"]
 
 _LOG = "log.txt"
-_OPEN: frozenset[Status] = frozenset({"new", "predicted", "rejected"})
-_SETTLED: frozenset[Status] = frozenset({"corrected", "accepted"})
-
-_log = logging.getLogger(__name__)
 
 
 class ProjectFolder:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_boxprompt._boxtypes import box_iou
 from napari_boxprompt.views import GRID
 
 if TYPE_CHECKING:
@@ -59,13 +60,8 @@ def box_agreement(mask: npt.NDArray[np.bool_], boxes: npt.NDArray[np.float64]) -
         found = np.array(
             [rows[0] + low[0], columns[0] + low[1], rows[-1] + 1 + low[0], columns[-1] + 1 + low[1]]
         )
-        agreements.append(_iou(found.astype(float), box))
+        agreements.append(box_iou(found.tolist(), box.tolist()))
     return agreements
-
-
-def _iou(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(overlap / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap))
 
 
 def validate(probabilities: Sequence[torch.Tensor], samples: Sequence[Sample]) -> dict[str, float]:
