@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_boxprompt.api import start_training
 from napari_boxprompt.boxes import BoxSet
-from napari_boxprompt.choosing import PlaneScores, Strategy, order_planes, plane_scores
 from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.evaluation import dice, summary
 from napari_boxprompt.prediction import Predictor, predict_planes
+from napari_boxprompt.ranking import PlaneScores, Strategy, order_planes, plane_scores
 from napari_boxprompt.report import versions
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class LoopPlan:
     Parameters
     ----------
     strategy : str
-        How planes are chosen, one of `choosing.STRATEGIES`.
+        How planes are chosen, one of `ranking.STRATEGIES`.
     rounds : int
         Trainings.
     per_round : int

@@ -1,21 +1,54 @@
-"""Which plane to look at next, and why."""
+"""Which plane to look at or to box next, and why."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import TypeVar
 
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.instances import Instance
     from napari_boxprompt.prediction import Prediction
 
     Plane = TypeVar("Plane")
 
-__all__ = ["doubt", "standing_out", "unsure_objects"]
+__all__ = [
+    "REASONS",
+    "STRATEGIES",
+    "PlaneScores",
+    "Strategy",
+    "Suggestion",
+    "doubt",
+    "order_planes",
+    "plane_scores",
+    "standing_out",
+    "unsure_objects",
+]
+
+Strategy = Literal["combined", "doubt", "size", "look", "novelty", "random"]
+
+STRATEGIES: tuple[Strategy, ...] = ("combined", "doubt", "size", "look", "novelty", "random")
+"""``combined`` is the mean rank of the three that follow, plus novelty; ``random`` is what to beat."""
+
+REASONS: Mapping[Strategy, str] = MappingProxyType(
+    {
+        "doubt": "unsure outlines",
+        "size": "unusual sizes",
+        "look": "second look disagrees",
+        "novelty": "unlike the boxed ones",
+        "random": "drawn by lot",
+    }
+)
+"""Why a plane is where it is, in words for a person."""
 
 NEAR = 0.1
 """Least probability of a pixel that might as well have become part of an object; the rest is noise."""
@@ -90,3 +123,174 @@ def standing_out(doubts: Mapping[Plane, float]) -> set[Plane]:
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
     least = middle + max(FAR * spread, LEAST)
     return {plane for plane, value in doubts.items() if value > least}
+
+
+@dataclass(frozen=True)
+class PlaneScores:
+    """What a prediction says about how much boxes on its plane would teach; more is worth more.
+
+    Parameters
+    ----------
+    plane : PlaneId
+        The plane.
+    doubt : float
+        `doubt`, in 0..1.
+    size : float
+        Mean over objects of how far their area lies outside the range learnt from the boxes, as the logarithm
+        of the factor; 0 where all are of usual size.
+    look : float
+        One minus the agreement of objects with what the frozen model makes of their boxes; nan where unknown.
+    vector : numpy.ndarray or None
+        float32 ``(256,)``, how the plane looks to the frozen model.
+    """
+
+    plane: PlaneId
+    doubt: float
+    size: float
+    look: float = math.nan
+    vector: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A plane in its place.
+
+    Parameters
+    ----------
+    plane : PlaneId
+        The plane.
+    score : float
+        In 0..1, and comparable within one order only.
+    because : str
+        Key of `REASONS`: what speaks most for it.
+    """
+
+    plane: PlaneId
+    score: float
+    because: Strategy
+
+
+def plane_scores(prediction: Prediction, object_area: Mapping[str, Sequence[float]]) -> PlaneScores:
+    """Scores of a predicted plane.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What was found.
+    object_area : mapping
+        5th, 50th and 95th percentile of the area by class, in pixels (`PromptModel.object_area`).
+    """
+    return PlaneScores(
+        prediction.plane,
+        doubt(prediction),
+        _unusual_size(prediction, object_area),
+        1.0 - prediction.agreement,
+        prediction.vector,
+    )
+
+
+def order_planes(
+    candidates: Sequence[PlaneScores],
+    boxed: Sequence[npt.NDArray[np.float32]] = (),
+    strategy: Strategy = "combined",
+    *,
+    seed: int = 0,
+    count: int | None = None,
+) -> list[Suggestion]:
+    """Planes in the order in which they should be boxed.
+
+    Planes are taken one by one. Each that is taken counts as boxed for the next, so that the order does not
+    begin with ten neighbours of one slice (the greedy k-centre of Sener and Savarese, ICLR 2018).
+
+    Parameters
+    ----------
+    candidates : sequence of PlaneScores
+        Planes without boxes.
+    boxed : sequence of numpy.ndarray
+        Vectors of the planes that have boxes.
+    strategy : str
+        One of `STRATEGIES`.
+    seed : int
+        Seed of ``"random"``, which also decides between equals.
+    count : int, optional
+        How many are wanted; all by default.
+
+    Returns
+    -------
+    list of Suggestion
+        Best first.
+    """
+    rng = np.random.default_rng(seed)
+    # By lot among equals: the order in which files are named must not decide.
+    left = [candidates[i] for i in rng.permutation(len(candidates))]
+    parts = _parts(left, rng, strategy)
+    seen = np.array([i for i, plane in enumerate(left) if plane.vector is not None], int)
+    vectors = np.array([left[i].vector for i in seen])  # once: there may be thousands
+    nearest = np.full(len(left), np.inf)
+    nearest[seen] = _distances(vectors, boxed)
+    taken, order = np.zeros(len(left), bool), list[Suggestion]()
+    for _ in range(len(left) if count is None else min(count, len(left))):
+        if strategy in ("combined", "novelty"):
+            parts["novelty"] = _novelty(nearest, taken)
+        total = np.mean(list(parts.values()), axis=0)
+        if strategy == "combined":  # what the plane shows, and what is new about it, in equal parts
+            known = [parts[name] for name in parts if name != "novelty"]
+            total = (np.mean(known, axis=0) + parts["novelty"]) / 2
+        chosen = int(np.argmax(np.where(taken, -1.0, total)))
+        taken[chosen] = True
+        because = max(parts, key=lambda name: float(parts[name][chosen]))
+        order.append(Suggestion(left[chosen].plane, float(total[chosen]), because))
+        vector = left[chosen].vector
+        if vector is not None:
+            nearest[seen] = np.minimum(nearest[seen], _distances(vectors, [vector]))
+    return order
+
+
+def _parts(
+    planes: Sequence[PlaneScores], rng: np.random.Generator, strategy: Strategy
+) -> dict[Strategy, npt.NDArray[np.float64]]:
+    """What counts for a strategy, each as a rank in 0..1, without novelty."""
+    values: dict[Strategy, npt.NDArray[np.float64]] = {
+        "doubt": np.array([plane.doubt for plane in planes]),
+        "size": np.array([plane.size for plane in planes]),
+        "look": np.array([plane.look for plane in planes]),
+        "random": rng.random(len(planes)),
+    }
+    names: tuple[Strategy, ...] = ("doubt", "size", "look") if strategy == "combined" else (strategy,)
+    return {name: _rank(values[name]) for name in names if name != "novelty"}
+
+
+def _rank(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ranks in 0..1, equal ones in the middle of their places; what is not known is in the middle of all."""
+    known = ~np.isnan(values)
+    ranks = np.full(len(values), 0.5)
+    if known.sum() > 1:
+        _, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+        ranks[known] = (np.cumsum(counts) - (counts + 1) / 2)[place] / (known.sum() - 1)
+    return ranks
+
+
+def _distances(
+    vectors: npt.NDArray[np.float32], others: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float64]:
+    """Distance of each vector to the nearest of some others; infinite where there is none."""
+    found = np.full(len(vectors), np.inf)
+    for other in others if len(vectors) else ():
+        found = np.minimum(found, np.linalg.norm(vectors - other, axis=1))
+    return found
+
+
+def _novelty(nearest: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Distance to what is boxed, relative to the largest that is left; the same for all where none is."""
+    measured = np.isfinite(nearest) & ~taken
+    most = float(nearest[measured].max()) if measured.any() else 0.0
+    return np.where(np.isfinite(nearest), nearest / most if most > 0 else 0.0, 0.5)
+
+
+def _unusual_size(prediction: Prediction, object_area: Mapping[str, Sequence[float]]) -> float:
+    factors = []
+    for item in prediction.objects:
+        low, _, high = object_area.get(item.label, (0.0, 0.0, math.inf))
+        if low > 0:
+            factors.append(max(0.0, math.log(low / item.area), math.log(item.area / high)))
+    return float(np.mean(factors)) if factors else 0.0

@@ -11,7 +11,7 @@ from tests.cli.test_benchmark import TINY, Data, make_data
 from tests.helpers.commands import boxprompt
 
 from napari_boxprompt import loop
-from napari_boxprompt.choosing import REASONS
+from napari_boxprompt.ranking import REASONS
 
 
 @pytest.fixture

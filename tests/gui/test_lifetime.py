@@ -20,7 +20,6 @@ from tests.helpers.synthetic import quick_config, tiny_generator_known
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.choosing import PlaneScores
 from napari_boxprompt.errors import BoxError, ModelError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui import predicting as predicting_module
@@ -31,6 +30,7 @@ from napari_boxprompt.gui.work import Found, Glimpse, Trained
 from napari_boxprompt.instances import Instance
 from napari_boxprompt.normalization import Normalization
 from napari_boxprompt.prediction import Prediction
+from napari_boxprompt.ranking import PlaneScores
 
 OpenDesk = Callable[..., Desk]
 

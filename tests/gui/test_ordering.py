@@ -14,10 +14,10 @@ from napari.components import ViewerModel
 from tests.gui.test_results import plane
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.choosing import REASONS, STRATEGIES, PlaneScores
 from napari_boxprompt.gui.ordering import ORDERS, ReviewOrder
 from napari_boxprompt.gui.results import Counts
 from napari_boxprompt.gui.state import Session
+from napari_boxprompt.ranking import REASONS, STRATEGIES, PlaneScores
 
 PLANES = 6
 

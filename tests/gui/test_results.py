@@ -11,7 +11,6 @@ pytest.importorskip("napari", reason="napari is not installed")
 from napari.components import ViewerModel
 
 from napari_boxprompt.boxes import PlaneId
-from napari_boxprompt.choosing import PlaneScores
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import telling
 from napari_boxprompt.gui.layers import PlaneView
@@ -21,6 +20,7 @@ from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.work import Found
 from napari_boxprompt.instances import Instance
 from napari_boxprompt.prediction import Prediction
+from napari_boxprompt.ranking import PlaneScores
 
 COLORS = {"a": (1.0, 0.0, 0.0, 1.0), "b": (0.0, 0.0, 1.0, 1.0)}
 

@@ -15,10 +15,10 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 from tests.gui.conftest import Panel
 
 from napari_boxprompt.boxes import PlaneId
-from napari_boxprompt.choosing import PlaneScores
 from napari_boxprompt.gui.results import Counts, Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
+from napari_boxprompt.ranking import PlaneScores
 
 PLANES = 12
 

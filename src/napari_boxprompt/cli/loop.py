@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from napari_boxprompt.choosing import Strategy
 from napari_boxprompt.cli.benchmark import (
     FolderArgument,
     InstancesOption,
@@ -28,6 +27,7 @@ from napari_boxprompt.cli.console import (
     show_events,
     show_table,
 )
+from napari_boxprompt.ranking import Strategy
 
 StrategyOption = Annotated[Strategy, typer.Option("--strategy", help="How the next images are chosen.")]
 RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Trainings.")]

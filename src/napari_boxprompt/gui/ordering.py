@@ -5,15 +5,15 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from napari_boxprompt.choosing import REASONS, Strategy, order_planes
+from napari_boxprompt.ranking import REASONS, Strategy, order_planes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_boxprompt.boxes import PlaneId
-    from napari_boxprompt.choosing import Suggestion
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.ranking import Suggestion
 
 __all__ = ["ORDERS", "Order", "ReviewOrder"]
 
@@ -29,7 +29,7 @@ ORDERS: Mapping[Order, str] = MappingProxyType(
         "index": "in order",
     }
 )
-"""What the user can choose, in words; all but the last are strategies of `napari_boxprompt.choosing`."""
+"""What the user can choose, in words; all but the last are strategies of `napari_boxprompt.ranking`."""
 
 HEAD = 100
 """Planes that are put in order with care; of thousands, nobody comes to see the others."""
@@ -78,7 +78,7 @@ class ReviewOrder:
         return sorted(planes, key=lambda p: (p in result.status, self._places.get(p, last), p.index))
 
     def because(self, plane: PlaneId) -> Strategy | None:
-        """What brought a plane to the front, None where nothing did; see `choosing.REASONS`."""
+        """What brought a plane to the front, None where nothing did; see `ranking.REASONS`."""
         found = self._suggested.get(plane)
         return found.because if found is not None and found.score > TELLING else None
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_boxprompt.choosing import PlaneScores
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
     from napari_boxprompt.prompting import PromptModel
+    from napari_boxprompt.ranking import PlaneScores
 
 __all__ = ["Counts", "Result", "ResultBook", "Status"]
 

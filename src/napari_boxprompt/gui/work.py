@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.api import Timings, TrainedModel
     from napari_boxprompt.boxes import BoxSet, PlaneId
-    from napari_boxprompt.choosing import PlaneScores
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.gui.jobs import Stop
     from napari_boxprompt.images import Images
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.normalization import Normalization
     from napari_boxprompt.prediction import Prediction
     from napari_boxprompt.prompting import PromptModel
+    from napari_boxprompt.ranking import PlaneScores
 
 __all__ = [
     "Encoders",
@@ -290,7 +290,7 @@ def predict(
     """
     load_backend()
     from napari_boxprompt.api import predict as predict_images
-    from napari_boxprompt.choosing import plane_scores
+    from napari_boxprompt.ranking import plane_scores
 
     started, done = time.perf_counter(), 0
 
