@@ -165,6 +165,13 @@ def test_combined_weighs_what_a_plane_shows_and_what_is_new_about_it() -> None:
     assert set(REASONS) >= {item.because for item in found}
 
 
+def test_a_plane_near_the_boxed_ones_is_not_called_unlike_them_because_others_are_nearer() -> None:
+    planes = [scores("far", doubt=0.4, at=10.0), scores("twin", doubt=0.3, at=9.9), scores("near", at=1.0)]
+    because = {item.plane.image: item.because for item in order_planes(planes, [np.zeros(2, np.float32)])}
+    assert because["near"] != "novelty"
+    assert because["twin"] != "novelty"
+
+
 def test_an_unknown_second_look_is_neither_good_nor_bad() -> None:
     planes = [scores("bad", look=0.9), scores("unknown"), scores("good", look=0.1)]
     assert names(planes, strategy="look") == ["bad", "unknown", "good"]

@@ -228,10 +228,12 @@ def order_planes(
     vectors = np.array([left[i].vector for i in seen])  # once: there may be thousands
     nearest = np.full(len(left), np.inf)
     nearest[seen] = _distances(vectors, boxed)
-    taken, order = np.zeros(len(left), bool), list[Suggestion]()
+    taken, order, farthest = np.zeros(len(left), bool), list[Suggestion](), 0.0
     for _ in range(len(left) if count is None else min(count, len(left))):
         if strategy in ("combined", "novelty"):
-            parts["novelty"] = _novelty(nearest, taken)
+            measured = nearest[np.isfinite(nearest) & ~taken]
+            farthest = max(farthest, float(measured.max(initial=0.0)))
+            parts["novelty"] = _novelty(nearest, farthest)
         total = np.mean(list(parts.values()), axis=0)
         if strategy == "combined":  # what the plane shows, and what is new about it, in equal parts
             known = [parts[name] for name in parts if name != "novelty"]
@@ -280,11 +282,16 @@ def _distances(
     return found
 
 
-def _novelty(nearest: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Distance to what is boxed, relative to the largest that is left; the same for all where none is."""
-    measured = np.isfinite(nearest) & ~taken
-    most = float(nearest[measured].max()) if measured.any() else 0.0
-    return np.where(np.isfinite(nearest), nearest / most if most > 0 else 0.0, 0.5)
+def _novelty(nearest: npt.NDArray[np.float64], farthest: float) -> npt.NDArray[np.float64]:
+    """Distance to what is boxed, relative to the farthest plane there was; the same for all where none is.
+
+    Not to the farthest that is left: that one would always be wholly new, however near it is.
+    """
+    known = np.isfinite(nearest)
+    relative = nearest[known] / farthest if farthest > 0 else 0.0
+    found = np.full(len(nearest), 0.5)
+    found[known] = relative
+    return found
 
 
 def _unusual_size(prediction: Prediction, object_area: Mapping[str, Sequence[float]]) -> float:
