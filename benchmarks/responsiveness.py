@@ -124,6 +124,9 @@ class Clock:
 
 def backend(plan: Plan) -> Generator[str, None, None]:
     """Encode, train, predict, with a name of the phase after each boxed plane, step and plane."""
+    from napari_boxprompt.gui.backend import load_backend
+
+    load_backend()
     import torch
 
     from napari_boxprompt.api import TrainedModel, make_encoder, predict, start_training
@@ -243,15 +246,17 @@ def open_viewer(boxes: bool) -> tuple[Any, Any]:
     from qtpy.QtCore import QTimer
 
     from napari_boxprompt.demo import load_nuclei
+    from napari_boxprompt.gui.backend import load_backend
 
     nuclei = load_nuclei()
     viewer = napari.Viewer()
     viewer.add_image(nuclei.image)
-    corners = [
-        [[b.plane.index[0], y, x] for y, x in ((b.y0, b.x0), (b.y0, b.x1), (b.y1, b.x1), (b.y1, b.x0))]
-        for b in nuclei.experiment().boxes.boxes
-    ]
     if boxes:
+        load_backend()
+        corners = [
+            [[b.plane.index[0], y, x] for y, x in ((b.y0, b.x0), (b.y0, b.x1), (b.y1, b.x1), (b.y1, b.x0))]
+            for b in nuclei.experiment().boxes.boxes
+        ]
         viewer.add_shapes(corners, shape_type="rectangle", face_color="transparent", edge_color="yellow")
     slider = QTimer()
     slider.timeout.connect(lambda: viewer.dims.set_current_step(0, (viewer.dims.current_step[0] + 1) % 60))
