@@ -67,8 +67,13 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack() -> Stack:
+    """Each plane is turned a quarter more than the one before: objects found on one fit no other."""
     nuclei = load_nuclei()
-    return Stack(nuclei.image[PART], nuclei.labels[PART])
+    image, labels = (
+        np.stack([np.rot90(plane, turns) for turns, plane in enumerate(planes[PART])])
+        for planes in (nuclei.image, nuclei.labels)
+    )
+    return Stack(image, labels)
 
 
 @pytest.fixture
@@ -209,7 +214,7 @@ def assert_objects(desk: Desk, stack: Stack) -> None:
     for z in OTHERS:
         dices = [overlap(found[z], stack.mask(other)) for other in range(len(found))]
         assert dices[z] > ENOUGH
-        assert np.argmax(dices) == z
+        assert max(dice for other, dice in enumerate(dices) if other != z) < ENOUGH - 0.05, dices
     image = desk.viewer.layers["nuclei"]
     np.testing.assert_allclose(layer.data_to_world((2, 7, 9)), image.data_to_world((2, 7, 9)))
     assert len(layer.features) == len(np.unique(layer.data)), "a row for each object and one for none"
