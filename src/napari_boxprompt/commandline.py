@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["command_line", "contrast_words"]
 
 NAMED = ("model", "generator", "seed", "device")
-"""Settings that have an option of their own; its default is that of the setting."""
+"""Settings that have an option of their own; without it, the preset decides."""
 
 
 def command_line(
@@ -56,11 +56,12 @@ def command_line(
     """
     preset = config.preset if config.preset in PRESETS else TrainConfig().preset
     words = ["boxprompt", "train", str(images), "--boxes", str(boxes), "--out", str(out), "--preset", preset]
+    base = make_config(preset)
     for name in NAMED:
         value = getattr(config, name)
-        if value != TrainConfig.model_fields[name].default:
+        if value != getattr(base, name):
             words += [f"--{name}", str(value)]
-    for name, value in _changes(config.model_dump(), make_config(preset).model_dump()):
+    for name, value in _changes(config.model_dump(), base.model_dump()):
         if name not in (*NAMED, "preset"):
             words += ["--set", f"{name}={_text(value)}"]
     if channel is not None:

@@ -85,7 +85,10 @@ class TrainConfig(_Settings):
 
     preset: str = Field("balanced", description="Name of the preset these settings started from.")
     model: str = Field("litemedsam", description="Frozen model: a name of 'boxprompt models' or a file.")
-    generator: str = Field("light", description="Prompt generator: the only part that is trained.")
+    generator: str = Field(
+        "auto",
+        description="Prompt generator, the only part that is trained. auto: wide on whole images, light on tiles.",
+    )
     generator_weights: str = Field(
         "", description="File of published ImageNet weights that the generator 'hardnet85' starts from."
     )

@@ -281,7 +281,7 @@ def _circumstances(
         "model": encoder.frozen.info.name,
         "preset": config.preset,
         "supervision": "boxes" if experiment.masks is None else "masks",
-        "generator": config.generator,
+        "generator": model.config.generator,
         "seed": config.seed,
         "tile": model.tile,
         "device": encoder.device.type,

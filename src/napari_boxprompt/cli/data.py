@@ -53,7 +53,9 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
     preset: PresetOption = "balanced",
     model: ModelOption = "litemedsam",
-    generator: Annotated[str, typer.Option("--generator", help="light or simple.")] = "light",
+    generator: Annotated[
+        str | None, typer.Option("--generator", help="light, wide or simple; auto: wide on whole images.")
+    ] = None,
     complete: Annotated[
         bool,
         typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background."),
@@ -78,7 +80,10 @@ def train(
     from napari_boxprompt.formats import load_boxes
     from napari_boxprompt.images import open_images
 
-    config = settings(preset, set_, model=model, generator=generator, seed=seed, device=device)
+    named = {"model": model, "seed": seed, "device": device}
+    if generator is not None:  # or that of the preset
+        named["generator"] = generator
+    config = settings(preset, set_, **named)
     scale = None if contrast is None else parse_contrast(contrast)
     opened = open_images(images, channel=channel)
     drawn = load_boxes(boxes, opened, complete=complete)

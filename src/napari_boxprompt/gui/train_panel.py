@@ -39,7 +39,7 @@ __all__ = ["TrainPanel"]
 
 CHOICES = {
     "model": ("litemedsam",),
-    "generator": ("light", "simple"),
+    "generator": ("auto", "light", "wide", "simple"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
 """Lists of the form; the models are found out in the background, because PyTorch takes seconds to load."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.prompting import PromptModel
 
 __all__ = [
     "Dataset",
@@ -41,6 +42,7 @@ __all__ = [
     "most_objects",
     "object_areas",
     "symmetric",
+    "working_generator",
     "working_tile",
 ]
 
@@ -129,6 +131,28 @@ def working_tile(boxes: BoxSet, images: Images, config: TrainConfig) -> float | 
         return None
     shapes = [images.shape(plane) for plane in boxes.boxed_planes]
     return choose_tile([box.area**0.5 for box in boxes.boxes], shapes)
+
+
+def working_generator(config: TrainConfig, tile: float | None, start: PromptModel | None = None) -> str:
+    """Name of the prompt generator, chosen where the settings say 'auto'.
+
+    A training that goes on from a model keeps that model's. Otherwise whole images get one that sees the
+    whole of them and is told the position; on a tile there is no whole to see (decision 0019).
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Settings.
+    tile : float or None
+        From `working_tile`.
+    start : PromptModel, optional
+        Model whose weights are the first.
+    """
+    if config.generator != "auto":
+        return config.generator
+    if start is not None:
+        return start.config.generator
+    return "wide" if tile is None else "light"
 
 
 def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]]:

@@ -21,6 +21,7 @@ from napari_boxprompt.training.dataset import (
     build_dataset,
     most_objects,
     object_areas,
+    working_generator,
     working_tile,
 )
 from napari_boxprompt.training.objective import Objective, turn, under_flips
@@ -70,6 +71,8 @@ class TrainingRun(Iterator[Event]):
         start: PromptModel | None = None,
         masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
     ) -> None:
+        self._tile = working_tile(boxes, images, config)
+        config = config.model_copy(update={"generator": working_generator(config, self._tile, start)})
         if start is not None:
             check_start(start, boxes, config, encoder)
         self._origin = {} if start is None else {"started_from": origin(start)}
@@ -78,7 +81,6 @@ class TrainingRun(Iterator[Event]):
         self._loop = _Loop(config, encoder, len(boxes.classes), resume, start)
         self._data = Dataset()
         self._areas: dict[str, list[float]] = {}
-        self._tile = working_tile(boxes, images, config)
         self.seconds: dict[str, float] = {}
         self._events = self._run()
 
