@@ -62,7 +62,7 @@ def test_presets_go_in_and_come_out(form: SettingsForm, preset: str) -> None:
 
 CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from(["litemedsam", "sam_vit_b", "/some/where/weights.pth"]),
-    "generator": st.sampled_from(["light", "simple"]),
+    "generator": st.sampled_from(["auto", "light", "wide", "simple"]),
     "steps": st.integers(1, 1_000_000),
     "batch": st.integers(1, 256),
     "learning_rate": st.sampled_from([1.0, 0.004, 1e-4, 3e-5]),

@@ -21,6 +21,7 @@ from napari_boxprompt.training.dataset import (
     build_dataset,
     most_objects,
     symmetric,
+    working_generator,
     working_tile,
 )
 from napari_boxprompt.views import GRID, View
@@ -250,6 +251,14 @@ def test_tile_follows_small_objects(quick: MakeConfig) -> None:
     sides = [box.area**0.5 for box in scene.boxes.boxes]
     assert np.median(sides) < 20
     assert working_tile(scene.boxes, scene.images, quick()) == 128.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "tile", "chosen"),
+    [("auto", None, "wide"), ("auto", 128.0, "light"), ("simple", None, "simple"), ("wide", 128.0, "wide")],
+)
+def test_generator_follows_the_tile(quick: MakeConfig, setting: str, tile: float | None, chosen: str) -> None:
+    assert working_generator(quick(generator=setting), tile) == chosen
 
 
 def boxes_at(*centres: float, width: int = 200) -> BoxSet:

@@ -125,6 +125,11 @@ def test_another_generator_is_refused(start: Start, trained: TrainedModel) -> No
         start(trained.model, generator="light")
 
 
+def test_without_a_wish_the_generator_is_kept(start: Start, trained: TrainedModel) -> None:
+    assert start(trained.model, generator="auto").model.config.generator == "tiny"
+    assert start(None, generator="auto").model.config.generator in ("wide", "light")
+
+
 def test_another_frozen_model_is_refused(
     trained: TrainedModel, scene: Scene, encoder: Encoder, quick: MakeConfig
 ) -> None:
