@@ -87,7 +87,7 @@ class TrainConfig(_Settings):
     model: str = Field("litemedsam", description="Frozen model: a name of 'boxprompt models' or a file.")
     generator: str = Field(
         "auto",
-        description="Prompt generator, the only part that is trained. auto: wide on whole images, light on tiles.",
+        description="Prompt generator, the only part trained. auto: wide on whole images, light on tiles.",
     )
     generator_weights: str = Field(
         "", description="File of published ImageNet weights that the generator 'hardnet85' starts from."
