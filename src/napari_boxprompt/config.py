@@ -186,7 +186,7 @@ _PAPER_2024: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 108, "max_encodings": 60, "augment": {"views": 2}},
+    "fast": {"steps": 200, "batch": 2, "max_encodings": 60, "augment": {"views": 2}},
     "balanced": {},
     "best": {"steps": 900, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
     "paper": _PAPER,
