@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,9 +73,9 @@ def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: P
     desk = open_desk()
     open_file(desk, stack)
     folder = tmp_path / "project"
-    assert desk.widget.project_bar.said.text().startswith("Not in a project")
+    assert desk.widget.project.bar.said.text().startswith("Not in a project")
     make(desk, folder)
-    assert "<b>project</b>" in desk.widget.project_bar.said.text()
+    assert "<b>project</b>" in desk.widget.project.bar.said.text()
     draw(desk, 1, 4)
     session = desk.widget.session
     assert session.boxes is not None
@@ -91,7 +90,7 @@ def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: P
     desk.widget.actions.close_project()
     quiet(desk)
     assert not desk.viewer.layers, "closing takes the layers of the project away"
-    assert desk.widget.project_bar.said.text().startswith("Not in a project")
+    assert desk.widget.project.bar.said.text().startswith("Not in a project")
 
     form.setValue(form.value().model_copy(update={"steps": 10}))
     desk.widget.actions.open_recent_project()

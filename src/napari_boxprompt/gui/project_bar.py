@@ -11,12 +11,14 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QPushButton, QSizePoli
 from napari_boxprompt.gui.project_images import shown_names
 from napari_boxprompt.gui.recent import recent_projects
 from napari_boxprompt.gui.section import wrapping_label
-from napari_boxprompt.gui.telling import told
+from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_boxprompt.gui.projects import Notice, Projects
+    from napari_boxprompt.gui.project_notices import Notice
+    from napari_boxprompt.gui.projects import Projects
+    from napari_boxprompt.project import Project
 
 __all__ = ["EXPORTS", "ProjectBar"]
 
@@ -96,7 +98,7 @@ class ProjectBar(QWidget):
             self.said.setToolTip("")
         else:
             self.said.setText(f"<b>{escape(project.folder.name)}</b> · {escape(projects.state)}")
-            self.said.setToolTip(f"{project.folder}\n{projects.describe()}")
+            self.said.setToolTip(f"{project.folder}\n{_contents(project)}")
         self._show_images()
         self._show_notices(projects.notices)
 
@@ -176,3 +178,8 @@ class ProjectBar(QWidget):
     @told
     def _choose(self, index: int) -> None:
         self._projects.show_image(self.images.itemText(index))
+
+
+def _contents(project: Project) -> str:
+    """Say what is in a project, in a few words."""
+    return f"{counted(len(project.entries), 'image')}, {counted(len(project.boxes), 'box', 'boxes')}"

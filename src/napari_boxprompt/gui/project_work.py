@@ -77,8 +77,7 @@ def make_project(
     wanted: Sequence[Wanted],
     *,
     copies: bool,
-    classes: Sequence[str],
-    settings: dict[str, Any],
+    said: dict[str, Any],
     holder: list[Project],
 ) -> Generator[Progress, None, Opened]:
     """Make a project about image layers; a folder that it was not possible in is left as it was.
@@ -91,8 +90,8 @@ def make_project(
         The images.
     copies : bool
         Write those that are no files into the project.
-    classes, settings
-        See `Project.create`.
+    said : dict
+        Classes and settings, for `Project.create`.
     holder : list of Project
         Takes the project, so that it can be closed if nobody takes the result.
 
@@ -118,11 +117,10 @@ def make_project(
                 project = Project.create(
                     folder,
                     {name: path},
-                    classes=classes,
                     channel=item.channel,
                     pixel_size=item.pixel_size,
-                    settings=settings,
                     background=True,
+                    **said,
                 )
                 opened = Opened(project)
                 holder.append(project)
@@ -288,25 +286,24 @@ def close_project(stop: Stop, project: Project) -> Generator[None, None, None]:
     project.close()
 
 
-def close_apart(projects: Sequence[Project]) -> threading.Thread | None:
-    """Close projects in a thread of their own, which the end of Python waits for; None where there are none.
+def close_apart(projects: list[Project], _: object = None) -> None:
+    """Take projects out of a list and close them in a thread of their own, which the end of Python waits for.
 
     For the moment when the window goes and nobody can be told any more: what the disk then refuses to take
     stays in the journal.
     """
     if not projects:
-        return None
+        return
+    left = [projects.pop() for _ in range(len(projects))]
 
     def close() -> None:
-        for project in projects:
+        for project in left:
             try:
                 project.close()
             except BoxPromptError:
                 project.abandon()
 
-    thread = threading.Thread(target=close, name=CLOSING)
-    thread.start()
-    return thread
+    threading.Thread(target=close, name=CLOSING).start()
 
 
 def _wait_for_closing() -> None:

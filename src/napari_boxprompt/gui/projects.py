@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_info, show_warning
+from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
+from qtpy.QtCore import QCoreApplication
 
 from napari_boxprompt.errors import BoxPromptError, ProjectError
 from napari_boxprompt.gui import project_work
-from napari_boxprompt.gui.autosave import Autosave
 from napari_boxprompt.gui.classes import Classes
-from napari_boxprompt.gui.layers import PlaneView
-from napari_boxprompt.gui.project_images import ImageTable, file_of, look_of, wanted
-from napari_boxprompt.gui.project_layers import ProjectLayers
+from napari_boxprompt.gui.open_project import OpenProject, candidates, wanted_of
+from napari_boxprompt.gui.project_images import file_of
+from napari_boxprompt.gui.project_notices import about_images, about_others, about_writing
 from napari_boxprompt.gui.recent import note_recent
-from napari_boxprompt.gui.saving import Saving
-from napari_boxprompt.gui.telling import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,44 +26,15 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.jobs import Jobs
-    from napari_boxprompt.gui.project_images import Wanted
+    from napari_boxprompt.gui.project_images import ImageTable
+    from napari_boxprompt.gui.project_notices import Notice
     from napari_boxprompt.gui.project_work import Opened
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project
 
-__all__ = ["Notice", "Projects"]
+__all__ = ["Projects"]
 
 OPENING, CLOSING, ADDING = "opening the project", "closing the project", "adding to the project"
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something about the project that the user should know, and may do something about.
-
-    Parameters
-    ----------
-    text : str
-        One sentence.
-    button : str
-        What can be done; empty for nothing.
-    act : callable, optional
-        Does it; None where a folder has to be asked for first, in which to look for images.
-    """
-
-    text: str
-    button: str = ""
-    act: Callable[[], object] | None = None
-
-
-@dataclass
-class _Desk:
-    """A project and all that belongs to it here."""
-
-    project: Project
-    table: ImageTable
-    layers: ProjectLayers
-    autosave: Autosave | None = None
-    saving: Saving | None = None
 
 
 class Projects:
@@ -101,10 +69,16 @@ class Projects:
     ) -> None:
         self._session, self._jobs = session, jobs
         self._settings, self._reason = settings, reason
-        self._desk: _Desk | None = None
+        self._desk: OpenProject | None = None
         self._begun: list[Project] = []
         self._busy = ""
         self._refused: set[str] = set()
+        # Not a method, and nothing of Qt in it: by then the widget is gone.
+        self._end = partial(project_work.close_apart, self._begun)
+        jobs.destroyed.connect(self._end)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._end)
         session.image_changed.connect(self._on_image)
         session.layers_changed.connect(self._on_layers)
         session.boxes_changed.connect(self._on_boxes)
@@ -150,58 +124,17 @@ class Projects:
         desk = self._desk
         if desk is None:
             return []
-        project = desk.project
-        found = self._about_writing(desk)
-        for name in project.changed:
-            text = f"{name} has changed since its boxes were drawn. They are not shown."
-            found.append(Notice(text, "It is right", partial(self.confirm, name)))
-        if project.missing:
-            first = project.missing[0]
-            more = f" and {len(project.missing) - 1} more" if len(project.missing) > 1 else ""
-            found.append(Notice(f"{first}{more} not found.", "Look in a folder …"))
+        found = about_writing(desk.project, desk.saving, self.open)
+        found += about_images(desk.project, self.confirm)
         if desk.autosave is not None:
-            found += [
-                Notice(
-                    f"{layer.name} is not in the project: its boxes are not kept.",
-                    "Keep it" if file_of(layer) is not None else "Keep a copy",
-                    partial(self.add, [layer], copies=True),
-                )
-                for layer in self._outside()
-            ]
+            found += about_others(desk.outside(), partial(self.add, copies=True))
         return found
-
-    def _about_writing(self, desk: _Desk) -> list[Notice]:
-        project = desk.project
-        if project.owner is not None:
-            owner = project.owner
-            text = f"Read-only: {owner.user} on {owner.host} works on it. What you do here is not kept."
-            if owner.is_here:
-                return [Notice(text)]
-            return [Notice(text, "Take over", partial(self.open, project.folder, take_over=True))]
-        if project.read_only:
-            return [Notice(" ".join(project.problems[:1]) or "Read-only.")]
-        if desk.saving is not None and desk.saving.refused:
-            return [Notice(desk.saving.refused, "Try again", desk.saving.save)]
-        return [Notice(text) for text in project.problems if text.startswith(("This drive", "Line"))]
-
-    def _outside(self) -> list[Image]:
-        """Image layers with boxes, or of results, that the project does not have."""
-        if self._desk is None:
-            return []
-        views = [boxes.view for boxes in self._session.drawn]
-        views += [result.view for result in self._session.results.alive if result.status]
-        known = {view.name: view for view in views if self._desk.table.entry_of(view) is None}
-        return [view.layer for view in known.values()]
 
     # New, open, close
 
     def candidates(self) -> list[Image]:
         """Image layers that a new project would be about: files, and what is worked on."""
-        session = self._session
-        worked = [boxes.view.layer for boxes in session.box_layers]
-        worked += [result.view.layer for result in session.results.alive]
-        worked += [] if session.view is None else [session.view.layer]
-        return [layer for layer in session.image_layers if layer in worked or file_of(layer) is not None]
+        return candidates(self._session)
 
     def new(self, folder: Path, *, copies: bool = True) -> None:
         """Make a project about the open images and all work on them.
@@ -230,10 +163,9 @@ class Projects:
         work = partial(
             project_work.make_project,
             folder=folder,
-            wanted=[self._wanted(layer) for layer in layers],
+            wanted=[wanted_of(self._session, layer) for layer in layers],
             copies=copies,
-            classes=classes,
-            settings=self._settings() or {},
+            said={"classes": classes, "settings": self._settings() or {}},
             holder=self._begun,
         )
         self._start(OPENING, "making …", work, partial(self._on_made, layers=layers))
@@ -289,17 +221,17 @@ class Projects:
             if then is not None:
                 then()
 
-        self._put_down(desk)
+        desk.put_down()
         work = partial(project_work.close_project, project=desk.project)
-        self._start(CLOSING, "closing …", work, closed, partial(self._take_up, desk))
+        self._start(CLOSING, "closing …", work, closed, partial(desk.take_up, self.changed.emit))
 
     def close_apart(self) -> None:
         """The widget goes away: save and close without it."""
         desk, self._desk = self._desk, None
         if desk is not None:
-            self._put_down(desk)
+            desk.put_down()
         self._session.viewer.layers.events.removed.disconnect(self._on_removed)
-        project_work.close_apart(self._begun)
+        self._end()
 
     def _check_free(self) -> None:
         if self._busy:
@@ -331,59 +263,23 @@ class Projects:
 
     def _on_made(self, opened: Opened, layers: Sequence[Image]) -> None:
         desk = self._lay_out(opened)
-        for layer, name in zip(layers, opened.names, strict=True):
-            if name is not None:
-                desk.table.bind(layer, name)
-        self._take_up(desk)
-        self._tell(opened)
+        desk.bind(layers, opened)
+        desk.take_up(self.changed.emit)
         self.opened.emit()
 
     def _on_opened(self, opened: Opened) -> None:
         desk = self._lay_out(opened)
-        desk.layers.show(opened.images, opened.masks)
-        if not opened.project.read_only:
-            self._take_up(desk)
-        self._tell(opened)
+        desk.show(opened)
+        desk.take_up(self.changed.emit)
         self.opened.emit()
 
-    def _lay_out(self, opened: Opened) -> _Desk:
-        table = ImageTable(opened.project)
-        self._desk = _Desk(opened.project, table, ProjectLayers(self._session, opened.project, table))
+    def _lay_out(self, opened: Opened) -> OpenProject:
+        self._desk = OpenProject(self._session, self._jobs, opened.project, self._settings, self._reason)
         self._refused = set()
         note_recent(opened.project.folder)
         return self._desk
 
-    def _tell(self, opened: Opened) -> None:
-        for text in opened.troubles:
-            show_warning(text)
-
-    def _take_up(self, desk: _Desk) -> None:
-        """Record from now on what happens."""
-        desk.autosave = Autosave(
-            self._session, desk.project, desk.table, self._settings, desk.layers.restored, self._reason
-        )
-        desk.autosave.troubled.connect(show_error)
-        desk.saving = Saving(desk.project, desk.autosave, self._jobs)
-        desk.saving.changed.connect(self._say_changed)
-
-    def _put_down(self, desk: _Desk) -> None:
-        """Record no more."""
-        if desk.saving is not None:
-            desk.saving.close()
-        if desk.autosave is not None:
-            desk.autosave.close()
-        desk.autosave = desk.saving = None
-
-    def _say_changed(self) -> None:
-        self.changed.emit()
-
     # Images
-
-    def _wanted(self, layer: Image) -> Wanted:
-        view = self._session.view_of(layer) or PlaneView.from_viewer(layer, self._session.viewer)
-        chosen = self._session.view is not None and self._session.view.layer == layer
-        contrast = self._session.contrast if chosen else None
-        return wanted(view, look_of(view, contrast, by_hand=chosen and self._session.contrast_is_manual))
 
     def add(self, layers: Sequence[Image], *, copies: bool) -> None:
         """Add image layers to the project.
@@ -396,33 +292,18 @@ class Projects:
         self._check_free()
         desk = self._writable()
 
-        def added(opened: Opened) -> None:
-            for layer, name in zip(layers, opened.names, strict=True):
-                if name is not None:
-                    desk.table.bind(layer, name)
-            if desk.autosave is not None:
-                desk.autosave.note_boxes()
-                desk.autosave.note_results()
-            self._tell(opened)
-
         self._refused |= {layer.name for layer in layers}
-        items = [self._wanted(layer) for layer in layers]
+        items = [wanted_of(self._session, layer) for layer in layers]
         work = partial(project_work.add_images, project=desk.project, wanted=items, copies=copies)
-        self._start(ADDING, "adding images …", work, added)
+        self._start(ADDING, "adding images …", work, partial(desk.bind, layers))
 
-    def _writable(self) -> _Desk:
+    def _writable(self) -> OpenProject:
         if self._desk is None or self._desk.autosave is None:
             raise ProjectError("No project is open for writing.")
         return self._desk
 
     def show_image(self, name: str) -> None:
-        """Open an image of the project that is not open, or choose it if it is.
-
-        Raises
-        ------
-        BoxPromptError
-            There is no project, or something is being done already.
-        """
+        """Open an image of the project that is not open, or choose it if it is."""
         self._check_free()
         desk = self._desk
         if desk is None:
@@ -432,19 +313,7 @@ class Projects:
             self._session.choose_image(view.layer, view.channel_axis, view.channel)
             return
         work = partial(project_work.read_images, project=desk.project, names=[name])
-        self._start(OPENING, f"opening {name} …", work, self._on_read)
-
-    def _on_read(self, opened: Opened) -> None:
-        desk = self._desk
-        if desk is None:
-            return
-        known = len(desk.layers.restored)
-        desk.layers.show(opened.images, opened.masks)
-        if desk.autosave is not None:
-            desk.autosave.know(desk.layers.restored[known:])
-            desk.autosave.note_boxes()
-            desk.autosave.note_results()
-        self._tell(opened)
+        self._start(OPENING, f"opening {name} …", work, desk.show)
 
     def confirm(self, name: str) -> None:
         """Say that a changed image is the right one for its boxes."""
@@ -464,13 +333,7 @@ class Projects:
     # Out of it
 
     def export(self, kind: str, target: Path, *, images: bool = False) -> None:
-        """Write what the project holds for other programs; see `napari_boxprompt.project.export_project`.
-
-        Raises
-        ------
-        BoxPromptError
-            There is no project, or something is being done already.
-        """
+        """Write what the project holds for other programs; see `napari_boxprompt.project.export_project`."""
         self._check_free()
         if self._desk is None:
             raise ProjectError("There is no project open.")
@@ -480,13 +343,7 @@ class Projects:
         self._start("exporting the project", "exporting …", work, show_info)
 
     def bring_in(self, source: Path) -> None:
-        """Take boxes or masks of another program into the project, and open it anew.
-
-        Raises
-        ------
-        BoxPromptError
-            No project is open for writing, or something is being done already.
-        """
+        """Take boxes or masks of another program into the project, and open it anew."""
         self._check_free()
         project = self._writable().project
 
@@ -523,7 +380,7 @@ class Projects:
             return
         new = [
             layer
-            for layer in self._outside()
+            for layer in desk.outside()
             if layer.name not in self._refused
             and file_of(layer) is not None
             and desk.table.name_of(layer) is None
@@ -531,10 +388,3 @@ class Projects:
         if new and desk.autosave is not None and not self._busy:
             self.add(new, copies=False)
         self.changed.emit()
-
-    def describe(self) -> str:
-        """Say what is in the project, in a few words."""
-        if self._desk is None:
-            return ""
-        project = self._desk.project
-        return f"{counted(len(project.entries), 'image')}, {counted(len(project.boxes), 'box', 'boxes')}"

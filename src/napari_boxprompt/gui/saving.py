@@ -52,7 +52,7 @@ class Saving:
     def __init__(self, project: Project, autosave: Autosave, jobs: Jobs) -> None:
         self._project, self._autosave, self._jobs = project, autosave, jobs
         self.refused = ""
-        self._timer, self._looks = QTimer(), QTimer()
+        self._timer, self._looks = QTimer(jobs), QTimer(jobs)  # they go with the widget
         self._timer.setSingleShot(True)
         self._timer.setInterval(QUIET_MS)
         self._timer.timeout.connect(self.save)

@@ -13,15 +13,11 @@ from napari_boxprompt.gui.actions import Actions
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
-from napari_boxprompt.gui.kept_rounds import KeptRounds
 from napari_boxprompt.gui.pixels import PixelWatch
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.preview import Preview
-from napari_boxprompt.gui.project_actions import ProjectActions
-from napari_boxprompt.gui.project_bar import ProjectBar
-from napari_boxprompt.gui.project_settings import ProjectSettings
-from napari_boxprompt.gui.projects import Projects
+from napari_boxprompt.gui.project_part import ProjectPart
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
 from napari_boxprompt.gui.section import Section, wrapping_label
@@ -70,13 +66,8 @@ class BoxPromptWidget(QWidget):
         self.boxes_panel = BoxesPanel(self.session)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
-        self.project_settings = ProjectSettings(self.session, self.jobs, self.train_panel)
-        self.projects = Projects(self.session, self.jobs, self.project_settings.now, self.review.order.reason)
-        self.project_settings.follow(self.projects)
-        self.rounds_kept = KeptRounds(self.projects, self.trainer, self.jobs)
-        self.project_bar = ProjectBar(self.projects)
-        about_project = ProjectActions(self, self.projects)
-        about_project.connect(self.project_bar)
+        self.project = ProjectPart(self)
+        self.projects = self.project.projects
         self.actions = Actions(
             self,
             self.session,
@@ -86,7 +77,7 @@ class BoxPromptWidget(QWidget):
             self.review,
             self.train_panel.start,
             lambda: self.sections["Keys"].open(),
-            about_project,
+            self.project.actions,
         )
         self.predict_panel = PredictPanel(self.session, self.predicting)
         self.review_panel = ReviewPanel(self.session, self.review)
@@ -121,7 +112,7 @@ class BoxPromptWidget(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(6)
-        column.addWidget(self.project_bar)
+        column.addWidget(self.project.bar)
         for section in self.sections.values():
             column.addWidget(section)
         column.addStretch(1)
