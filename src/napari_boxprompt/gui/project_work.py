@@ -101,9 +101,9 @@ def make_project(
         None of the images can be in a project, or the folder cannot be written.
     """
     with _tidied(folder) as keep:
-        opened: Opened | None = None
-        troubles: list[str] = []
+        project: Project | None = None
         names: list[str | None] = []
+        troubles: list[str] = []
         for number, item in enumerate(wanted):
             yield Progress("prepare", number, len(wanted), item.name)
             try:
@@ -112,29 +112,24 @@ def make_project(
                 troubles.append(str(error))
                 names.append(None)
                 continue
-            if opened is None:
-                name = path.name
-                project = Project.create(
-                    folder,
-                    {name: path},
-                    channel=item.channel,
-                    pixel_size=item.pixel_size,
-                    background=True,
-                    **said,
-                )
-                opened = Opened(project)
+            if project is None:
+                project = _create(folder, item, path, said)
                 holder.append(project)
                 keep.callback(project.abandon)
-            else:
-                name = _add(opened.project, item, path)
-            opened.project.set_look(name, as_copied(item.look) if copied else item.look)
-            names.append(name)
-        if opened is None:
+            names.append(_add(project, item, path, copied=copied))
+        if project is None:
             raise ProjectError(" ".join(troubles) or "A project is about images: open one first.")
-        opened.project.save()
-        opened.names, opened.troubles = names, troubles
+        project.save()
         keep.pop_all()
-    return opened
+    return Opened(project, names=names, troubles=troubles)
+
+
+def _create(folder: Path, item: Wanted, path: Path, said: dict[str, Any]) -> Project:
+    """Make a project about a first image."""
+    first = {path.name: path}
+    return Project.create(
+        folder, first, channel=item.channel, pixel_size=item.pixel_size, background=True, **said
+    )
 
 
 @contextmanager
@@ -167,26 +162,24 @@ def add_images(
         yield Progress("prepare", number, len(wanted), item.name)
         try:
             path, copied = file_for(item, project.folder, copies=copies)
-            name = _add(project, item, path)
-            project.set_look(name, as_copied(item.look) if copied else item.look)
-            opened.names.append(name)
+            opened.names.append(_add(project, item, path, copied=copied))
         except BoxPromptError as error:
             opened.troubles.append(str(error))
             opened.names.append(None)
     return opened
 
 
-def _add(project: Project, item: Wanted, path: Path) -> str:
-    """Add a file under a name that is free; return the name."""
+def _add(project: Project, item: Wanted, path: Path, *, copied: bool) -> str:
+    """Add a file under a name that is free, if it is not there; note how it is shown, and return the name."""
     places = {os.path.normpath(project.folder / e.path): e.name for e in project.entries.values()}
-    known = places.get(os.path.normpath(path))
-    if known is not None:
-        return known
-    name = path.name if path.name not in project.entries else f"{path.parent.name}/{path.name}"
-    number = 2
-    while name in project.entries:
-        name, number = f"{path.stem}-{number}{path.suffix}", number + 1
-    project.add_images({name: path}, channel=item.channel, pixel_size=item.pixel_size)
+    name = places.get(os.path.normpath(path))
+    if name is None:
+        name = path.name if path.name not in project.entries else f"{path.parent.name}/{path.name}"
+        number = 2
+        while name in project.entries:
+            name, number = f"{path.stem}-{number}{path.suffix}", number + 1
+        project.add_images({name: path}, channel=item.channel, pixel_size=item.pixel_size)
+    project.set_look(name, as_copied(item.look) if copied else item.look)
     return name
 
 
