@@ -124,7 +124,7 @@ def source_files(session: Session) -> dict[str, Path | None]:
         view, path = session.view_of(layer), file_of(layer)
         last = (layer.ndim - 2, layer.ndim - 1)
         plain = view is not None and view.channel_axis is None and view.axes == last
-        files[layer.name] = path if plain else None
+        files[layer.name] = path if plain and path is not None and path.is_file() else None
     return files
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORTS", "ProjectBar"]
 
-NO_PROJECT = "Not in a project: boxes are lost when napari closes."
+NO_PROJECT = "No project: boxes are lost when napari closes."
 
 EXPORTS = {
     "coco": "Boxes and masks as COCO …",

@@ -12,6 +12,7 @@ from napari.utils.colormaps import AVAILABLE_COLORMAPS
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui.layers import ROLE_KEY, PlaneView
+from napari_boxprompt.images import IMAGE_SUFFIXES
 from napari_boxprompt.project import Look
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ class Loaded:
 
 
 def file_of(layer: Layer) -> Path | None:
-    """Return the file that a layer was read from, None for one that has none."""
+    """Return the image file that a layer was read from, None without one; the drive is not asked."""
     ours = layer.metadata.get(ROLE_KEY)
     path = layer.source.path or (ours.get("file") if isinstance(ours, dict) else None)
-    return Path(path) if path and Path(path).is_file() else None
+    return Path(path) if path and Path(path).suffix.lower() in IMAGE_SUFFIXES else None
 
 
 def wanted(view: PlaneView, look: Look) -> Wanted:
@@ -252,9 +253,9 @@ class ImageTable:
         """Return what the project says of an image; None where it is not in it, or cut into other planes."""
         name = self.name_of(view.layer)
         entry = None if name is None else self._project.entries.get(name)
-        if entry is None or (view.extent, view.shape) != (entry.extent, entry.shape):
+        if entry is None or name in self._project.changed:
             return None
-        return entry
+        return entry if (view.extent, view.shape) == (entry.extent, entry.shape) else None
 
     def stored(self, view: PlaneView, plane: PlaneId) -> PlaneId | None:
         """Return a plane as the project calls it, None where it is not in the project."""

@@ -51,6 +51,8 @@ class ProjectLayers:
         before = {name for _, name in self._table.pairs}
         names = list(self._table.bind_files(self._session.image_layers))
         for loaded in images:
+            if self._table.layer_of(loaded.entry.name) is not None:  # the user has opened it meanwhile
+                continue
             layer = image_layer(loaded)
             viewer.add_layer(layer)
             self._table.bind(layer, loaded.entry.name)

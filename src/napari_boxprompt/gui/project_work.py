@@ -117,6 +117,7 @@ def make_project(
                 holder.append(project)
                 keep.callback(project.abandon)
             names.append(_add(project, item, path, copied=copied))
+            troubles += _about_copy(item, copied=copied)
         if project is None:
             raise ProjectError(" ".join(troubles) or "A project is about images: open one first.")
         project.save()
@@ -163,6 +164,7 @@ def add_images(
         try:
             path, copied = file_for(item, project.folder, copies=copies)
             opened.names.append(_add(project, item, path, copied=copied))
+            opened.troubles += _about_copy(item, copied=copied)
         except BoxPromptError as error:
             opened.troubles.append(str(error))
             opened.names.append(None)
@@ -173,6 +175,8 @@ def _add(project: Project, item: Wanted, path: Path, *, copied: bool) -> str:
     """Add a file under a name that is free, if it is not there; note how it is shown, and return the name."""
     places = {os.path.normpath(project.folder / e.path): e.name for e in project.entries.values()}
     name = places.get(os.path.normpath(path))
+    if name in project.changed:
+        raise ProjectError(f"{name} has changed since it was worked on; say first that it is right.")
     if name is None:
         name = path.name if path.name not in project.entries else f"{path.parent.name}/{path.name}"
         number = 2
@@ -181,6 +185,13 @@ def _add(project: Project, item: Wanted, path: Path, *, copied: bool) -> str:
         project.add_images({name: path}, channel=item.channel, pixel_size=item.pixel_size)
     project.set_look(name, as_copied(item.look) if copied else item.look)
     return name
+
+
+def _about_copy(item: Wanted, *, copied: bool) -> list[str]:
+    """Say of an image that is a file why the project has a copy of it."""
+    if not copied or item.path is None:
+        return []
+    return [f"{item.name} has other planes here than its file has: the project has a copy of them."]
 
 
 def open_project(
