@@ -218,6 +218,32 @@ def review(studio: Studio) -> None:
     studio.photograph("viewer-light")
 
 
+def project(studio: Studio, folder: Path) -> None:
+    """Keep all of it in a project, close that, and open it again."""
+    from napari_boxprompt.boxes import PlaneId
+
+    widget, viewer = studio.widget, studio.viewer
+    viewer.theme = "dark"
+    widget.projects.new(folder)
+    studio.settle()
+    studio.pause(2.0)  # until it is saved
+    studio.settle()
+    widget.actions.close_project()
+    studio.settle()
+    viewer.layers.clear()
+    widget.projects.open(folder)
+    studio.settle()
+    studio.pause(2.0)
+    studio.section("Review")
+    result = widget.session.result
+    if result is not None:
+        accepted = [plane for plane, status in result.status.items() if status == "accepted"]
+        widget.review.go(PlaneId("nuclei", accepted[0].index))
+    viewer.fit_to_view()
+    studio.settle()
+    studio.photograph("viewer-project")
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -234,6 +260,7 @@ def main() -> None:
         first_steps(studio)
         train(studio, arguments.steps)
         review(studio)
+        project(studio, Path(folder) / "nuclei project")
         studio.viewer.close()
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.predicting import Predicting
+    from napari_boxprompt.gui.project_actions import ProjectActions
     from napari_boxprompt.gui.review import Review
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
@@ -44,6 +45,8 @@ class Actions:
         Starts a training with the settings that the user sees.
     show_keys : callable
         Brings the table of keys into sight.
+    about_project : ProjectActions
+        What is asked for about projects.
     """
 
     def __init__(
@@ -56,10 +59,12 @@ class Actions:
         review: Review,
         start: Callable[[], object],
         show_keys: Callable[[], object],
+        about_project: ProjectActions,
     ) -> None:
         self._parent, self._session, self._jobs = parent, session, jobs
         self._trainer, self._predicting, self._review = trainer, predicting, review
         self._start, self._show_keys = start, show_keys
+        self._about_project = about_project
 
     @told
     def new_boxes_layer(self) -> None:
@@ -216,3 +221,27 @@ class Actions:
     def open_sample(self) -> None:
         """Open the nuclei stack, or the synthetic cells where its package is missing."""
         open_sample(self._session.viewer)
+
+    def new_project(self) -> None:
+        """Ask for a name and make a project about the open images."""
+        self._about_project.new()
+
+    def open_project(self) -> None:
+        """Ask for a folder and open the project in it."""
+        self._about_project.open()
+
+    def open_recent_project(self) -> None:
+        """Open the project that was open last."""
+        self._about_project.open_recent()
+
+    def close_project(self) -> None:
+        """Save the project and take its layers away."""
+        self._about_project.close()
+
+    def export_project(self) -> None:
+        """Ask for a form and a place and export the project."""
+        self._about_project.export()
+
+    def zip_project(self) -> None:
+        """Ask for a file and pack the project with its images into it."""
+        self._about_project.zip()

@@ -185,6 +185,12 @@ class BoxLayer:
                 labels[row] = self.classes.current.name
         self._relabel(labels)
 
+    def take_classes(self, classes: Classes) -> None:
+        """Offer other classes in a layer that has no boxes; there is nothing to undo."""
+        self.classes = classes
+        self._restyle()
+        self._history = History(self._capture())
+
     def add_class(self, name: str) -> None:
         """Add a class and choose it for the next box."""
         self.classes = self.classes.add(name)
@@ -279,12 +285,8 @@ class BoxLayer:
         layer.current_edge_color = COMPLETE_COLOR
         layer.current_face_color = "transparent"
         layer.current_edge_width = 2 * self._width
-        layer.text = {
-            "string": {"constant": "complete"},
-            "color": COMPLETE_COLOR,
-            "size": 10,
-            "anchor": "upper_left",
-        }
+        word = {"constant": "complete"}
+        layer.text = {"string": word, "color": COMPLETE_COLOR, "size": 10, "anchor": "upper_left"}
 
     def _add_areas(self, plane: PlaneId, areas: Sequence[tuple[float, float, float, float]]) -> None:
         if not areas:

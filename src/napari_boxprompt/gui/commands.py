@@ -17,14 +17,19 @@ __all__ = [
     "box_from_object",
     "boxes_from_file",
     "boxes_from_labels",
+    "close_project",
     "copy_command",
     "edit_plane",
     "export_boxes",
     "export_labels",
+    "export_project",
     "fix_boxes",
     "load_model",
     "new_boxes_layer",
+    "new_project",
     "next_plane",
+    "open_project",
+    "open_recent_project",
     "open_widget",
     "predict_all",
     "predict_folder",
@@ -38,6 +43,7 @@ __all__ = [
     "stop",
     "toggle_complete",
     "undo",
+    "zip_project",
 ]
 
 PLUGIN = "napari-boxprompt"
@@ -170,3 +176,33 @@ def edit_plane(viewer: Viewer) -> None:
 def show_keys(viewer: Viewer) -> None:
     """Show the table of keys."""
     open_widget(viewer).actions.show_keys()
+
+
+def new_project(viewer: Viewer) -> None:
+    """Ask for a folder and keep the open images and all work on them in it."""
+    open_widget(viewer).actions.new_project()
+
+
+def open_project(viewer: Viewer) -> None:
+    """Ask for a folder and open the project in it."""
+    open_widget(viewer).actions.open_project()
+
+
+def open_recent_project(viewer: Viewer) -> None:
+    """Open the project that was open last."""
+    open_widget(viewer).actions.open_recent_project()
+
+
+def close_project(viewer: Viewer) -> None:
+    """Save the project and take its layers away."""
+    open_widget(viewer).actions.close_project()
+
+
+def export_project(viewer: Viewer) -> None:
+    """Ask for a form and a place, and write boxes, masks or tables of the project."""
+    open_widget(viewer).actions.export_project()
+
+
+def zip_project(viewer: Viewer) -> None:
+    """Ask for a file and pack the project with its images into it."""
+    open_widget(viewer).actions.zip_project()

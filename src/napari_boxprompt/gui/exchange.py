@@ -17,6 +17,7 @@ from napari_boxprompt.errors import BoxError, BoxPromptError
 from napari_boxprompt.files import atomic_path
 from napari_boxprompt.formats import align, load_boxes
 from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.outputs import prepare_folder, write_labels
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def source_files(session: Session) -> dict[str, Path | None]:
     """File of each image layer, None where the command line would see other planes in it."""
     files: dict[str, Path | None] = {}
     for layer in session.image_layers:
-        view, path = session.view_of(layer), layer.source.path
+        view, path = session.view_of(layer), file_of(layer)
         last = (layer.ndim - 2, layer.ndim - 1)
         plain = view is not None and view.channel_axis is None and view.axes == last
-        files[layer.name] = Path(path) if plain and path and Path(path).is_file() else None
+        files[layer.name] = path if plain and path is not None and path.is_file() else None
     return files
 
 

@@ -203,6 +203,30 @@ class Result:
             self.counts[plane] = Counts(len(there), self.counts[plane].unsure)
             self.renew()
 
+    def put(self, plane: PlaneId, labels: np.ndarray[Any, Any], classes: Mapping[int, str]) -> bool:
+        """Take a plane as it was kept; return whether its objects have the numbers that they had.
+
+        Parameters
+        ----------
+        plane : PlaneId
+            A plane of the image.
+        labels : numpy.ndarray
+            Numbers of the objects, ``(H, W)``.
+        classes : mapping of int to str
+            Class of each object; those not named have the first class.
+        """
+        numbers, areas = np.unique(labels, return_counts=True)
+        there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
+        first = max(self._objects, default=0) if there.keys() & self._objects.keys() else 0
+        self.plane(plane)[...] = np.where(labels > 0, labels.astype(np.uint32) + np.uint32(first), 0)
+        where = " ".join(map(str, plane.index))
+        for number, area in there.items():
+            name = self._objects[number + first] = classes.get(number, self.classes[0])
+            row = {"index": number + first, "plane": where, "class": name, "area": area, "score": math.nan}
+            self._rows.append(row)
+        self.counts[plane] = Counts(len(there), 0)
+        return not first
+
     def inherit(self, other: Result, planes: Sequence[PlaneId]) -> None:
         """Take over accepted planes of an older result, whose objects get other numbers where they must."""
         first, numbers = max(self._objects, default=0), set[int]()
@@ -261,7 +285,7 @@ class ResultBook:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._entries: list[tuple[Result, PromptModel]] = []
+        self._entries: list[tuple[Result, PromptModel | None]] = []
         self.hidden: tuple[str, ...] = ()
         """Names of the layers that the last new ones took the place of."""
 
@@ -269,6 +293,17 @@ class ResultBook:
     def newest(self) -> Result | None:
         """The last result whose layer is still in the viewer."""
         return next((result for result, _ in reversed(self._entries) if result.alive), None)
+
+    @property
+    def alive(self) -> list[Result]:
+        """Results whose layers are still in the viewer, oldest first."""
+        return [result for result, _ in self._entries if result.alive]
+
+    def restore(self, view: PlaneView, colors: Mapping[str, Color]) -> Result:
+        """Make a result for planes that were kept, of no model that is known now."""
+        result = Result(self._viewer, view, colors)
+        self._entries.append((result, None))
+        return result
 
     def take(
         self,
@@ -334,13 +369,16 @@ class ResultBook:
         mine = (old for old, by in self._entries if old.alive and by is model and old.view == view)
         return {plane for result in mine for plane in result.doubts}
 
-    def accepted(self) -> dict[PlaneId, Result]:
-        """Planes that the user has accepted, and where: what was said last of a plane counts."""
+    def said(self) -> dict[PlaneId, tuple[Result, Status]]:
+        """What the user has said of planes, and in which result: what was said last of a plane counts."""
         said: dict[PlaneId, tuple[Result, Status]] = {}
-        for result, _ in self._entries:
-            if result.alive:
-                said |= {plane: (result, status) for plane, status in result.status.items()}
-        return {plane: result for plane, (result, status) in said.items() if status == "accepted"}
+        for result in self.alive:
+            said |= {plane: (result, status) for plane, status in result.status.items()}
+        return said
+
+    def accepted(self) -> dict[PlaneId, Result]:
+        """Planes that the user has accepted, and where."""
+        return {plane: result for plane, (result, status) in self.said().items() if status == "accepted"}
 
     def note_images(self) -> None:
         """Images may have other names."""

@@ -78,8 +78,8 @@ class Session:
         self.contrast_is_manual = False
         self.trained: TrainedModel | None = None
         self.results = ResultBook(viewer)
-        self.lessons = Lessons(self.results, self._boxes_of)
-        self._boxes: list[BoxLayer] = []
+        self.lessons = Lessons(self.results, self.boxes_of)
+        self.box_layers: list[BoxLayer] = []
         self._plane: PlaneId | None = None
         self._connections = [
             (viewer.layers.events.inserted, self._on_inserted),
@@ -101,7 +101,7 @@ class Session:
         for emitter, slot in self._connections:
             emitter.disconnect(slot)
         self._connections = []
-        for boxes in self._boxes:
+        for boxes in self.box_layers:
             boxes.close()
 
     # Image
@@ -129,7 +129,7 @@ class Session:
         ImageError
             Its planes cannot be used, for instance because they are too small.
         """
-        boxes = self._boxes_of(layer)
+        boxes = self.boxes_of(layer)
         view = PlaneView.from_viewer(layer, self.viewer, channel_axis, channel)
         if boxes is not None and channel_axis is None and channel is None:
             view = boxes.view
@@ -172,7 +172,7 @@ class Session:
     @property
     def boxes(self) -> BoxLayer | None:
         """Boxes of the chosen image, None where there is no boxes layer."""
-        return None if self.view is None else self._boxes_of(self.view.layer)
+        return None if self.view is None else self.boxes_of(self.view.layer)
 
     def new_boxes_layer(self) -> BoxLayer:
         """Make a boxes layer over the chosen image and take it in hand, in rectangle mode.
@@ -204,11 +204,11 @@ class Session:
     @property
     def drawn(self) -> list[BoxLayer]:
         """Boxes of the images that have some."""
-        return [boxes for boxes in self._boxes if boxes.boxset]
+        return [boxes for boxes in self.box_layers if boxes.boxset]
 
     def all_boxes(self) -> BoxSet:
         """Boxes of every image."""
-        return BoxSet.merge([boxes.boxset for boxes in self._boxes])
+        return BoxSet.merge([boxes.boxset for boxes in self.box_layers])
 
     def training_set(self) -> tuple[Images, BoxSet]:
         """Images and boxes of every image that has boxes or accepted planes; see `Lessons`.
@@ -222,36 +222,37 @@ class Session:
 
     def view_of(self, layer: Layer) -> PlaneView | None:
         """How an image layer is cut into planes, None where it is neither chosen nor has boxes."""
-        boxes = self._boxes_of(layer)
+        boxes = self.boxes_of(layer)
         if boxes is not None:
             return boxes.view
         return self.view if self.view is not None and self.view.layer == layer else None
 
-    def _boxes_of(self, layer: Layer) -> BoxLayer | None:
-        return next((boxes for boxes in self._boxes if boxes.view.layer == layer), None)
+    def boxes_of(self, layer: Layer) -> BoxLayer | None:
+        """Boxes of an image layer, None where there is no boxes layer."""
+        return next((boxes for boxes in self.box_layers if boxes.view.layer == layer), None)
 
     def _adopt_boxes(self) -> None:
         """Take up boxes layers that are in the viewer, for instance of a sample."""
-        known = [boxes.shapes for boxes in self._boxes]
+        known = [boxes.shapes for boxes in self.box_layers]
         for shapes in layers_with_role(self.viewer, "boxes"):
             if not isinstance(shapes, Shapes) or shapes in known:
                 continue
             role = shapes.metadata[ROLE_KEY]
-            free = [layer for layer in self.image_layers if self._boxes_of(layer) is None]
+            free = [layer for layer in self.image_layers if self.boxes_of(layer) is None]
             image = _named(free, role.get("image"))
             if image is None and self.view is not None and self.view.layer in free:
                 image = self.view.layer
             if image is None:
                 continue
             view = self._stored_view(image, role)
-            used = [boxes.complete for boxes in self._boxes]
+            used = [boxes.complete for boxes in self.box_layers]
             areas = [layer for layer in layers_with_role(self.viewer, "complete") if layer not in used]
             complete = next(
                 (a for a in areas if a.metadata[ROLE_KEY].get("image") == role.get("image")), None
             )
             boxes = BoxLayer(self.viewer, view, shapes, complete)
             boxes.changed.connect(self._on_boxes)
-            self._boxes.append(boxes)
+            self.box_layers.append(boxes)
             if self.view is None or self.view.layer == image:
                 self.view = view
                 self._on_dims()
@@ -322,10 +323,10 @@ class Session:
 
     def _on_removed(self, event: Any) -> None:
         gone = event.value
-        for boxes in list(self._boxes):
+        for boxes in list(self.box_layers):
             if boxes.shapes == gone or boxes.view.layer == gone:
                 boxes.close()
-                self._boxes.remove(boxes)
+                self.box_layers.remove(boxes)
                 self.boxes_changed.emit()
             elif boxes.complete is not None and boxes.complete == gone:
                 boxes.forget_complete()
@@ -341,7 +342,7 @@ class Session:
             self.layers_changed.emit()
 
     def _on_renamed(self, event: Any) -> None:
-        for boxes in self._boxes:
+        for boxes in self.box_layers:
             boxes.note_image()
         self.results.note_images()
         self._on_dims()

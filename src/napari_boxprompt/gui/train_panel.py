@@ -183,6 +183,11 @@ class TrainPanel(QWidget):
         """Take what the plugin's preferences say."""
         self.form.setValue(make_config(self._preset_name, model=model, device=device))
 
+    def take(self, config: TrainConfig) -> None:
+        """Take settings that were kept."""
+        self.form.setValue(config)
+        self.preset.setCurrentIndex(max(0, self.preset.findData(config.preset)))
+
     def follow_defaults(self, **changed: str) -> None:
         """Take what has changed of the plugin's preferences; the other settings stay as they are."""
         try:

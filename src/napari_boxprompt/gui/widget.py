@@ -17,6 +17,7 @@ from napari_boxprompt.gui.pixels import PixelWatch
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.preview import Preview
+from napari_boxprompt.gui.project_part import ProjectPart
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
 from napari_boxprompt.gui.section import Section, wrapping_label
@@ -65,6 +66,8 @@ class BoxPromptWidget(QWidget):
         self.boxes_panel = BoxesPanel(self.session)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
+        self.project = ProjectPart(self)
+        self.projects = self.project.projects
         self.actions = Actions(
             self,
             self.session,
@@ -74,6 +77,7 @@ class BoxPromptWidget(QWidget):
             self.review,
             self.train_panel.start,
             lambda: self.sections["Keys"].open(),
+            self.project.actions,
         )
         self.predict_panel = PredictPanel(self.session, self.predicting)
         self.review_panel = ReviewPanel(self.session, self.review)
@@ -108,6 +112,7 @@ class BoxPromptWidget(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(6)
+        column.addWidget(self.project.bar)
         for section in self.sections.values():
             column.addWidget(section)
         column.addStretch(1)
@@ -171,6 +176,7 @@ class BoxPromptWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._later.stop()
             self._unfolded.stop()
+            self.projects.close_apart()
             self.jobs.close()
             self.pixels.close()
             self.session.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_boxprompt.project.archive import pack, unpack
-from napari_boxprompt.project.documents import STATUSES, ImageEntry, MaskFile, PlaneRecord, Status
+from napari_boxprompt.project.documents import STATUSES, ImageEntry, Look, MaskFile, PlaneRecord, Status
 from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
@@ -15,6 +15,7 @@ __all__ = [
     "ExportKind",
     "ImageEntry",
     "LockOwner",
+    "Look",
     "Mask",
     "MaskFile",
     "PlaneRecord",

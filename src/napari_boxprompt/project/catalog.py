@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,13 +20,16 @@ from napari_boxprompt.images import IMAGE_SUFFIXES, Images, find_files, open_rea
 from napari_boxprompt.project.documents import ImageEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy.typing as npt
 
     from napari_boxprompt._readers import Reader
 
-__all__ = ["Found", "describe_images", "fingerprint", "images_of", "look_for", "relative_to"]
+__all__ = ["CONTENT", "Found", "describe_images", "fingerprint", "images_of", "look_for", "relative_to"]
+
+CONTENT = ("sha256", "size", "modified_ns")
+"""What an entry says about the content of its file."""
 
 _THREADS = 16  # The time of a look at a file on a network drive is spent waiting.
 _READERS = 4
@@ -92,8 +96,8 @@ def describe_images(
 
     Parameters
     ----------
-    source : str, Path or sequence of those
-        A file, a folder, a pattern or a list, as for `napari_boxprompt.images.open_images`.
+    source : str, Path, sequence of those, or mapping of str to Path
+        A file, a folder, a pattern or a list, as for `napari_boxprompt.images.open_images`; or files by name.
     folder : Path
         The project, to which paths are relative.
     channel : int, optional
@@ -115,7 +119,8 @@ def describe_images(
     ProjectError
         The size of a pixel is none.
     """
-    files = {name: Path(os.path.abspath(path)) for name, path in find_files(source).items()}
+    named = source if isinstance(source, Mapping) else find_files(source)
+    files = {name: Path(os.path.abspath(path)) for name, path in named.items()}
     more = {"channel": channel, "pixel_size": dict(pixel_size or {})}
     handles = TiffHandles(1)
     entries = []

@@ -8,12 +8,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.normalization import Normalization
 
 __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "STATUSES",
     "ImageEntry",
+    "Look",
     "MaskFile",
     "PlaneRecord",
     "PlanesFile",
@@ -46,6 +48,25 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Look(Document):
+    """How a viewer shows an image and cuts it into planes; nothing but the picture depends on it."""
+
+    name: str = Field(default="", description="Name of the layer.")
+    reader: str = Field(default="", description="Plugin that read the file; empty for the viewer's own way.")
+    axes: tuple[int, int] | None = Field(default=None, description="Axes of rows and columns.")
+    channel_axis: int | None = Field(default=None, description="Axis that holds channels.")
+    limits: tuple[float, float] | None = Field(default=None, description="Values shown black and white.")
+    gamma: float = Field(default=1.0, gt=0)
+    colormap: str = ""
+    scale: tuple[float, ...] = Field(default=(), description="Size of a pixel along each axis.")
+    units: tuple[str, ...] = Field(default=(), description="Its unit along each axis.")
+    axis_labels: tuple[str, ...] = ()
+    contrast: Normalization | None = Field(
+        default=None, description="Brightness scale of the model; null while it was not measured."
+    )
+    contrast_by_hand: bool = Field(default=False, description="Whether somebody has set that scale.")
+
+
 class ImageEntry(Document):
     """One image: where it lies, and how to know it again."""
 
@@ -62,6 +83,7 @@ class ImageEntry(Document):
     pixel_size: dict[Literal["x", "y", "z"], tuple[PositiveFloat, str]] = Field(
         default_factory=dict, description="Size of a pixel along x, y and z, and its unit."
     )
+    look: Look | None = Field(default=None, description="How it was shown last; null where nobody saw it.")
 
 
 class MaskFile(Document):
@@ -98,6 +120,7 @@ class ProjectFile(Document):
     created: str = Field(default_factory=now)
     sequence: int = Field(default=0, ge=0, description="Last entry of the journal that the files contain.")
     classes: tuple[str, ...] = ()
+    colors: dict[str, str] = Field(default_factory=dict, description="Colours of classes, as #rrggbb.")
     exclusive: bool = True
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the next training.")
     roots: tuple[str, ...] = Field(default=(), description="Folders in which images are looked for.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_boxprompt.errors import ProjectError
-from napari_boxprompt.project.catalog import describe_images, images_of, look_for, relative_to
+from napari_boxprompt.project.catalog import CONTENT, describe_images, images_of, look_for, relative_to
 from napari_boxprompt.project.documents import now
 from napari_boxprompt.project.gestures import ImagesChange, ProjectChange
 from napari_boxprompt.project.state import ProjectState
@@ -63,8 +63,8 @@ class ProjectFolder:
         ----------
         folder : str or Path
             A folder without a project.
-        images : str, Path or sequence of those
-            A file, a folder, a pattern or a list of files.
+        images : str, Path, sequence of those, or mapping of str to Path
+            A file, a folder, a pattern or a list of files; or files by the names they shall have here.
         classes, exclusive : iterable of str, bool
             Names of the classes, and whether they exclude each other.
         channel : int, optional
@@ -293,7 +293,7 @@ class ProjectFolder:
                 "old file back, or take the image out of the project and add it again."
             )
         self._store.record(
-            ImagesChange(images=(new.model_copy(update={"name": name, "pixel_size": old.pixel_size}),))
+            ImagesChange(images=(old.model_copy(update=new.model_dump(include=set(CONTENT))),))
         )
         self._found.present[name] = self._found.changed.pop(name)
         self._renew()

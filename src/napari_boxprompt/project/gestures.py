@@ -86,6 +86,7 @@ class ProjectChange(Document):
 
     kind: Literal["project"] = "project"
     classes: tuple[str, ...] | None = None
+    colors: dict[str, str] | None = None
     exclusive: bool | None = None
     settings: dict[str, Any] | None = None
     roots: tuple[str, ...] | None = None

@@ -10,6 +10,7 @@ from napari_boxprompt.errors import BoxError, ProjectError
 from napari_boxprompt.project.documents import STATUSES
 from napari_boxprompt.project.folder import ProjectFolder, checked_classes
 from napari_boxprompt.project.gestures import (
+    ImagesChange,
     PlaneChange,
     ProjectChange,
     RoundChange,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-    from napari_boxprompt.project.documents import PlaneRecord, Region, Status
+    from napari_boxprompt.project.documents import Look, PlaneRecord, Region, Status
     from napari_boxprompt.project.gestures import Gesture
     from napari_boxprompt.project.rounds import Round
 
@@ -105,6 +106,33 @@ class Project(ProjectFolder):
         if lost:
             raise ProjectError(f"Boxes have the class {min(lost)}; keep it, or change these boxes first.")
         self._store.record(ProjectChange(classes=names, exclusive=exclusive))
+
+    @property
+    def colors(self) -> Mapping[str, str]:
+        """Colours of classes, as ``#rrggbb``; of those that somebody has seen in a viewer."""
+        return self._store.state.colors
+
+    def set_colors(self, colors: Mapping[str, str]) -> None:
+        """Replace the colours of the classes."""
+        self._store.record(ProjectChange(colors=dict(colors)))
+
+    def set_look(
+        self,
+        name: str,
+        look: Look,
+        *,
+        pixel_size: Mapping[Any, tuple[float, str]] | None = None,
+        channel: int | None = None,
+    ) -> None:
+        """Note how a viewer shows an image, with the size of a pixel and the channel if it knows them."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise ProjectError(f"The project has no image {name}; add it first.")
+        more = {"pixel_size": None if pixel_size is None else dict(pixel_size), "channel": channel}
+        known = {key: value for key, value in more.items() if value is not None}
+        self._note(ImagesChange(images=(entry.model_copy(update={"look": look, **known}),)))
+        if channel not in (None, entry.channel):
+            self._renew()
 
     def set_settings(self, settings: Mapping[str, Any]) -> None:
         """Replace the settings of the next training."""

@@ -28,7 +28,7 @@ class ProjectState:
 
     Parameters
     ----------
-    classes, exclusive, settings, roots, images, created
+    classes, colors, exclusive, settings, roots, images, created
         See `napari_boxprompt.project.documents.ProjectFile`; images by name.
     boxes, infos
         Boxes and what else box files say, by plane.
@@ -41,6 +41,7 @@ class ProjectState:
     """
 
     classes: tuple[str, ...] = ()
+    colors: dict[str, str] = field(default_factory=dict)
     exclusive: bool = True
     created: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class ProjectState:
 
     def copy(self) -> ProjectState:
         """Return a state that later gestures leave as it is; what it holds is shared and never changes."""
-        parts = ("settings", "images", "boxes", "infos", "records", "patches", "rounds")
+        parts = ("colors", "settings", "images", "boxes", "infos", "records", "patches", "rounds")
         copies: dict[str, Any] = {name: dict(getattr(self, name)) for name in parts}
         return replace(self, **copies)
 
@@ -76,7 +77,7 @@ class ProjectState:
             case RoundChange():
                 self.rounds[gesture.round.number] = gesture.round
             case ProjectChange():
-                for name in ("classes", "exclusive", "settings", "roots"):
+                for name in ("classes", "colors", "exclusive", "settings", "roots"):
                     value = getattr(gesture, name)
                     if value is not None:
                         setattr(self, name, value)

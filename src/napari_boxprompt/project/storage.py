@@ -122,6 +122,7 @@ def _read_state(folder: Path, project: ProjectFile) -> ProjectState:
     state = ProjectState(
         # A box file that somebody else has worked on may have new classes.
         classes=tuple(dict.fromkeys((*project.classes, *(box.label for box in boxes.boxes)))),
+        colors=dict(project.colors),
         exclusive=project.exclusive,
         created=project.created,
         settings=dict(project.settings),
@@ -225,6 +226,7 @@ def _project_file(state: ProjectState, sequence: int) -> ProjectFile:
         created=state.created,
         sequence=sequence,
         classes=state.classes,
+        colors=state.colors,
         exclusive=state.exclusive,
         settings=state.settings,
         roots=state.roots,

@@ -1,0 +1,234 @@
+"""Masks and statuses of planes, recorded in the project: what was accepted, rejected, painted, predicted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_boxprompt.boxes import PlaneId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy.typing as npt
+
+    from napari_boxprompt.gui.project_images import ImageTable
+    from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.project import Project, Status
+
+__all__ = ["Painted", "planes_touched"]
+
+
+class Painted:
+    """Records results of a session.
+
+    Parameters
+    ----------
+    session, project, table, reason
+        See `napari_boxprompt.gui.autosave.Autosave`.
+    do : callable
+        Called with a method of the project and its arguments; tells whether it was recorded.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        project: Project,
+        table: ImageTable,
+        reason: Callable[[PlaneId], str],
+        do: Callable[..., bool],
+    ) -> None:
+        self._session, self._project, self._table = session, project, table
+        self._reason, self._do = reason, do
+        self._watched: list[tuple[Result, tuple[tuple[Any, Callable[[Any], None]], ...]]] = []
+        self._said: dict[PlaneId, tuple[Result, str]] = {}
+        self._scored: dict[PlaneId, float] = {}
+        # What the project has of planes that are painted on, to find what a stroke has changed.
+        self._copies: dict[tuple[int, PlaneId], npt.NDArray[Any]] = {}
+        self._names: dict[tuple[int, PlaneId], dict[int, str]] = {}
+        self.classes: dict[str, None] = {}
+        """Classes of objects in masks."""
+        for plane in project.masked_planes():
+            mask = project.record(plane).mask
+            self.classes |= dict.fromkeys(() if mask is None else mask.classes.values())
+
+    def close(self) -> None:
+        """Stop listening."""
+        for _, connections in self._watched:
+            for emitter, slot in connections:
+                emitter.disconnect(slot)
+        self._watched = []
+
+    def know(self, result: Result, planes: dict[PlaneId, str]) -> None:
+        """Take it that the project has these planes of a result already, with these statuses."""
+        for plane, status in planes.items():
+            self._said[plane] = (result, status)
+        for here, scores in result.scores.items():
+            stored = self._table.stored(result.view, here)
+            if stored is not None:
+                self._scored[stored] = float(scores.doubt)
+
+    def note(self) -> None:
+        """Record what was said of planes since, and which planes were predicted."""
+        self._watch()
+        self._note_scores()  # first, because a new prediction takes the place of what was rejected
+        for here, (result, status) in self._session.results.said().items():
+            plane = self._table.stored(result.view, here)
+            if plane is None:
+                continue
+            before = self._said.get(plane)
+            if before == (result, status):
+                continue
+            inherited = before is not None and before[1] == status == "accepted" and before[0] is not result
+            if status == "accepted" and result.is_whole and result.fits and not inherited:
+                if not self._write(result, here, plane, "accepted"):
+                    continue
+            elif status == "rejected" and not self._do(self._project.set_status, plane, "rejected"):
+                continue
+            self._said[plane] = (result, status)
+
+    def _note_scores(self) -> None:
+        scores: dict[PlaneId, float] = {}
+        reasons: dict[PlaneId, str] = {}
+        for result in self._session.results.alive:
+            for here, found in result.scores.items():
+                plane = self._table.stored(result.view, here)
+                if plane is not None and np.isfinite(found.doubt):
+                    scores[plane], reasons[plane] = float(found.doubt), self._reason(here)
+        new = {
+            plane: score
+            for plane, score in scores.items()
+            if self._scored.get(plane, self._project.record(plane).score) != score
+        }
+        if new and self._do(self._project.note_predictions, new, {p: reasons[p] for p in new}):
+            self._scored |= new
+
+    # Painting
+
+    def _watch(self) -> None:
+        known = [result for result, _ in self._watched]
+        for result in self._session.results.alive:
+            if result.is_whole and not any(result is one for one in known):
+                self._listen(result)
+
+    def _listen(self, result: Result) -> None:
+        before: list[PlaneId] = []
+
+        def on_paint(event: Any) -> None:
+            # At the end of a stroke of the mouse; but before the pixels are there where a script paints.
+            before[:] = planes_touched(result, event.value)
+            self.note_strokes(result, before)
+
+        def on_update(_: Any) -> None:
+            if before:
+                self.note_strokes(result, before)
+                before.clear()
+
+        def on_drawn(_: Any) -> None:
+            # Undo says nothing but that all was drawn anew; it is seen on the plane on screen.
+            here = result.view.plane_shown(self._session.viewer)
+            undone = [here] if here is not None and (id(result), here) in self._copies else []
+            self.note_strokes(result, dict.fromkeys((*before, *undone)))
+            before.clear()
+
+        events = result.layer.events
+        connections = (
+            (events.paint, on_paint),
+            (events.labels_update, on_update),
+            (events.set_data, on_drawn),
+        )
+        for emitter, slot in connections:
+            emitter.connect(slot)
+        self._watched.append((result, connections))
+
+    def note_all(self) -> None:
+        """Look at all planes that were painted on: an undo is not told where its plane is out of sight."""
+        for result, _ in self._watched:
+            self.note_strokes(result, [plane for number, plane in self._copies if number == id(result)])
+
+    def note_strokes(self, result: Result, planes: Iterable[PlaneId]) -> None:
+        """Record what is different on planes of a result since the last time."""
+        for here in list(planes):
+            plane = self._table.stored(result.view, here)
+            if plane is None or not result.fits or not result.alive:
+                continue
+            said = self._session.results.said().get(here)
+            status: Status = "corrected" if said is None else said[1]
+            before = self._copies.get((id(result), here))
+            if before is None:
+                self._write(result, here, plane, status)
+                continue
+            now = result.plane(here)
+            changed = now != before
+            rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+            if not rows.size:
+                continue
+            part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            names = self._name_objects(result, here, now[part])
+            if self._do(
+                self._project.paint,
+                plane,
+                now[part].copy(),
+                int(rows[0]),
+                int(columns[0]),
+                classes=names,
+                status=status,
+            ):
+                before[part] = now[part]
+
+    def _write(self, result: Result, here: PlaneId, plane: PlaneId, status: Status) -> bool:
+        """Record a whole plane; remember it if it was painted on."""
+        labels = result.plane(here).copy()
+        names = self._name_objects(result, here, labels)
+        if not self._do(self._project.paint, plane, labels, classes=names, status=status):
+            return False
+        self._copies[(id(result), here)] = labels
+        return True
+
+    def _name_objects(self, result: Result, here: PlaneId, labels: npt.NDArray[Any]) -> dict[int, str]:
+        """Classes of all objects of a plane, with those that are new in a part of it."""
+        names = self._names.setdefault((id(result), here), {})
+        for number in _numbers(labels):
+            if number not in names or result.class_of(number) is not None:
+                names[number] = result.class_of(number) or self._session.lessons.class_of_painted(result)
+        self.classes |= dict.fromkeys(names.values())
+        return dict(names)
+
+
+def _numbers(labels: npt.NDArray[Any]) -> list[int]:
+    """Return the numbers of the objects; counting is many times faster than sorting."""
+    top = int(labels.max(initial=0))
+    if top > 4 * labels.size + 65536:
+        return [int(n) for n in np.unique(labels) if n > 0]
+    return [int(n) for n in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)) if n > 0]
+
+
+def planes_touched(result: Result, strokes: Any) -> list[PlaneId]:
+    """Return the planes that a step of napari's painting history has touched.
+
+    Parameters
+    ----------
+    result : Result
+        Whose layer was painted on.
+    strokes : sequence
+        Of objects with a ``slice_key``, or of tuples that begin with a numpy index.
+    """
+    found: dict[PlaneId, None] = {}
+    axes, extent = result.view.plane_axes, result.view.extent
+    for stroke in strokes:
+        key = getattr(stroke, "slice_key", None)
+        if key is None:
+            key = stroke[0]
+        places = [_positions(key[axis], length) for axis, length in zip(axes, extent, strict=True)]
+        grid = np.array(np.meshgrid(*places, indexing="ij")).reshape(len(axes), -1).T if axes else [()]
+        found |= dict.fromkeys(PlaneId(result.view.name, tuple(int(i) for i in place)) for place in grid)
+    return list(found)
+
+
+def _positions(key: Any, length: int) -> list[int]:
+    """Return the positions along one axis that an index takes."""
+    if isinstance(key, slice):
+        return list(range(*key.indices(length)))
+    return [int(i) for i in np.unique(np.asarray(key)) if 0 <= i < length]

@@ -1,0 +1,185 @@
+"""The line above the steps: which project the work is in, and whether it is safe."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_boxprompt.gui.project_images import shown_names
+from napari_boxprompt.gui.recent import recent_projects
+from napari_boxprompt.gui.section import wrapping_label
+from napari_boxprompt.gui.telling import counted, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_boxprompt.gui.project_notices import Notice
+    from napari_boxprompt.gui.projects import Projects
+    from napari_boxprompt.project import Project
+
+__all__ = ["EXPORTS", "ProjectBar"]
+
+NO_PROJECT = "No project: boxes are lost when napari closes."
+
+EXPORTS = {
+    "coco": "Boxes and masks as COCO …",
+    "yolo": "Boxes as YOLO …",
+    "tiff": "Masks as OME-TIFF …",
+    "zarr": "Masks as OME-Zarr …",
+    "csv": "Table of objects (CSV) …",
+}
+"""What a project can be written as, in the words of the menu."""
+
+MOST_NOTICES = 3
+
+
+class ProjectBar(QWidget):
+    """Says how safe the work is, and has what can be done with projects.
+
+    Parameters
+    ----------
+    projects : Projects
+        The open project.
+    """
+
+    new_wanted = Signal()
+    open_wanted = Signal()
+    close_wanted = Signal()
+    search_wanted = Signal()
+    export_wanted = Signal(str)
+    import_wanted = Signal()
+    zip_wanted = Signal(bool)
+
+    def __init__(self, projects: Projects) -> None:
+        super().__init__()
+        self._projects = projects
+        self.said = wrapping_label(name="boxprompt-quiet")
+        self.new = QPushButton("New project")
+        self.new.setToolTip(
+            "Keep the open images, and all work on them, in a folder: each box is safe at once."
+        )
+        self.new.clicked.connect(self.new_wanted)
+        self.more = QPushButton("Open")
+        self.more.setObjectName("boxprompt-menu")
+        self.menu = QMenu(self.more)
+        self.menu.aboutToShow.connect(self._fill_menu)
+        self.more.setMenu(self.menu)
+        self.images = QComboBox()
+        self.images.setToolTip("Images of the project; choose one that is not open, and it is opened.")
+        self.images.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.images.activated.connect(self._choose)
+        row = QHBoxLayout()
+        row.addWidget(self.said, 1)
+        row.addWidget(self.new)
+        row.addWidget(self.more)
+        self._notices = QVBoxLayout()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.setSpacing(4)
+        layout.addLayout(row)
+        layout.addWidget(self.images)
+        layout.addLayout(self._notices)
+        self._shown: list[tuple[str, str]] | None = None
+        projects.changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Say what is so now."""
+        projects = self._projects
+        project = projects.project
+        self.new.setVisible(project is None and not projects.busy)
+        self.more.setText("Open" if project is None else "Project")
+        self.more.setEnabled(not projects.busy)
+        if project is None:
+            self.said.setText(projects.busy or NO_PROJECT)
+            self.said.setToolTip("")
+        else:
+            self.said.setText(f"<b>{escape(project.folder.name)}</b> · {escape(projects.state)}")
+            self.said.setToolTip(f"{project.folder}\n{_contents(project)}")
+        self._show_images()
+        self._show_notices(projects.notices)
+
+    def _show_images(self) -> None:
+        project = self._projects.project
+        names = () if project is None else project.images.names
+        self.images.setVisible(len(names) > len(shown_names(self._projects.table)))
+        if self.images.isHidden():
+            return
+        if [self.images.itemText(i) for i in range(self.images.count())] != list(names):
+            self.images.clear()
+            self.images.addItems(names)
+        chosen = self._projects.chosen
+        if chosen in names:
+            self.images.setCurrentIndex(names.index(chosen))
+
+    def _show_notices(self, notices: list[Notice]) -> None:
+        shown = [(notice.text, notice.button) for notice in notices]
+        if shown == self._shown:
+            return
+        self._shown = shown
+        while self._notices.count():
+            item = self._notices.takeAt(0)
+            old = None if item is None else item.widget()
+            if old is not None:
+                old.hide()
+                old.deleteLater()
+        for notice in notices[:MOST_NOTICES]:
+            self._notices.addWidget(self._row(notice))
+        if len(notices) > MOST_NOTICES:
+            more = wrapping_label(f"and {len(notices) - MOST_NOTICES} more", name="boxprompt-quiet")
+            self._notices.addWidget(more)
+
+    def _row(self, notice: Notice) -> QWidget:
+        row = QWidget()
+        layout = QHBoxLayout(row)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(wrapping_label(notice.text, name="boxprompt-warning"), 1)
+        if notice.button:
+            button = QPushButton(notice.button)
+            button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+            act = notice.act
+            button.clicked.connect(self.search_wanted if act is None else lambda: told(act)())
+            layout.addWidget(button)
+        return row
+
+    def _fill_menu(self) -> None:
+        """The menu is made when it is opened: the recent projects may be others by then."""
+        menu, project = self.menu, self._projects.project
+        menu.clear()
+        if project is not None:
+            menu.addAction("New project …", self.new_wanted.emit)
+        menu.addAction("Open project …", self.open_wanted.emit)
+        recent = [path for path in recent_projects() if project is None or path != project.folder]
+        if recent:
+            menu.addSeparator()
+            for path in recent:
+                action = menu.addAction(path.name, lambda path=path: self._open(path))
+                action.setToolTip(str(path))
+            menu.setToolTipsVisible(True)
+        if project is None:
+            return
+        menu.addSeparator()
+        menu.addAction("Import boxes or masks …", self.import_wanted.emit).setEnabled(not project.read_only)
+        exports = menu.addMenu("Export")
+        for kind, text in EXPORTS.items():
+            exports.addAction(text, lambda kind=kind: self.export_wanted.emit(kind))
+        menu.addAction("Zip for a colleague …", lambda: self.zip_wanted.emit(True))
+        menu.addAction("Zip without the images …", lambda: self.zip_wanted.emit(False))
+        menu.addSeparator()
+        menu.addAction("Close project", self.close_wanted.emit)
+
+    @told
+    def _open(self, path: Path) -> None:
+        self._projects.open(path)
+
+    @told
+    def _choose(self, index: int) -> None:
+        self._projects.show_image(self.images.itemText(index))
+
+
+def _contents(project: Project) -> str:
+    """Say what is in a project, in a few words."""
+    return f"{counted(len(project.entries), 'image')}, {counted(len(project.boxes), 'box', 'boxes')}"

@@ -1,0 +1,35 @@
+"""All of the dock widget that is about projects, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_boxprompt.gui.kept_rounds import KeptRounds
+from napari_boxprompt.gui.project_actions import ProjectActions
+from napari_boxprompt.gui.project_bar import ProjectBar
+from napari_boxprompt.gui.project_settings import ProjectSettings
+from napari_boxprompt.gui.projects import Projects
+
+if TYPE_CHECKING:
+    from napari_boxprompt.gui.widget import BoxPromptWidget
+
+__all__ = ["ProjectPart"]
+
+
+class ProjectPart:
+    """Projects of one dock widget.
+
+    Parameters
+    ----------
+    widget : BoxPromptWidget
+        With its session, jobs, trainer, review and step Train.
+    """
+
+    def __init__(self, widget: BoxPromptWidget) -> None:
+        self.settings = ProjectSettings(widget.session, widget.jobs, widget.train_panel)
+        self.projects = Projects(widget.session, widget.jobs, self.settings.now, widget.review.order.reason)
+        self.settings.follow(self.projects)
+        self.rounds = KeptRounds(self.projects, widget.trainer, widget.jobs)
+        self.bar = ProjectBar(self.projects)
+        self.actions = ProjectActions(widget, self.projects)
+        self.actions.connect(self.bar)

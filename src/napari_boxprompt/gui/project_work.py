@@ -1,0 +1,356 @@
+"""Long work on projects, as generators that run in a worker: no Qt and no layers in here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_boxprompt.errors import BoxPromptError, ImageError, ProjectError
+from napari_boxprompt.events import Progress
+from napari_boxprompt.gui.project_images import as_copied
+from napari_boxprompt.gui.project_pixels import file_for, load_image
+from napari_boxprompt.project import Project, export_project, import_into
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
+
+    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.jobs import Stop
+    from napari_boxprompt.gui.project_images import Loaded, Wanted
+    from napari_boxprompt.project import Mask, Round
+    from napari_boxprompt.prompting import PromptModel
+
+__all__ = [
+    "Opened",
+    "add_images",
+    "bring_in",
+    "close_apart",
+    "close_project",
+    "export",
+    "keep_round",
+    "make_project",
+    "open_project",
+    "read_images",
+    "save",
+]
+
+FEW = 12
+"""A project of so many images is opened with all of them."""
+
+CLOSING = "boxprompt closing a project"
+"""Name of the thread that ends the work on a project when its window is gone."""
+
+
+@dataclass
+class Opened:
+    """A project with what is needed to show it.
+
+    Parameters
+    ----------
+    project : Project
+        It is open.
+    images : list of Loaded
+        Images that were read.
+    masks : dict of PlaneId to Mask
+        Masks of these images, and of those that were in the viewer already.
+    names : list of str or None
+        After `make_project` and `add_images`: what the wanted images are called in the project.
+    troubles : list of str
+        What could not be read or added, one sentence each.
+    """
+
+    project: Project
+    images: list[Loaded] = field(default_factory=list)
+    masks: dict[PlaneId, Mask] = field(default_factory=dict)
+    names: list[str | None] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def make_project(
+    stop: Stop,
+    folder: Path,
+    wanted: Sequence[Wanted],
+    *,
+    copies: bool,
+    said: dict[str, Any],
+    holder: list[Project],
+) -> Generator[Progress, None, Opened]:
+    """Make a project about image layers; a folder that it was not possible in is left as it was.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if needed.
+    wanted : sequence of Wanted
+        The images.
+    copies : bool
+        Write those that are no files into the project.
+    said : dict
+        Classes and settings, for `Project.create`.
+    holder : list of Project
+        Takes the project, so that it can be closed if nobody takes the result.
+
+    Raises
+    ------
+    BoxPromptError
+        None of the images can be in a project, or the folder cannot be written.
+    """
+    with _tidied(folder) as keep:
+        project: Project | None = None
+        names: list[str | None] = []
+        troubles: list[str] = []
+        for number, item in enumerate(wanted):
+            yield Progress("prepare", number, len(wanted), item.name)
+            try:
+                path, copied = file_for(item, folder, copies=copies)
+            except ImageError as error:
+                troubles.append(str(error))
+                names.append(None)
+                continue
+            if project is None:
+                project = _create(folder, item, path, said)
+                holder.append(project)
+                keep.callback(project.abandon)
+            names.append(_add(project, item, path, copied=copied))
+            troubles += _about_copy(item, copied=copied)
+        if project is None:
+            raise ProjectError(" ".join(troubles) or "A project is about images: open one first.")
+        project.save()
+        keep.pop_all()
+    return Opened(project, names=names, troubles=troubles)
+
+
+def _create(folder: Path, item: Wanted, path: Path, said: dict[str, Any]) -> Project:
+    """Make a project about a first image."""
+    first = {path.name: path}
+    return Project.create(
+        folder, first, channel=item.channel, pixel_size=item.pixel_size, background=True, **said
+    )
+
+
+@contextmanager
+def _tidied(folder: Path) -> Iterator[ExitStack]:
+    """Give a stack that takes out of a folder what was put there, unless it is emptied with `pop_all`."""
+    before = {path.name for path in folder.iterdir()} if folder.is_dir() else None
+
+    def tidy() -> None:
+        if before is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        for path in folder.iterdir():
+            if path.name not in before and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in before:
+                with suppress(OSError):
+                    path.unlink()
+
+    with ExitStack() as stack:
+        stack.callback(tidy)
+        yield stack
+
+
+def add_images(
+    stop: Stop, project: Project, wanted: Sequence[Wanted], *, copies: bool
+) -> Generator[Progress, None, Opened]:
+    """Add image layers to a project; what cannot be added is told in the result."""
+    opened = Opened(project)
+    for number, item in enumerate(wanted):
+        yield Progress("prepare", number, len(wanted), item.name)
+        try:
+            path, copied = file_for(item, project.folder, copies=copies)
+            opened.names.append(_add(project, item, path, copied=copied))
+            opened.troubles += _about_copy(item, copied=copied)
+        except BoxPromptError as error:
+            opened.troubles.append(str(error))
+            opened.names.append(None)
+    return opened
+
+
+def _add(project: Project, item: Wanted, path: Path, *, copied: bool) -> str:
+    """Add a file under a name that is free, if it is not there; note how it is shown, and return the name."""
+    places = {os.path.normpath(project.folder / e.path): e.name for e in project.entries.values()}
+    name = places.get(os.path.normpath(path))
+    if name in project.changed:
+        raise ProjectError(f"{name} has changed since it was worked on; say first that it is right.")
+    if name is None:
+        name = path.name if path.name not in project.entries else f"{path.parent.name}/{path.name}"
+        number = 2
+        while name in project.entries:
+            name, number = f"{path.stem}-{number}{path.suffix}", number + 1
+        project.add_images({name: path}, channel=item.channel, pixel_size=item.pixel_size)
+    project.set_look(name, as_copied(item.look) if copied else item.look)
+    return name
+
+
+def _about_copy(item: Wanted, *, copied: bool) -> list[str]:
+    """Say of an image that is a file why the project has a copy of it."""
+    if not copied or item.path is None:
+        return []
+    return [f"{item.name} has other planes here than its file has: the project has a copy of them."]
+
+
+def open_project(
+    stop: Stop,
+    folder: Path,
+    *,
+    open_already: frozenset[str] = frozenset(),
+    take_over: bool = False,
+    search: Sequence[Path] = (),
+    holder: list[Project],
+) -> Generator[Progress, None, Opened]:
+    """Open a project and read the images that are worked on.
+
+    Parameters
+    ----------
+    folder : Path
+        The project.
+    open_already : frozenset of str
+        Paths of the images that need not be read.
+    take_over, search
+        See `Project.open`.
+    holder : list of Project
+        Takes the project, so that it can be closed if nobody takes the result.
+    """
+    yield Progress("prepare", 0, 1, folder.name)
+    _wait_for_closing()
+    project = Project.open(folder, take_over=take_over, search=search, background=True)
+    holder.append(project)
+    with ExitStack() as undo:
+        undo.callback(project.abandon)
+        opened = Opened(project)
+        names = worked_on(project)
+        there = [name for name in names if _absolute(project, name) in open_already]
+        yield from read_into(opened, [name for name in names if name not in there])
+        yield from read_masks(opened, names)
+        undo.pop_all()
+    return opened
+
+
+def _absolute(project: Project, name: str) -> str:
+    return os.path.normcase(os.path.abspath(project.folder / project.entries[name].path))
+
+
+def worked_on(project: Project) -> list[str]:
+    """Return the images to open: all of few, else those on which something was done, or the first."""
+    names = project.images.names
+    if len(names) <= FEW:
+        return list(names)
+    done = {plane.image for plane in (*project.boxes.planes, *project.masked_planes())}
+    return [name for name in names if name in done] or list(names[:1])
+
+
+def read_images(stop: Stop, project: Project, names: Sequence[str]) -> Generator[Progress, None, Opened]:
+    """Read images of an open project."""
+    opened = Opened(project)
+    yield from read_into(opened, names)
+    yield from read_masks(opened, names)
+    return opened
+
+
+def read_into(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
+    """Read images; what cannot be read is told in the result."""
+    for number, name in enumerate(names):
+        yield Progress("prepare", number, len(names), name)
+        entry = opened.project.entries[name]
+        try:
+            opened.images.append(load_image(entry, opened.project.folder / entry.path))
+        except ImageError as error:
+            opened.troubles.append(str(error))
+
+
+def read_masks(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
+    """Read the masks of images; what cannot be read is told in the result."""
+    project, wanted = opened.project, set(names)
+    planes = [plane for plane in project.images.planes if plane.image in wanted]
+    for plane in planes:
+        try:
+            mask = project.mask(plane)
+        except BoxPromptError as error:
+            opened.troubles.append(str(error))
+            continue
+        if mask is not None:
+            opened.masks[plane] = mask
+            yield Progress("prepare", len(opened.masks), len(planes), str(plane))
+
+
+def save(stop: Stop, project: Project) -> Generator[None, None, None]:
+    """Write the files of a project."""
+    yield
+    project.save()
+
+
+def close_project(stop: Stop, project: Project) -> Generator[None, None, None]:
+    """Write the files of a project and let others write it."""
+    yield
+    project.close()
+
+
+def close_apart(projects: list[Project], _: object = None) -> None:
+    """Take projects out of a list and close them in a thread of their own, which the end of Python waits for.
+
+    For the moment when the window goes and nobody can be told any more: what the disk then refuses to take
+    stays in the journal.
+    """
+    if not projects:
+        return
+    left = [projects.pop() for _ in range(len(projects))]
+
+    def close() -> None:
+        for project in left:
+            try:
+                project.close()
+            except BoxPromptError:
+                project.abandon()
+
+    threading.Thread(target=close, name=CLOSING).start()
+
+
+def _wait_for_closing() -> None:
+    """Wait for projects that are being closed: it may be the very one that is to be opened."""
+    for thread in threading.enumerate():
+        if thread.name == CLOSING:
+            thread.join(timeout=30.0)
+
+
+def export(
+    stop: Stop, project: Project, kind: str, target: Path, *, images: bool = False
+) -> Generator[None, None, str]:
+    """Write what a project holds for other programs; see `export_project`."""
+    yield
+    return export_project(project, kind, target, images=images)
+
+
+def bring_in(stop: Stop, project: Project, source: Path) -> Generator[None, None, str]:
+    """Take in what another program has written; see `import_into`."""
+    yield
+    return import_into(project, source)
+
+
+def keep_round(project: Project, round_record: Round, model: PromptModel) -> Round:
+    """Save the model of a training and record the round; return the record as it was kept.
+
+    Parameters
+    ----------
+    project : Project
+        Open for writing.
+    round_record : Round
+        The round, finished but for the folder of its model.
+    model : PromptModel
+        What was trained.
+
+    Raises
+    ------
+    BoxPromptError
+        The disk refuses; then there is no record either.
+    """
+    from napari_boxprompt.bundle import save_bundle
+
+    folder = save_bundle(model, project.model_folder(round_record.number))
+    kept = round_record.model_copy(update={"model": folder.relative_to(project.folder).as_posix()})
+    project.add_round(kept)
+    return kept

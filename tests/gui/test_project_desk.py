@@ -1,0 +1,406 @@
+"""Projects in a real viewer: made from what is open, closed and opened again, shared, moved, changed."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+from tests.gui.conftest import Desk
+from tests.gui.test_results import found
+
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.project import Project
+
+pytestmark = pytest.mark.usefixtures("fake_encoders")
+
+OpenDesk = Callable[..., Desk]
+
+
+def plane(z: int, image: str = "stack") -> PlaneId:
+    return PlaneId(image, (z,))
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """A file of six planes."""
+    path = tmp_path / "data" / "stack.tif"
+    path.parent.mkdir()
+    pixels = np.random.default_rng(3).integers(0, 255, (6, 40, 50), np.uint8)
+    tifffile.imwrite(path, pixels, photometric="minisblack")
+    return path
+
+
+def open_file(desk: Desk, path: Path) -> None:
+    """Open an image as napari's own reader does it, which tests leave out."""
+    from napari.layers._source import layer_source
+
+    with layer_source(path=str(path)):
+        desk.viewer.add_image(tifffile.imread(path), name=path.name.partition(".")[0])
+
+
+def quiet(desk: Desk) -> None:
+    """Wait until nothing is being done, and the project is saved."""
+    projects = desk.widget.projects
+    desk.settle()
+    desk.wait(lambda: not projects.busy and projects.state in ("", "saved", "read-only"))
+    desk.settle()
+
+
+def draw(desk: Desk, *planes: int, image: str = "stack") -> None:
+    boxes = desk.widget.session.new_boxes_layer()
+    boxes.add_boxes(BoxSet(tuple(Box(4, 4, 14, 24, plane(z, image)) for z in planes)))
+
+
+def make(desk: Desk, folder: Path) -> None:
+    desk.widget.projects.new(folder)
+    quiet(desk)
+
+
+def open_again(desk: Desk, folder: Path) -> None:
+    desk.widget.projects.open(folder)
+    quiet(desk)
+
+
+def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: Path) -> None:
+    desk = open_desk()
+    open_file(desk, stack)
+    folder = tmp_path / "project"
+    assert desk.widget.project.bar.said.text().startswith("No project")
+    make(desk, folder)
+    assert "<b>project</b>" in desk.widget.project.bar.said.text()
+    draw(desk, 1, 4)
+    session = desk.widget.session
+    assert session.boxes is not None
+    session.boxes.toggle_complete(plane(4))
+    (result,) = [session.results.restore(session.view, {"object": (1.0, 0.0, 0.0, 1.0)})]
+    result.add(found(2, ["a"]))
+    session.set_status(plane(2), "accepted")
+    desk.viewer.layers["stack"].contrast_limits = (20, 120)
+    form = desk.widget.train_panel.form
+    form.setValue(form.value().model_copy(update={"steps": 77}))
+    quiet(desk)
+    desk.widget.actions.close_project()
+    quiet(desk)
+    assert not desk.viewer.layers, "closing takes the layers of the project away"
+    assert desk.widget.project.bar.said.text().startswith("No project")
+
+    form.setValue(form.value().model_copy(update={"steps": 10}))
+    desk.widget.actions.open_recent_project()
+    quiet(desk)
+    assert {layer.name for layer in desk.viewer.layers} >= {"stack", "stack boxes", "stack complete"}
+    assert desk.viewer.layers["stack"].contrast_limits == [20, 120]
+    assert session.boxes is not None
+    assert [box.plane.index for box in session.boxes.boxset.boxes] == [(1,), (4,)]
+    assert session.boxes.is_complete(plane(4))
+    assert session.result is not None
+    assert session.result.status == {plane(2): "accepted"}
+    np.testing.assert_array_equal(session.result.plane(plane(2)) > 0, result.plane(plane(2)) > 0)
+    assert desk.widget.train_panel.config.steps == 77
+    assert not desk.said
+    with Project.open(folder, read_only=True) as project:
+        assert project.unsaved == 0 or project.owner is not None
+
+
+def notices(desk: Desk) -> list[str]:
+    return [notice.text for notice in desk.widget.projects.notices]
+
+
+def press_notice(desk: Desk, button: str) -> None:
+    """Press a button beside a notice."""
+    from qtpy.QtWidgets import QPushButton
+
+    (found,) = [b for b in desk.widget.project.bar.findChildren(QPushButton) if b.text() == button]
+    found.click()
+    quiet(desk)
+
+
+@pytest.fixture
+def folder(open_desk: OpenDesk, stack: Path, tmp_path: Path) -> Path:
+    """A project with boxes on two planes, which nobody has open."""
+    place = tmp_path / "data" / "project"
+    with Project.create(place, {"stack.tif": stack}, classes=["cell"]) as project:
+        for z in (1, 4):
+            here = PlaneId("stack.tif", (z,))
+            project.set_boxes(here, [Box(4, 4, 14, 24, here, "cell")])
+    return place
+
+
+def test_a_second_window_reads_only(open_desk: OpenDesk, folder: Path) -> None:
+    first, second = open_desk(), open_desk()
+    open_again(first, folder)
+    open_again(second, folder)
+    assert second.widget.projects.state == "read-only"
+    (said,) = notices(second)
+    assert said.startswith("Read-only: ")
+    quiet(first)
+    draw(second, 2)
+    quiet(second)
+    draw(first, 3)
+    quiet(first)
+    with Project.open(folder, read_only=True) as project:
+        assert {p.index for p in project.boxes.planes} == {(1,), (3,), (4,)}
+    first.widget.actions.close_project()
+    quiet(first)
+    open_again(second, folder)
+    assert second.widget.projects.state == "saved", "the lock was given back"
+    assert not notices(second)
+    boxes = second.widget.session.boxes
+    assert boxes is not None
+    assert {p.index for p in boxes.boxset.planes} == {(1,), (3,), (4,)}, "and not what was never kept"
+
+
+def test_a_moved_image_is_found(open_desk: OpenDesk, folder: Path, stack: Path) -> None:
+    place = stack.parent / "plates" / "renamed.tif"
+    place.parent.mkdir()
+    shutil.move(stack, place)
+    desk = open_desk()
+    open_again(desk, folder)
+    assert not notices(desk)
+    boxes = desk.widget.session.boxes
+    assert boxes is not None
+    assert len(boxes.boxset) == 2
+
+
+def test_a_missing_image_is_looked_for_where_the_user_says(
+    open_desk: OpenDesk, folder: Path, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    away = tmp_path / "away"
+    away.mkdir()
+    shutil.move(stack, away / "stack.tif")
+    desk = open_desk()
+    open_again(desk, folder)
+    assert notices(desk) == ["stack.tif is not found any more."]
+    assert "stack" not in desk.viewer.layers
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(away))
+    press_notice(desk, "Look in …")
+    assert not notices(desk)
+    assert "stack" in desk.viewer.layers
+
+
+def test_a_changed_image_is_reported_and_not_paired_with_old_boxes(
+    open_desk: OpenDesk, folder: Path, stack: Path
+) -> None:
+    tifffile.imwrite(stack, np.zeros((6, 40, 50), np.uint8), photometric="minisblack")
+    desk = open_desk()
+    open_again(desk, folder)
+    assert notices(desk) == ["stack.tif has changed since it was worked on, and is not shown."]
+    assert "stack" not in desk.viewer.layers
+    press_notice(desk, "It is right")
+    assert not notices(desk)
+    boxes = desk.widget.session.boxes
+    assert boxes is not None
+    assert len(boxes.boxset) == 2
+    assert not desk.said
+
+
+def test_a_changed_image_that_is_open_gets_no_old_boxes(
+    open_desk: OpenDesk, folder: Path, stack: Path
+) -> None:
+    tifffile.imwrite(stack, np.zeros((6, 40, 50), np.uint8), photometric="minisblack")
+    desk = open_desk()
+    open_file(desk, stack)
+    open_again(desk, folder)
+    assert desk.widget.session.boxes is None
+    draw(desk, 2)
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        assert {p.index for p in project.boxes.planes} == {(1,), (4,)}
+    press_notice(desk, "It is right")
+    with Project.open(folder, read_only=True) as project:
+        assert {p.index for p in project.boxes.planes} == {(1,), (2,), (4,)}
+    assert [layer.name for layer in desk.widget.session.image_layers] == ["stack"]
+
+
+def test_an_array_is_written_into_the_project(open_desk: OpenDesk, tmp_path: Path) -> None:
+    desk = open_desk()
+    pixels = np.random.default_rng(0).integers(0, 4000, (6, 40, 50), np.uint16)
+    desk.viewer.add_image(pixels, name="stack", scale=(2, 0.5, 0.5), units=("um", "um", "um"))
+    make(desk, tmp_path / "project")
+    draw(desk, 2)
+    quiet(desk)
+    copy = tmp_path / "project" / "images" / "stack.ome.tif"
+    np.testing.assert_array_equal(tifffile.imread(copy), pixels)
+    desk.widget.actions.close_project()
+    quiet(desk)
+    assert "stack" in desk.viewer.layers, "an array that is no file stays"
+    desk.viewer.layers.clear()
+    open_again(desk, tmp_path / "project")
+    layer = desk.viewer.layers["stack"]
+    np.testing.assert_array_equal(layer.data, pixels)
+    assert layer.scale.tolist() == [2, 0.5, 0.5]
+    assert len(desk.widget.session.all_boxes()) == 1
+
+
+def test_planes_along_another_axis_are_written_as_they_are_seen(open_desk: OpenDesk, tmp_path: Path) -> None:
+    desk = open_desk()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 7, 50), np.uint8)
+    desk.viewer.add_image(pixels, name="stack", scale=(2, 0.5, 0.25), units=("um", "um", "um"))
+    desk.viewer.dims.order = (1, 0, 2)
+    desk.widget.session.choose_image(desk.viewer.layers["stack"])
+    make(desk, tmp_path / "project")
+    draw(desk, 3)
+    quiet(desk)
+    desk.widget.projects.close()
+    quiet(desk)
+    desk.viewer.layers.clear()
+    desk.viewer.dims.order = (0, 1, 2)
+    open_again(desk, tmp_path / "project")
+    layer = desk.viewer.layers["stack"]
+    np.testing.assert_array_equal(layer.data, np.moveaxis(pixels, 1, 0))
+    assert layer.scale.tolist() == [0.5, 2, 0.25]
+    boxes = desk.widget.session.boxes
+    assert boxes is not None
+    assert [p.index for p in boxes.boxset.planes] == [(3,)]
+    assert not desk.said
+
+
+def test_a_project_that_cannot_be_made_leaves_nothing(open_desk: OpenDesk, tmp_path: Path) -> None:
+    desk = open_desk()
+    desk.viewer.add_image(np.zeros((4, 40, 50)), name="stack")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "boxes.json").write_text("mine")
+    make(desk, tmp_path / "taken")
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["boxes.json"]
+    assert desk.widget.projects.project is None
+    assert len(desk.said) == 1
+    (tmp_path / "file").write_text("")
+    make(desk, tmp_path / "file" / "project")
+    assert desk.widget.projects.project is None
+
+
+def test_images_that_are_drawn_on_later(open_desk: OpenDesk, folder: Path, stack: Path) -> None:
+    desk = open_desk()
+    open_again(desk, folder)
+    other = stack.with_name("other.tif")
+    tifffile.imwrite(other, np.full((6, 40, 50), 7, np.uint8), photometric="minisblack")
+    open_file(desk, other)
+    desk.widget.session.choose_image(desk.viewer.layers["other"])
+    draw(desk, 0, image="other")
+    quiet(desk)
+    assert set(desk.widget.projects.project.entries) == {"stack.tif", "other.tif"}  # type: ignore[union-attr]
+    assert not notices(desk), "a file comes into the project by itself"
+    desk.viewer.add_image(np.zeros((6, 40, 50)), name="computed")
+    desk.widget.session.choose_image(desk.viewer.layers["computed"])
+    draw(desk, 5, image="computed")
+    quiet(desk)
+    assert notices(desk) == ["computed is not in the project: boxes on it are not kept."]
+    press_notice(desk, "Keep a copy")
+    assert not notices(desk)
+    with Project.open(folder, read_only=True) as project:
+        assert {(p.image, p.index) for p in project.boxes.planes} == {
+            ("stack.tif", (1,)),
+            ("stack.tif", (4,)),
+            ("other.tif", (0,)),
+            ("computed.ome.tif", (5,)),
+        }
+
+
+def close_dock(desk: Desk) -> None:
+    desk.dock.destroyOnClose()
+
+
+def close_viewer(desk: Desk) -> None:
+    desk.viewer.close()
+
+
+@pytest.mark.parametrize("close", [close_dock, close_viewer])
+def test_the_window_closes_and_all_is_saved(
+    open_desk: OpenDesk, folder: Path, close: Callable[[Desk], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk()
+    open_again(desk, folder)
+    wrote: list[str] = []
+    save = Project.save
+
+    def noted(project: Project, **options: bool) -> None:
+        wrote.append(threading.current_thread().name)
+        save(project, **options)
+
+    monkeypatch.setattr(Project, "save", noted)
+    draw(desk, 2)
+    close(desk)
+    again = open_desk()
+    open_again(again, folder)
+    assert again.widget.projects.state == "saved", "the lock was given back"
+    assert len(again.widget.session.all_boxes()) == 3
+    assert "MainThread" not in wrote
+
+
+def test_a_dock_that_was_closed_and_opened_again(open_desk: OpenDesk, folder: Path) -> None:
+    from napari_boxprompt.gui.commands import open_widget
+
+    desk = open_desk()
+    open_again(desk, folder)
+    desk.dock.destroyOnClose()
+    desk.widget = open_widget(desk.viewer.__wrapped__)
+    draw(desk, 0)  # while no project is open
+    open_again(desk, folder)
+    assert [layer.name for layer in desk.viewer.layers].count("stack") == 1
+    with Project.open(folder, read_only=True) as project:
+        assert {p.index for p in project.boxes.planes} == {(0,), (1,), (4,)}
+        assert len(project.boxes) == 3
+
+
+def test_one_of_many_images_is_opened(open_desk: OpenDesk, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(20):
+        tifffile.imwrite(images / f"i{n:02d}.tif", rng.integers(0, 255, (40, 50), np.uint8))
+    folder = tmp_path / "project"
+    with Project.create(folder, images) as project:
+        here = PlaneId("i07.tif")
+        project.set_boxes(here, [Box(4, 4, 14, 24, here, "object")])
+    desk = open_desk()
+    open_again(desk, folder)
+    bar = desk.widget.project.bar
+    assert [layer.name for layer in desk.widget.session.image_layers] == ["i07"]
+    assert not bar.images.isHidden()
+    assert bar.images.count() == 20
+    assert bar.images.currentText() == "i07.tif"
+    bar.images.setCurrentText("i12.tif")
+    bar.images.activated.emit(12)
+    quiet(desk)
+    assert [layer.name for layer in desk.widget.session.image_layers] == ["i07", "i12"]
+    view = desk.widget.session.view
+    assert view is not None
+    assert view.name == "i12"
+    desk.widget.session.new_boxes_layer().add_boxes(BoxSet((Box(1, 1, 9, 9, PlaneId("i12")),)))
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        assert {p.image for p in project.boxes.planes} == {"i07.tif", "i12.tif"}
+
+
+@pytest.mark.usefixtures("tiny_generator")
+def test_a_training_is_a_round_and_its_model_comes_back(open_desk: OpenDesk, tmp_path: Path) -> None:
+    from tests.gui.test_widget import add_boxes, add_stack
+    from tests.helpers.synthetic import quick_config
+
+    desk = open_desk()
+    add_stack(desk)
+    folder = tmp_path / "project"
+    make(desk, folder)
+    desk.widget.session.new_boxes_layer()
+    add_boxes(desk, 0, 1, 2)
+    desk.widget.train_panel.form.setValue(quick_config())
+    desk.widget.train_panel.train.click()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        (record,) = project.rounds
+    assert (record.number, record.boxes, record.planes, record.model) == (1, 3, 3, "models/001")
+    assert record.scores
+    assert record.settings["steps"] == quick_config().steps
+    assert (folder / "models" / "001" / "model.json").is_file()
