@@ -8,7 +8,7 @@ from napari_boxprompt.project.exchange import ExportKind, export_project, import
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
-from napari_boxprompt.project.rounds import Round, Verdict, best_round, verdict
+from napari_boxprompt.project.rounds import Round, Verdict, best_round, describe, verdict
 
 __all__ = [
     "STATUSES",
@@ -23,6 +23,7 @@ __all__ = [
     "Status",
     "Verdict",
     "best_round",
+    "describe",
     "export_project",
     "import_into",
     "pack",
