@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_boxprompt.project.archive import pack, unpack
 from napari_boxprompt.project.documents import STATUSES, ImageEntry, MaskFile, PlaneRecord, Status
 from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
+from napari_boxprompt.project.lessons import Lessons, project_lessons
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
@@ -14,6 +15,7 @@ __all__ = [
     "STATUSES",
     "ExportKind",
     "ImageEntry",
+    "Lessons",
     "LockOwner",
     "Mask",
     "MaskFile",
@@ -27,6 +29,7 @@ __all__ = [
     "export_project",
     "import_into",
     "pack",
+    "project_lessons",
     "unpack",
     "verdict",
 ]
