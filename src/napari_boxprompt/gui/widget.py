@@ -19,6 +19,7 @@ from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
+from napari_boxprompt.gui.rounds import RoundBook
 from napari_boxprompt.gui.section import Section, wrapping_label
 from napari_boxprompt.gui.settings import PluginSettings, follow_settings, make_cache, plugin_settings
 from napari_boxprompt.gui.state import Session
@@ -65,6 +66,8 @@ class BoxPromptWidget(QWidget):
         self.boxes_panel = BoxesPanel(self.session)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
+        self.rounds = RoundBook(self.session, self.jobs, self.trainer)
+        self.train_panel.add_rounds(self.rounds)
         self.actions = Actions(
             self,
             self.session,
@@ -139,6 +142,7 @@ class BoxPromptWidget(QWidget):
             self.trainer.ended,
             self.predicting.started,
             self.predicting.ended,
+            self.rounds.changed,
         ):
             signal.connect(self.refresh_summaries)
         session.model_changed.connect(self._open_predict)
