@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, make_scene, quick_config, tiny_generator_known
 
+import napari_boxprompt.api
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.devices import make_fabric
@@ -37,6 +38,12 @@ def fabric() -> Fabric:
 def frozen() -> FakeModel:
     """Frozen model that takes milliseconds."""
     return FakeModel()
+
+
+@pytest.fixture
+def fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every model name mean the quick fake model."""
+    monkeypatch.setattr(napari_boxprompt.api, "load_frozen", lambda *_, **__: FakeModel())
 
 
 @pytest.fixture

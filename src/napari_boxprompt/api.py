@@ -17,6 +17,7 @@ from napari_boxprompt.estimates import Timings, estimate_seconds, measure_timing
 from napari_boxprompt.events import Progress
 from napari_boxprompt.formats import align
 from napari_boxprompt.images import Images, Normalization, open_images
+from napari_boxprompt.judging import Judgement, judge
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
@@ -24,7 +25,7 @@ from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, pre
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoxMasks",
+    "Judgement",
     "PlanePixels",
     "Prediction",
     "Timings",
@@ -42,6 +44,7 @@ __all__ = [
     "command_line",
     "encode_plane",
     "estimate_seconds",
+    "judge_model",
     "load_model",
     "make_encoder",
     "measure_timings",
@@ -121,6 +124,7 @@ def start_training(
     resume: str | Path | None = None,
     start: PromptModel | None = None,
     masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
+    previous: PromptModel | None = None,
 ) -> TrainingRun:
     """Prepare a training: iterate over the result for events, close it to stop early.
 
@@ -142,6 +146,8 @@ def start_training(
         Trained model to start from, with the same classes and generator.
     masks : mapping of PlaneId to numpy.ndarray, optional
         Class masks of boxed planes where they are known; see `napari_boxprompt.training.fit`.
+    previous : PromptModel, optional
+        Model of the round before, `start` by default; see `napari_boxprompt.training.fit`.
 
     Returns
     -------
@@ -164,7 +170,7 @@ def start_training(
     if encoder is None:
         encoder = make_encoder(config.model, device=config.device, precision=config.precision)
     state = None if resume is None else load_state(resume)
-    return fit(images, boxes, config, encoder, normalization, state, start, masks)
+    return fit(images, boxes, config, encoder, normalization, state, start, masks, previous)
 
 
 def train(
@@ -274,3 +280,34 @@ def predict(
     opened = images if isinstance(images, Images) else open_images(images)
     predictor = Predictor(model.model, model.encoder)
     yield from predict_planes(predictor, opened, planes, workers=workers, on_tile=on_tile)
+
+
+def judge_model(
+    model: TrainedModel,
+    images: ImageSource,
+    boxes: BoxSet,
+    previous: TrainedModel | None = None,
+    masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
+) -> Generator[Progress, None, Judgement]:
+    """Compare a new model with the one before and with the frozen model, on boxes that none has learnt from.
+
+    Parameters
+    ----------
+    model, previous : TrainedModel
+        The new model and the one of the round before.
+    images : Images, path or numpy.ndarray
+        The images.
+    boxes, masks
+        See `napari_boxprompt.judging.judge`.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Judgement
+    """
+    opened = images if isinstance(images, Images) else open_images(images)
+    before = None if previous is None else Predictor(previous.model, previous.encoder)
+    return (yield from judge(Predictor(model.model, model.encoder), opened, boxes, before, masks))

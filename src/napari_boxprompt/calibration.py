@@ -11,6 +11,7 @@ from napari_boxprompt.formats import align
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.supervision.targets import PlaneTargets, pseudo_labels
 from napari_boxprompt.training.dataset import make_plan
+from napari_boxprompt.training.holdout import Past
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -116,7 +117,7 @@ def held_reliability(predictor: Predictor, images: Images, boxes: BoxSet) -> dic
     model, encoder = predictor.model, predictor.encoder
     boxes = align(boxes, images)
     rng = np.random.default_rng(model.config.seed)  # as the training draws them
-    plan = make_plan(images, boxes, model.config, model.tile, rng)
+    plan = make_plan(images, boxes, model.config, model.tile, rng, Past.of(model))
     found = Reliability()
     for plane in sorted(plan.held):
         pixels = PlanePixels(images.read(plane), model.normalization)

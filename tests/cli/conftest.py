@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.commands import QUICK, Discs, boxprompt, make_discs
-from tests.helpers.synthetic import FakeModel
-
-import napari_boxprompt.api
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,9 +36,3 @@ def model(discs: Discs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "model"
     boxprompt("train", discs.images, "--boxes", discs.boxes, "--complete", "--out", out, *QUICK).ok()
     return out
-
-
-@pytest.fixture
-def fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every model name mean the quick fake model."""
-    monkeypatch.setattr(napari_boxprompt.api, "load_frozen", lambda *_, **__: FakeModel())

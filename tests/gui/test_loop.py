@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("fake_encoders", "tiny_generator")
 def train(desk: Desk) -> None:
     desk.widget.train_panel.train.click()
     desk.wait(lambda: not desk.widget.trainer.running)
+    desk.settle()
 
 
 def predict(desk: Desk) -> Result:
@@ -77,4 +78,38 @@ def test_what_is_corrected_and_accepted_is_learnt_and_kept(open_desk: Callable[.
     last = widget.review_panel.queue.item(widget.review_panel.queue.count() - 1).text()
     assert last.startswith("✓ ")
     assert last.endswith(f"new prediction agrees {second.agreement[plane]:.2f}")
+    assert not desk.said
+
+
+def test_a_worse_round_says_so_and_the_one_before_comes_back(open_desk: Callable[..., Desk]) -> None:
+    desk = open_desk(show=True)
+    widget, session = desk.widget, desk.widget.session
+    add_stack(desk, 9)
+    widget.boxes_panel.new.click()
+    add_boxes(desk, *range(9))
+    settings = {"validate_every": 10, "hold_out": 0.4}
+    widget.train_panel.form.setValue(quick_config(steps=30, learning_rate=0.04, **settings))
+    train(desk)
+    view, first = widget.train_panel.rounds, session.trained
+    assert view is not None
+    assert view.said.text().startswith("Round 1: ")
+    assert "; the frozen model with your boxes: " in view.said.text()
+    assert view.chart is None
+    assert not view.back.isVisible()
+    agreement = widget.rounds.rounds[0].scores["box_agreement"]
+    assert summaries(desk)[2] == f"model ready, boxes agree {agreement:.2f}"
+
+    widget.train_panel.form.setValue(quick_config(steps=1, learning_rate=1e-5, **settings))
+    train(desk)
+    assert len(widget.rounds.rounds) == 2
+    assert "worse than round 1" in view.said.text()
+    assert view.back.isVisibleTo(widget)
+    assert view.back.text() == "Take round 1 back"
+    assert view.chart is not None
+    assert view.chart.isVisibleTo(widget)
+    view.back.click()
+    assert session.trained is first
+    assert not view.back.isVisibleTo(widget)
+    assert widget.rounds.current == 1
+    assert predict(desk).count > 0, "with the model that found the squares"
     assert not desk.said

@@ -404,3 +404,50 @@ def test_a_training_is_a_round_and_its_model_comes_back(open_desk: OpenDesk, tmp
     assert record.scores
     assert record.settings["steps"] == quick_config().steps
     assert (folder / "models" / "001" / "model.json").is_file()
+    assert (record.held_out, record.held_out_boxes) == (1, 1)
+    assert record.note.startswith("Models are not compared: only one box"), "judged after it was kept"
+
+
+@pytest.mark.usefixtures("tiny_generator", "fake_weights")
+def test_a_round_that_was_taken_back_stays_so(open_desk: OpenDesk, tmp_path: Path) -> None:
+    from tests.gui.test_widget import add_boxes, add_stack
+    from tests.helpers.synthetic import quick_config
+
+    desk = open_desk()
+    add_stack(desk, 9)
+    folder = tmp_path / "project"
+    desk.widget.session.new_boxes_layer()
+    add_boxes(desk, *range(9))
+
+    def train(**settings: object) -> None:
+        changed = {"validate_every": 10, "hold_out": 0.4, **settings}
+        desk.widget.train_panel.form.setValue(quick_config(**changed))
+        desk.widget.train_panel.train.click()
+        desk.wait(lambda: not desk.widget.trainer.running and not desk.widget.rounds.running)
+        quiet(desk)
+
+    train(steps=30, learning_rate=0.04)
+    make(desk, folder)
+    with Project.open(folder, read_only=True) as project:
+        assert [(r.number, r.model) for r in project.rounds] == [(1, "models/001")], "work before the project"
+    train(steps=1, learning_rate=1e-5)
+    rounds = desk.widget.rounds
+    assert rounds.offered == 1
+    first, weights = desk.widget.session.trained, rounds.model_of(1).model.weights
+    rounds.take_back()
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        assert [(r.number, r.taken_back, r.against) for r in project.rounds] == [(1, False, 0), (2, True, 1)]
+        assert project.rounds[1].previous
+
+    desk.widget.actions.close_project()
+    quiet(desk)
+    desk.widget.actions.open_recent_project()
+    quiet(desk)
+    trained = desk.widget.session.trained
+    assert trained is not None
+    assert trained is not first
+    for name, value in trained.model.weights.items():
+        assert np.array_equal(value, weights[name]), "the model of round 1"
+    assert (rounds.current, rounds.last, len(rounds.rounds)) == (1, 2, 2)
+    assert not desk.said

@@ -65,7 +65,12 @@ ContrastOption = Annotated[
     ),
 ]
 
-_PHASES = {"encode": "Looking at images", "train": "Training", "predict": "Predicting"}
+_PHASES = {
+    "encode": "Looking at images",
+    "train": "Training",
+    "predict": "Predicting",
+    "evaluate": "Checking",
+}
 
 
 def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:

@@ -8,15 +8,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_boxprompt.cli.console import errors, output, show_table
+from napari_boxprompt.cli import INTERRUPTED
+from napari_boxprompt.cli.console import (
+    CacheOption,
+    DeviceOption,
+    ModelOption,
+    PresetOption,
+    SeedOption,
+    SetOption,
+    disk_cache,
+    errors,
+    load_encoder,
+    output,
+    settings,
+    show_events,
+    show_table,
+)
 from napari_boxprompt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from napari_boxprompt.project import Project
+    from collections.abc import Generator
+
+    from napari_boxprompt.api import Judgement, TrainedModel
+    from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.events import Event
+    from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.project import Lessons, Project, Round
+    from napari_boxprompt.training import TrainingRun
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Labelling projects: make, look at, export, import.")
+app = typer.Typer(no_args_is_help=True, help="Labelling projects: make, look at, train, export, import.")
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the project.")]
 
@@ -107,6 +129,135 @@ def _words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {entry}" for name, entry in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@app.command()
+def train(
+    folder: FolderArgument,
+    preset: PresetOption = "balanced",
+    model: ModelOption = "litemedsam",
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Begin with the weights of the last round, not from nothing.")
+    ] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    cache: CacheOption = True,
+    set_: SetOption = None,
+) -> None:
+    """Train on the boxes and masks of a project, and compare with the round before and the frozen model.
+
+    Ctrl-C stops early and keeps the best model so far.
+    """
+    from napari_boxprompt.project import Project, project_lessons
+
+    config = settings(preset, set_, model=model, seed=seed, device=device)
+    with Project.open(folder) as project:
+        lessons = project_lessons(project)
+        for problem in project.problems:
+            errors.print(problem, style="yellow", highlight=False, soft_wrap=True)
+        if lessons.left_out:
+            errors.print("Masks of classes that overlap are not learnt from.", style="yellow")
+        found, stopped = _train_round(project, lessons, config, cache, go_on=go_on)
+        show_table(f"{folder.name}, round {found.number}", _round_rows(found))
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _train_round(
+    project: Project, lessons: Lessons, config: TrainConfig, cache: bool, *, go_on: bool
+) -> tuple[Round, bool]:
+    """Train, save, judge and record a round; also whether it was stopped."""
+    # What takes seconds to load comes after everything that can be wrong with words and files.
+    from napari_boxprompt.api import TrainedModel, judge_model, start_training
+    from napari_boxprompt.judging import round_of
+    from napari_boxprompt.training import check_boxed
+
+    check_boxed(lessons.boxes)
+    encoder = load_encoder(config, cache)
+    before, previous = _last_model(project, encoder, cache)
+    if go_on and previous is None:
+        raise ConfigError("There is no model of an earlier round to go on from; leave out --go-on.")
+    run = start_training(
+        project.images,
+        lessons.boxes,
+        config,
+        encoder=encoder,
+        start=previous.model if go_on and previous is not None else None,
+        masks=lessons.masks,
+        previous=None if previous is None else previous.model,
+    )
+    stopped = _run(run)
+    number = project.next_round()
+    trained = TrainedModel(run.model, encoder)
+    saved = trained.save(project.model_folder(number))
+    judgement: Judgement = show_events(
+        judge_model(trained, project.images, lessons.drawn, previous, lessons.masks)
+    )
+    record = round_of(
+        number,
+        run.model,
+        judgement,
+        against=before if previous is not None else 0,
+        boxes=len(lessons.drawn),
+        masks=len(lessons.masks),
+        folder=saved.relative_to(project.folder).as_posix(),
+    )
+    project.add_round(record)
+    return record, stopped
+
+
+def _last_model(project: Project, encoder: Encoder, cache: bool) -> tuple[int, TrainedModel | None]:
+    """The newest model that is there, and the number of its round."""
+    from napari_boxprompt.api import TrainedModel, load_model
+    from napari_boxprompt.bundle import load_bundle
+    from napari_boxprompt.project import newest_model
+
+    record = newest_model(project.rounds, project.folder)
+    if record is None:
+        return 0, None
+    place = project.folder / record.model
+    model = load_bundle(place)
+    if model.frozen_sha256 == encoder.frozen.info.sha256:
+        return record.number, TrainedModel(model, encoder)
+    return record.number, load_model(place, device=encoder.device.type, cache=disk_cache(cache))
+
+
+def _run(run: TrainingRun) -> bool:
+    """Train to the end or to Ctrl-C; whether it was stopped."""
+
+    def events() -> Generator[Event, None, None]:
+        yield from run
+
+    try:
+        show_events(events())
+    except KeyboardInterrupt:
+        run.close()
+        if not run.step:
+            raise
+        total = run.model.config.steps
+        errors.print(f"Stopped at step {run.step} of {total}; the best model so far is kept.")
+        return True
+    return False
+
+
+def _round_rows(record: Round) -> list[tuple[str, str]]:
+    """What a person wants to know of a round, as rows of a table."""
+    from napari_boxprompt.project import describe
+
+    before = f"round {record.against}" if record.against else "model before"
+    rows = [
+        ("learnt from", f"{record.planes} planes ({record.masks} with masks); {record.boxes} boxes drawn")
+    ]
+    rows.append(("held out", f"{record.held_out} planes, {record.held_out_boxes} boxes"))
+    for measure, words in (("box_agreement", "boxes agree"), ("mask_dice", "Dice, accepted masks")):
+        for who, scores in (
+            ("new model", record.scores),
+            (before, record.previous),
+            ("frozen model, your boxes", record.frozen),
+        ):
+            if measure in scores:
+                rows.append((f"{words}: {who}", f"{scores[measure]:.3f}"))
+    return [*rows, ("verdict", describe(record)), ("model", record.model)]
 
 
 @app.command(name="export")

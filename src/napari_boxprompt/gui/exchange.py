@@ -21,7 +21,7 @@ from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.outputs import prepare_folder, write_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.events import Event
@@ -100,11 +100,16 @@ def export_labels(result: Result | None, path: str | Path) -> None:
     write_labels(place, result.layer.data, pixel_size=result.pixel_size())
 
 
-def load_model(session: Session, jobs: Jobs, folder: str | Path, settings: PluginSettings) -> None:
-    """Load a trained model in the background and make it the session's."""
-    jobs.start(
-        "loading the model", partial(_load, folder=folder, settings=settings), on_result=session.set_model
-    )
+def load_model(
+    session: Session,
+    jobs: Jobs,
+    folder: str | Path,
+    settings: PluginSettings,
+    then: Callable[[TrainedModel], None] | None = None,
+) -> None:
+    """Load a trained model in the background and make it the session's, or do something else with it."""
+    work = partial(_load, folder=folder, settings=settings)
+    jobs.start("loading the model", work, on_result=then or session.set_model)
 
 
 def _load(stop: Stop, folder: str | Path, settings: PluginSettings) -> Generator[Event, None, TrainedModel]:

@@ -1,4 +1,4 @@
-"""Each training of a project is a round of it: its model is kept, and what it learnt from is written down."""
+"""Each training of a project is a round of it: its model is kept, and what came of it is written down."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
+
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.project_work import keep_round
-from napari_boxprompt.project import Round
+from napari_boxprompt.gui.settings import plugin_settings
+from napari_boxprompt.project import Round, newest_model
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.gui.jobs import Jobs, Stop
     from napari_boxprompt.gui.projects import Projects
+    from napari_boxprompt.gui.rounds import RoundBook
+    from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
     from napari_boxprompt.gui.work import Trained, TrainingTask
     from napari_boxprompt.project import Project
@@ -25,25 +33,107 @@ KEEPING = "keeping the model"
 
 
 class KeptRounds:
-    """Keeps the model of each training in the project.
+    """Goes between the rounds of the session and those of the project.
+
+    A model is kept as soon as its training ends; the comparison with other models, which takes a while, is
+    added to the record when it is there.
 
     Parameters
     ----------
-    projects, trainer, jobs
+    projects, book, trainer, session, jobs
         See the classes.
     """
 
-    def __init__(self, projects: Projects, trainer: Trainer, jobs: Jobs) -> None:
-        self._projects, self._trainer, self._jobs = projects, trainer, jobs
+    def __init__(
+        self, projects: Projects, book: RoundBook, trainer: Trainer, session: Session, jobs: Jobs
+    ) -> None:
+        self._projects, self._book, self._trainer = projects, book, trainer
+        self._session, self._jobs = session, jobs
+        self._kept: dict[int, Round] = {}
+        self._judged: dict[int, Round] = {}
+        self._open: Project | None = None
         trainer.ended.connect(self._on_ended)
+        book.recorded.connect(self._on_judged)
+        book.revised.connect(self._on_judged)
+        projects.opened.connect(self._on_opened)
+        projects.changed.connect(self._on_changed)
+
+    # From the session to the project
 
     def _on_ended(self, result: Trained | None) -> None:
-        project, task = self._projects.project, self._trainer.last
-        if result is None or task is None or project is None or project.read_only:
+        task = self._trainer.last
+        if result is None or task is None:
             return
-        record = round_of(project.next_round(), result, task)
-        work = partial(_keep, project=project, record=record, model=result.model.model)
-        self._jobs.start(KEEPING, work, on_end=self._projects.touch)
+        # The book has heard of the training first, and has numbered it.
+        self._keep(round_of(self._book.last, result, task), result.model.model)
+
+    def _keep(self, record: Round, model: PromptModel) -> None:
+        project = self._projects.project
+        if project is None or project.read_only:
+            return
+
+        def kept(found: Round | None) -> None:
+            if found is not None and self._projects.project is project:
+                self._kept[found.number] = found
+                self._settle(found.number)
+
+        work = partial(_keep, project=project, record=record, model=model)
+        self._jobs.start(KEEPING, work, on_result=kept, on_end=self._projects.touch)
+
+    def _on_judged(self, record: Round, _: object = None) -> None:
+        self._judged[record.number] = record
+        self._settle(record.number)
+
+    def _settle(self, number: int) -> None:
+        """Replace the record of a kept model by the judged one, when both are there."""
+        project, kept, judged = self._projects.project, self._kept.get(number), self._judged.get(number)
+        if project is None or project.read_only or kept is None or judged is None:
+            return
+        changes = {"model": kept.model, "started": kept.started, "seconds": kept.seconds}
+        try:
+            project.add_round(judged.model_copy(update=changes))
+        except BoxPromptError as error:
+            show_error(str(error))
+        self._projects.touch()
+
+    # From the project to the session
+
+    def _on_opened(self, made: bool) -> None:
+        self._kept, self._judged = {}, {}
+        project = self._projects.project
+        if project is None:
+            return
+        if made:
+            self._begin()
+            return
+        rounds = list(project.rounds)
+        self._kept = {record.number: record for record in rounds if record.model}
+        self._book.restore(rounds)
+        found = newest_model(rounds, project.folder)
+        if found is not None:
+
+            def loaded(model: TrainedModel) -> None:
+                if self._projects.project is project:
+                    self._book.restore(rounds, {found.number: model})
+                    self._session.set_model(model)
+
+            folder = project.folder / found.model
+            exchange.load_model(self._session, self._jobs, folder, plugin_settings(), then=loaded)
+
+    def _begin(self) -> None:
+        """Take the model of work in progress into a project that was made about it."""
+        trained, current = self._session.trained, self._book.current
+        record = next((known for known in self._book.rounds if known.number == current), None)
+        if record is not None and trained is not None:
+            self._judged[current] = record
+            self._keep(record, trained.model)
+
+    def _on_changed(self) -> None:
+        """Forget the rounds of a project that was closed."""
+        before, self._open = self._open, self._projects.project
+        if before is not None and self._open is None:
+            self._kept, self._judged = {}, {}
+            self._book.restore([])
 
 
 def round_of(number: int, result: Trained, task: TrainingTask) -> Round:
@@ -60,10 +150,10 @@ def round_of(number: int, result: Trained, task: TrainingTask) -> Round:
         planes=len(task.boxes.boxed_planes),
         masks=len(task.masks),
         scores={name: float(value) for name, value in scores.items()},
-        note="stopped early" if result.stopped else "",
+        note="Not compared with other models yet.",
     )
 
 
-def _keep(stop: Stop, project: Project, record: Round, model: PromptModel) -> Generator[None, None, None]:
+def _keep(stop: Stop, project: Project, record: Round, model: PromptModel) -> Generator[None, None, Round]:
     yield
-    keep_round(project, record, model)
+    return keep_round(project, record, model)

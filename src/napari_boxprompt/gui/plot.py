@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 if TYPE_CHECKING:
     from napari_boxprompt.events import Metrics
 
-__all__ = ["TrainingPlot"]
+__all__ = ["TrainingPlot", "small_plot"]
 
 TERM_COLORS = {
     "total": "#9aa4b0",
@@ -111,8 +111,14 @@ class TrainingPlot(QWidget):
 
 
 def _plot(title: str) -> pg.PlotWidget:
-    plot = pg.PlotWidget()
+    plot = small_plot()
     plot.setTitle(title, size="8pt")
+    return plot
+
+
+def small_plot() -> pg.PlotWidget:
+    """An empty plot that is looked at and does not move."""
+    plot = pg.PlotWidget()
     plot.setMouseEnabled(x=False, y=False)
     plot.setMenuEnabled(False)
     plot.hideButtons()

@@ -22,14 +22,14 @@ class ProjectPart:
     Parameters
     ----------
     widget : BoxPromptWidget
-        With its session, jobs, trainer, review and step Train.
+        With its session, jobs, trainer, rounds, review and step Train.
     """
 
     def __init__(self, widget: BoxPromptWidget) -> None:
-        self.settings = ProjectSettings(widget.session, widget.jobs, widget.train_panel)
+        self.settings = ProjectSettings(widget.train_panel)
         self.projects = Projects(widget.session, widget.jobs, self.settings.now, widget.review.order.reason)
         self.settings.follow(self.projects)
-        self.rounds = KeptRounds(self.projects, widget.trainer, widget.jobs)
+        self.rounds = KeptRounds(self.projects, widget.rounds, widget.trainer, widget.session, widget.jobs)
         self.bar = ProjectBar(self.projects)
         self.actions = ProjectActions(widget, self.projects)
         self.actions.connect(self.bar)

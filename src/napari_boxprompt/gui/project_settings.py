@@ -1,4 +1,4 @@
-"""Settings and model of a project: shown in the widget when it is opened, told when it is saved."""
+"""Settings of a project: shown in the widget when it is opened, told when it is saved."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from pydantic import ValidationError
 
 from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.errors import BoxPromptError
-from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.settings import plugin_settings
 
 if TYPE_CHECKING:
-    from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.projects import Projects
-    from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.train_panel import TrainPanel
 
 __all__ = ["ProjectSettings"]
@@ -26,12 +23,12 @@ class ProjectSettings:
 
     Parameters
     ----------
-    session, jobs, panel
-        See the classes.
+    panel : TrainPanel
+        Has the form.
     """
 
-    def __init__(self, session: Session, jobs: Jobs, panel: TrainPanel) -> None:
-        self._session, self._jobs, self._panel = session, jobs, panel
+    def __init__(self, panel: TrainPanel) -> None:
+        self._panel = panel
         self._projects: Projects | None = None
 
     def follow(self, projects: Projects) -> None:
@@ -60,6 +57,3 @@ class ProjectSettings:
             else:
                 # The next computer may have no graphics card.
                 self._panel.take(config.model_copy(update={"device": plugin_settings().device}))
-        last = project.rounds[-1] if project.rounds else None
-        if last is not None and last.model and (project.folder / last.model).is_dir():
-            exchange.load_model(self._session, self._jobs, project.folder / last.model, plugin_settings())

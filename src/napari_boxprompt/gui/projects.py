@@ -54,11 +54,11 @@ class Projects:
     changed : psygnal.Signal
         There is another project, or another thing to say of it.
     opened : psygnal.Signal
-        A project was opened or made, and is on screen.
+        A project was opened (emitted with False) or made (True), and is on screen.
     """
 
     changed = Signal()
-    opened = Signal()
+    opened = Signal(bool)
 
     def __init__(
         self,
@@ -265,13 +265,13 @@ class Projects:
         desk = self._lay_out(opened)
         desk.bind(layers, opened)
         desk.take_up(self.changed.emit)
-        self.opened.emit()
+        self.opened.emit(True)
 
     def _on_opened(self, opened: Opened) -> None:
         desk = self._lay_out(opened)
         desk.show(opened)
         desk.take_up(self.changed.emit)
-        self.opened.emit()
+        self.opened.emit(False)
 
     def _lay_out(self, opened: Opened) -> OpenProject:
         self._desk = OpenProject(self._session, self._jobs, opened.project, self._settings, self._reason)

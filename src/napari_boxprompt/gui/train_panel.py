@@ -22,6 +22,7 @@ from napari_boxprompt.config import OURS, make_config
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui.form import SettingsForm
+from napari_boxprompt.gui.rounds_view import RoundsView
 from napari_boxprompt.gui.section import Section, make_primary, say, wrapping_label
 from napari_boxprompt.gui.telling import duration, told
 from napari_boxprompt.gui.trainer import time_left
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.plot import TrainingPlot
+    from napari_boxprompt.gui.rounds import RoundBook
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
     from napari_boxprompt.gui.work import Trained
+    from napari_boxprompt.project.rounds import Round
 
 __all__ = ["TrainPanel"]
 
@@ -99,6 +102,7 @@ class TrainPanel(QWidget):
         self.said = wrapping_label(name="boxprompt-quiet")
         self.said.setVisible(False)
         self.plot: TrainingPlot | None = None
+        self.rounds: RoundsView | None = None
         self._theme = ("#000000", "#ffffff")
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(8, 0, 4, 4)
@@ -201,11 +205,24 @@ class TrainPanel(QWidget):
             "listing the models", model_names, on_result=lambda names: self.form.set_choices("model", names)
         )
 
+    def add_rounds(self, book: RoundBook) -> None:
+        """Show what came of the rounds, below the sentence about the last training."""
+        self.rounds = RoundsView(book)
+        self._layout.insertWidget(self._layout.indexOf(self.said) + 1, self.rounds)
+        book.recorded.connect(self._on_recorded)
+
+    def _on_recorded(self, record: Round) -> None:
+        """Tell the agreement of the whole round, not the one that chose among the steps of its training."""
+        self._agreement = record.scores.get("box_agreement")
+        self.refresh()
+
     def set_theme(self, background: str, text: str) -> None:
         """Colours of the plot."""
         self._theme = (background, text)
         if self.plot is not None:
             self.plot.set_colors(*self._theme)
+        if self.rounds is not None:
+            self.rounds.set_theme(*self._theme)
 
     @property
     def _preset_name(self) -> str:
@@ -312,17 +329,12 @@ class TrainPanel(QWidget):
         self.bar.setVisible(False)
         if result is not None:
             seconds = duration(sum(result.seconds.values()))
-            agreement = (
-                "no plane was held out to check on (that needs three boxed planes)"
-                if self._agreement is None
-                else f"its boxes agree {self._agreement:.2f} with held-out ones"
-            )
             kept = (
                 "stopped early, the best is kept"
                 if result.stopped
                 else f"done in {seconds} on {self._device}"
             )
-            say(self.said, f"{kept.capitalize()}; {agreement}.")
+            say(self.said, f"{kept.capitalize()}.")
         else:
             say(self.said, "Nothing was learnt; your boxes are as they were.")
         self.refresh()

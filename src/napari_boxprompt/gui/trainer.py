@@ -83,8 +83,9 @@ class Trainer:
         images, boxes = self._session.training_set()
         masks = self._session.lessons.masks(boxes, self._session.drawn)
         trained = self._session.trained
-        start = trained.model if go_on and trained is not None else None
-        task = TrainingTask(images, boxes, config, self._session.contrast, start, masks)
+        previous = None if trained is None else trained.model
+        start = previous if go_on else None
+        task = TrainingTask(images, boxes, config, self._session.contrast, start, masks, previous)
         self._result = None
         self._preview.begin_training()
         self.last = task

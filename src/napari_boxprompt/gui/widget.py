@@ -20,6 +20,7 @@ from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.project_part import ProjectPart
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
+from napari_boxprompt.gui.rounds import RoundBook
 from napari_boxprompt.gui.section import Section, wrapping_label
 from napari_boxprompt.gui.settings import PluginSettings, follow_settings, make_cache, plugin_settings
 from napari_boxprompt.gui.state import Session
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_boxprompt.events import Progress
+    from napari_boxprompt.gui.projects import Projects
 
 __all__ = ["BoxPromptWidget"]
 
@@ -66,8 +68,9 @@ class BoxPromptWidget(QWidget):
         self.boxes_panel = BoxesPanel(self.session)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
+        self.rounds = RoundBook(self.session, self.jobs, self.trainer)
+        self.train_panel.add_rounds(self.rounds)
         self.project = ProjectPart(self)
-        self.projects = self.project.projects
         self.actions = Actions(
             self,
             self.session,
@@ -107,6 +110,11 @@ class BoxPromptWidget(QWidget):
         self.train_panel.load_choices(self.jobs)
         self._later.start()
 
+    @property
+    def projects(self) -> Projects:
+        """The project that is open, if one is."""
+        return self.project.projects
+
     def _lay_out(self) -> None:
         inside = QWidget()
         column = QVBoxLayout(inside)
@@ -144,6 +152,7 @@ class BoxPromptWidget(QWidget):
             self.trainer.ended,
             self.predicting.started,
             self.predicting.ended,
+            self.rounds.changed,
         ):
             signal.connect(self.refresh_summaries)
         session.model_changed.connect(self._open_predict)

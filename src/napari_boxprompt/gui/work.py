@@ -148,6 +148,8 @@ class TrainingTask:
         Weights to start from.
     masks : mapping of PlaneId to numpy.ndarray
         Class masks of the planes that the user has accepted.
+    previous : PromptModel, optional
+        Model of the session until now: what it held out stays held out.
     """
 
     images: Images
@@ -156,6 +158,7 @@ class TrainingTask:
     normalization: Normalization | None = None
     start: PromptModel | None = None
     masks: Mapping[PlaneId, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    previous: PromptModel | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,7 @@ def train(
         normalization=task.normalization,
         start=task.start,
         masks=task.masks,
+        previous=task.previous,
     )
     for event in run:
         yield event

@@ -5,15 +5,17 @@ from __future__ import annotations
 from napari_boxprompt.project.archive import pack, unpack
 from napari_boxprompt.project.documents import STATUSES, ImageEntry, Look, MaskFile, PlaneRecord, Status
 from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
+from napari_boxprompt.project.lessons import Lessons, project_lessons
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
-from napari_boxprompt.project.rounds import Round, Verdict, best_round, verdict
+from napari_boxprompt.project.rounds import Round, Verdict, best_round, describe, newest_model, verdict
 
 __all__ = [
     "STATUSES",
     "ExportKind",
     "ImageEntry",
+    "Lessons",
     "LockOwner",
     "Look",
     "Mask",
@@ -24,9 +26,12 @@ __all__ = [
     "Status",
     "Verdict",
     "best_round",
+    "describe",
     "export_project",
     "import_into",
+    "newest_model",
     "pack",
+    "project_lessons",
     "unpack",
     "verdict",
 ]

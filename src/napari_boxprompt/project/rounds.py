@@ -10,8 +10,9 @@ from napari_boxprompt.project.documents import Document, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-__all__ = ["Round", "Verdict", "best_round", "verdict"]
+__all__ = ["Round", "Verdict", "best_round", "describe", "newest_model", "verdict"]
 
 Verdict = Literal["better", "same", "worse", "unknown"]
 
@@ -34,7 +35,16 @@ class Round(Document):
     previous: dict[str, float] = Field(
         default_factory=dict, description="The same scores of the model of the round before."
     )
+    held_out_boxes: int = Field(default=0, ge=0, description="Boxes on these planes that were compared.")
+    against: int = Field(
+        default=0, ge=0, description="Number of the round that `previous` is of; 0 where it is of none."
+    )
+    margins: dict[str, float] = Field(
+        default_factory=dict,
+        description="Difference in box agreement to `previous` and to `frozen` that may be chance.",
+    )
     model: str = Field(default="", description="Folder of the model, relative to the project.")
+    taken_back: bool = Field(default=False, description="The user went back to the model before.")
     note: str = ""
 
 
@@ -55,7 +65,7 @@ def verdict(
     measure : str
         Name of the score; larger must be better.
     tolerance : float
-        Differences up to this count as the same.
+        Differences up to this count as the same, and so do those within the margin of the round.
 
     Returns
     -------
@@ -66,9 +76,44 @@ def verdict(
     if measure not in record.scores or measure not in baseline:
         return "unknown"
     gain = record.scores[measure] - baseline[measure]
-    if abs(gain) <= tolerance:
+    if abs(gain) <= max(tolerance, record.margins.get(against, 0.0)):
         return "same"
     return "better" if gain > 0 else "worse"
+
+
+def describe(record: Round) -> str:
+    """Tell in a sentence or two how good a round is, against its baselines."""
+    score = record.scores.get("box_agreement")
+    if score is None:
+        return f"Round {record.number} could not be judged. {record.note}".strip()
+    boxes = "1 held-out box" if record.held_out_boxes == 1 else f"{record.held_out_boxes} held-out boxes"
+    said = f"Round {record.number}: {score:.2f} agreement with {boxes}"
+    before = f"round {record.against}" if record.against else "the model before"
+    kind = verdict(record)
+    if kind != "unknown":
+        gain = score - record.previous["box_agreement"]
+        if kind == "same":
+            chance = f" ({gain:+.2f} may be chance)" if abs(gain) >= 0.005 else ""
+            said += f", as good as {before}{chance}"
+        else:
+            said += f", {abs(gain):.2f} {kind} than {before}"
+    if "box_agreement" in record.frozen:
+        said += f"; the frozen model with your boxes: {record.frozen['box_agreement']:.2f}"
+    return f"{said}. {record.note}".strip()
+
+
+def newest_model(rounds: Iterable[Round], folder: Path) -> Round | None:
+    """Return the newest round whose model is in use: it is in the project, and nobody went back from it.
+
+    Parameters
+    ----------
+    rounds : iterable of Round
+        Oldest first.
+    folder : Path
+        Of the project.
+    """
+    there = (r for r in rounds if r.model and not r.taken_back and (folder / r.model).is_dir())
+    return max(there, key=lambda record: record.number, default=None)
 
 
 def best_round(rounds: Iterable[Round], measure: str = "box_agreement") -> Round | None:

@@ -19,10 +19,11 @@ from napari_boxprompt.supervision.targets import (
     on_grids,
     pseudo_labels,
 )
+from napari_boxprompt.training.holdout import NO_PAST, Past, choose_held
 from napari_boxprompt.views import View, choose_tile, perturbed, tile_views
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -87,11 +88,14 @@ class Dataset:
         Views of held-out boxed planes, as they are.
     planes : list of PlaneTargets
         Supervision of the planes trained on.
+    held_planes : tuple of PlaneId
+        Planes that are held out.
     """
 
     groups: list[list[Sample]] = field(default_factory=list)
     held: list[Sample] = field(default_factory=list)
     planes: list[PlaneTargets] = field(default_factory=list)
+    held_planes: tuple[PlaneId, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,7 @@ def build_dataset(
     normalization: Normalization,
     tile: float | None,
     masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
+    past: Past = NO_PAST,
 ) -> Generator[Progress, None, Dataset]:
     """Encode boxed planes, no others, and derive their supervision.
 
@@ -213,8 +218,8 @@ def build_dataset(
     ----------
     images, boxes, config, encoder, normalization, masks
         See `fit`.
-    tile : float or None
-        Working tile, from `working_tile`.
+    tile, past
+        From `working_tile`, and what the training before did.
 
     Yields
     ------
@@ -231,8 +236,8 @@ def build_dataset(
         Fewer than two planes with boxes.
     """
     rng = np.random.default_rng(config.seed)
-    plan = make_plan(images, boxes, config, tile, rng)
-    data, done, total = Dataset(), 0, plan.encodings
+    plan = make_plan(images, boxes, config, tile, rng, past, masks or ())
+    data, done, total = Dataset(held_planes=tuple(plan.held)), 0, plan.encodings
     for plane, views in plan.bases.items():
         pixels = PlanePixels(images.read(plane), normalization)
         encoded = []
@@ -259,9 +264,17 @@ def build_dataset(
 
 
 def make_plan(
-    images: Images, boxes: BoxSet, config: TrainConfig, tile: float | None, rng: np.random.Generator
+    images: Images,
+    boxes: BoxSet,
+    config: TrainConfig,
+    tile: float | None,
+    rng: np.random.Generator,
+    past: Past = NO_PAST,
+    accepted: Collection[PlaneId] = (),
 ) -> Plan:
     """Decide which views a training encodes, from boxes and sizes alone; no pixels are read.
+
+    `past` and `accepted` decide what is held out, see `choose_held`.
 
     Raises
     ------
@@ -271,7 +284,8 @@ def make_plan(
     planes = boxes.boxed_planes
     check_boxed(boxes)
     bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
-    held = _choose_held(planes, boxes, config, rng)
+    boxed = [plane for plane in planes if boxes.on(plane)]
+    held = choose_held(boxed, config.hold_out, config.seed, past, accepted)
     for plane in held:
         bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
     extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
@@ -332,16 +346,6 @@ def _base_views(
         empty = rng.permutation(np.setdiff1d(np.arange(len(views)), chosen))
         chosen = np.sort(np.concatenate([chosen, empty[: max(1, len(chosen) // 4)]]))
     return [views[i] for i in chosen]
-
-
-def _choose_held(
-    planes: Sequence[PlaneId], boxes: BoxSet, config: TrainConfig, rng: np.random.Generator
-) -> set[PlaneId]:
-    boxed = [plane for plane in planes if boxes.on(plane)]
-    if len(boxed) < 3 or config.hold_out == 0:
-        return set()
-    count = max(1, round(config.hold_out * len(boxed)))
-    return {boxed[i] for i in rng.permutation(len(boxed))[:count]}
 
 
 def _augmentations(

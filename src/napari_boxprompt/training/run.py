@@ -15,15 +15,16 @@ from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.events import Event, Finished, Metrics, Preview, Progress
 from napari_boxprompt.prompting import PromptModel, PromptNet
 from napari_boxprompt.supervision import losses
+from napari_boxprompt.training.batches import draw, schedule, tensors
 from napari_boxprompt.training.dataset import (
     Dataset,
-    Sample,
     build_dataset,
     most_objects,
     object_areas,
     working_generator,
     working_tile,
 )
+from napari_boxprompt.training.holdout import Past, plane_notes
 from napari_boxprompt.training.objective import Objective, turn, under_flips
 from napari_boxprompt.training.validation import validate
 from napari_boxprompt.training.warmstart import check_start, origin
@@ -51,7 +52,7 @@ class TrainingRun(Iterator[Event]):
 
     Parameters
     ----------
-    images, boxes, config, encoder, normalization, resume, start, masks
+    images, boxes, config, encoder, normalization, resume, start, masks, previous
         See `fit`.
 
     Attributes
@@ -70,11 +71,13 @@ class TrainingRun(Iterator[Event]):
         resume: Mapping[str, torch.Tensor] | None = None,
         start: PromptModel | None = None,
         masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
+        previous: PromptModel | None = None,
     ) -> None:
         self._tile = working_tile(boxes, images, config)
         config = config.model_copy(update={"generator": working_generator(config, self._tile, start)})
         if start is not None:
             check_start(start, boxes, config, encoder)
+        self._start, self._past = start, Past.of(start if previous is None else previous)
         self._origin = {} if start is None else {"started_from": origin(start)}
         self._images, self._boxes, self._config, self._masks = images, boxes, config, masks
         self._encoder, self._normalization = encoder, normalization
@@ -134,6 +137,7 @@ class TrainingRun(Iterator[Event]):
                 "planes": len(self._boxes.boxed_planes),
                 "validation": dict(validation),
                 "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+                **plane_notes(self._data.held_planes, (p.plane for p in self._data.planes), self._start),
                 **self._origin,
             },
         )
@@ -150,6 +154,7 @@ class TrainingRun(Iterator[Event]):
                 self._normalization,
                 self._tile,
                 self._masks,
+                self._past,
             )
             self._areas = object_areas(self._data, self._boxes.classes)
             self.seconds[phase] = time.perf_counter() - started
@@ -217,18 +222,18 @@ class _Loop:
         config = self.config
         fraction = self.step / config.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(fraction, config.schedule)
+            group["lr"] = config.learning_rate * schedule(fraction, config.schedule)
         # Everything random in a step follows from the seed, the step and the process: a resumed
         # training takes the same steps as one that was never stopped.
         rng = np.random.default_rng([config.seed, self.step, self.fabric.global_rank])
         paired = config.loss.consistency > 0 and any(len(group) > 1 for group in data.groups)
-        batch = _draw(data, config.batch, rng, paired=paired and config.loss.consistency_of == "views")
+        batch = draw(data, config.batch, rng, paired=paired and config.loss.consistency_of == "views")
         epoch = self.step * config.batch / max(len(data.groups), 1)
         cuda = [self.encoder.device] if self.encoder.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(int(rng.integers(2**31)))
             self.net.train()
-            embedding, image = _tensors(batch, self.encoder.device)
+            embedding, image = tensors(batch, self.encoder.device)
             logits = self.net(embedding, image)
             terms = objective(logits, batch, objective.hardness(fraction, epoch), fraction)
             if config.loss.consistency and config.loss.consistency_of == "embedding":
@@ -262,7 +267,7 @@ class _Loop:
         """Validate the averaged weights and keep them if they are the best so far."""
         probabilities = []
         for sample in data.held:
-            embedding, image = _tensors([sample], self.encoder.device)
+            embedding, image = tensors([sample], self.encoder.device)
             with torch.no_grad(), self.fabric.autocast():
                 logits = self.average(embedding, image)
             probabilities.append(logits[0].float().sigmoid().cpu())
@@ -321,33 +326,6 @@ def _part(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
 
 
-def _schedule(fraction: float, kind: str) -> float:
-    """Learning rate as a fraction of its peak.
-
-    Ours is a short warm-up, then a cosine down to 2 %; that of Gaillochet et al. 2025 a step.
-    """
-    if kind == "step":
-        return 1.0 if fraction < 0.5 else 0.1
-    return min(1.0, (fraction + 0.005) / 0.05) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * fraction)))
-
-
-def _draw(data: Dataset, count: int, rng: np.random.Generator, *, paired: bool) -> list[Sample]:
-    """`count` samples, in pairs of views that show the same part of a plane where these are compared."""
-    parts = (count + 1) // 2 if paired else count
-    groups = rng.choice(len(data.groups), size=parts, replace=parts > len(data.groups))
-    batch = list[Sample]()
-    for group in (data.groups[i] for i in groups):
-        chosen = rng.choice(len(group), size=2 if paired else 1, replace=len(group) < 2)
-        batch += [group[i] for i in chosen]
-    return batch[:count]
-
-
-def _tensors(batch: list[Sample], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    embedding = torch.stack([sample.embedding for sample in batch]).to(device).float()
-    image = torch.stack([sample.image for sample in batch]).to(device).float() / 255
-    return embedding, image
-
-
 def fit(
     images: Images,
     boxes: BoxSet,
@@ -357,6 +335,7 @@ def fit(
     resume: Mapping[str, torch.Tensor] | None = None,
     start: PromptModel | None = None,
     masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
+    previous: PromptModel | None = None,
 ) -> TrainingRun:
     """Train prompt generators from boxes.
 
@@ -380,6 +359,9 @@ def fit(
     masks : mapping of PlaneId to numpy.ndarray, optional
         Class masks ``(H, W)`` of boxed planes on which they are known, 0 for background and k + 1 for class
         k: there they take the place of what the frozen model makes of the boxes.
+    previous : PromptModel, optional
+        Model of the round before, `start` by default: what it held out stays held out, so that the two can be
+        compared.
 
     Returns
     -------
@@ -395,4 +377,4 @@ def fit(
     BundleError
         The weights of `start` do not fit what it says of itself.
     """
-    return TrainingRun(images, boxes, config, encoder, normalization, resume, start, masks)
+    return TrainingRun(images, boxes, config, encoder, normalization, resume, start, masks, previous)

@@ -1,0 +1,230 @@
+"""Rounds of a session: each training is judged against the one before and the frozen model. No Qt in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.project.rounds import Round, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.events import Progress
+    from napari_boxprompt.gui.jobs import Jobs, Stop
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.trainer import Trainer
+    from napari_boxprompt.gui.work import Trained
+    from napari_boxprompt.images import Images
+
+__all__ = ["RoundBook", "RoundTask", "judge_round"]
+
+JOB = "checking round {}"
+
+
+@dataclass(frozen=True)
+class RoundTask:
+    """All that is needed to judge a round.
+
+    Parameters
+    ----------
+    number, against : int
+        Number of the round, and of the round that the model before is of; 0 where it is of none.
+    model : TrainedModel
+        The new model.
+    previous : TrainedModel or None
+        The model of the session before.
+    images : Images
+        What it was trained on.
+    drawn : BoxSet
+        Boxes that the user has drawn.
+    masks : mapping of PlaneId to numpy.ndarray
+        Class masks of accepted planes.
+    """
+
+    number: int
+    against: int
+    model: TrainedModel
+    previous: TrainedModel | None
+    images: Images
+    drawn: BoxSet
+    masks: Mapping[PlaneId, npt.NDArray[np.uint8]]
+
+
+def judge_round(stop: Stop, task: RoundTask) -> Generator[Progress, None, Round]:
+    """Judge a round, in a worker. A round is recorded even where that fails or is stopped."""
+    load_backend()
+    from napari_boxprompt.api import Judgement, judge_model
+    from napari_boxprompt.judging import round_of
+
+    drawn = task.drawn.restrict(plane for plane in task.drawn.planes if plane in task.images)
+    judging = judge_model(task.model, task.images, drawn, task.previous, task.masks)
+    found = Judgement(reason="The comparison was stopped.")
+    try:
+        while not stop.is_set():
+            yield next(judging)
+    except StopIteration as ended:
+        found = ended.value
+    except BoxPromptError as error:
+        found = Judgement(reason=str(error))
+    finally:
+        judging.close()
+    return round_of(
+        task.number,
+        task.model.model,
+        found,
+        against=task.against,
+        boxes=len(drawn),
+        masks=len(task.masks),
+    )
+
+
+class RoundBook:
+    """Rounds of this session, the newest last.
+
+    Parameters
+    ----------
+    session, jobs, trainer
+        See the classes.
+
+    Attributes
+    ----------
+    recorded : psygnal.Signal
+        A training was judged: emitted with its `Round` and its `TrainedModel`.
+    changed : psygnal.Signal
+        A round is being judged, was judged, or another model was taken.
+    revised : psygnal.Signal
+        The model before a round was taken back: emitted with its `Round`.
+    """
+
+    recorded = Signal(object, object)
+    changed = Signal()
+    revised = Signal(object)
+
+    def __init__(self, session: Session, jobs: Jobs, trainer: Trainer) -> None:
+        self._session, self._jobs, self._trainer = session, jobs, trainer
+        self.rounds: list[Round] = []
+        self._models: dict[int, TrainedModel] = {}
+        self._before: TrainedModel | None = None
+        self._drawn: BoxSet | None = None
+        self._last = 0
+        self._judging: set[int] = set()
+        trainer.started.connect(self._on_started)
+        trainer.ended.connect(self._on_ended)
+        # Not `emit` itself: psygnal calls that once to learn its parameters.
+        session.model_changed.connect(self._on_model)
+
+    @property
+    def running(self) -> bool:
+        """Whether a round is being judged."""
+        return bool(self._judging)
+
+    @property
+    def last(self) -> int:
+        """Number of the last training, judged or not."""
+        return self._last
+
+    @property
+    def newest(self) -> Round | None:
+        """The round of the last training that was judged."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
+    def current(self) -> int:
+        """Number of the round that the session's model is of; 0 where it is of none, as a loaded one."""
+        model = self._session.trained
+        return next((number for number, known in self._models.items() if known is model), 0)
+
+    def model_of(self, number: int) -> TrainedModel | None:
+        """Return the model of a round while it is in memory: of the newest, and of the one before it."""
+        return self._models.get(number)
+
+    @property
+    def offered(self) -> int:
+        """Number of the round to take back: that before the newest, where it is in use and worse; else 0."""
+        newest = self.newest
+        if newest is None or self.current != newest.number or verdict(newest) != "worse":
+            return 0
+        return newest.against if newest.against in self._models else 0
+
+    def restore(self, rounds: list[Round], models: Mapping[int, TrainedModel] | None = None) -> None:
+        """Take up rounds that were recorded before, for instance in a project.
+
+        Parameters
+        ----------
+        rounds : list of Round
+            Oldest first.
+        models : mapping of int to TrainedModel, optional
+            Models that are loaded, by the number of their round.
+        """
+        self.rounds = list(rounds)
+        self._models = dict(models or {})
+        self._last = max((record.number for record in rounds), default=0)
+        self.changed.emit()
+
+    def take_back(self) -> None:
+        """Make the model of the round before the session's model again.
+
+        Raises
+        ------
+        BoxPromptError
+            There is none to take back, or a training runs.
+        """
+        number = self.offered
+        if not number:
+            raise BoxPromptError("There is no better round to take back.")
+        if self._trainer.running:
+            raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
+        self.rounds[-1] = self.rounds[-1].model_copy(update={"taken_back": True})
+        self.revised.emit(self.rounds[-1])
+        self._session.set_model(self._models[number])
+
+    def _on_started(self, _: object) -> None:
+        self._before, self._drawn = self._session.trained, self._session.all_boxes()
+
+    def _on_ended(self, trained: Trained | None) -> None:
+        task = self._trainer.last
+        if trained is None or task is None or self._drawn is None:
+            return
+        self._last += 1
+        before = next((n for n, known in self._models.items() if known is self._before), 0)
+        judged = RoundTask(
+            self._last, before, trained.model, self._before, task.images, self._drawn, task.masks
+        )
+        self._keep(judged)
+        self._judging.add(judged.number)
+        self._jobs.start(
+            JOB.format(judged.number),
+            partial(judge_round, task=judged),
+            on_result=partial(self._on_judged, judged),
+            on_end=partial(self._on_judging_ended, judged.number),
+        )
+        self.changed.emit()
+
+    def _keep(self, task: RoundTask) -> None:
+        """Remember the new model and the one that it may have to give way to, and no others."""
+        kept = {task.number: task.model}
+        if task.against and task.previous is not None:
+            kept[task.against] = task.previous
+        self._models = kept
+
+    def _on_judged(self, task: RoundTask, record: Round) -> None:
+        self.rounds = sorted([*self.rounds, record], key=lambda known: known.number)
+        self.recorded.emit(record, task.model)
+
+    def _on_judging_ended(self, number: int) -> None:
+        self._judging.discard(number)
+        self.changed.emit()
+
+    def _on_model(self) -> None:
+        self.changed.emit()

@@ -1,0 +1,136 @@
+"""What came of the rounds: a sentence, a chart, and the way back when the last one was worse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_boxprompt.gui.section import say, wrapping_label
+from napari_boxprompt.gui.telling import told
+from napari_boxprompt.project.rounds import describe, verdict
+
+if TYPE_CHECKING:
+    import pyqtgraph as pg
+
+    from napari_boxprompt.gui.rounds import RoundBook
+    from napari_boxprompt.project.rounds import Round
+
+__all__ = ["RoundsView"]
+
+NEW, FROZEN = "#ffd400", "#9aa4b0"
+MEASURE = "box_agreement"
+HEIGHT = 84
+
+
+class RoundsView(QWidget):
+    """Tells how good the last training is, and shows the rounds so far.
+
+    Parameters
+    ----------
+    book : RoundBook
+        The rounds.
+    """
+
+    def __init__(self, book: RoundBook) -> None:
+        super().__init__()
+        self._book = book
+        self.said = wrapping_label()
+        self.back = QPushButton()
+        self.back.setToolTip("Make the model of that round the one that predicts, and that trainings follow.")
+        self.back.clicked.connect(lambda: told(book.take_back)())
+        self.chart: pg.PlotWidget | None = None
+        self._key = QLabel(
+            f"agreement with held-out boxes, by round: <font color='{NEW}'>●</font>&nbsp;the model "
+            f"&nbsp;<font color='{FROZEN}'>╌</font>&nbsp;frozen model with your boxes"
+        )
+        self._key.setWordWrap(True)
+        self._key.setObjectName("boxprompt-small")
+        self._theme = ("#000000", "#ffffff")
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(8, 0, 4, 4)
+        self._layout.setSpacing(2)
+        for widget in (self.said, self.back, self._key):
+            self._layout.addWidget(widget)
+        book.changed.connect(self.refresh)
+        self.refresh()
+
+    def set_theme(self, background: str, text: str) -> None:
+        """Colours of the chart."""
+        self._theme = (background, text)
+        if self.chart is not None:
+            _color(self.chart, *self._theme)
+
+    def refresh(self) -> None:
+        """Show the rounds as they stand."""
+        book = self._book
+        newest = book.newest
+        if book.running:
+            say(self.said, "Comparing with held-out boxes …")
+        else:
+            say(self.said, "" if newest is None else _sentence(newest, book.current))
+        worse = bool(newest is not None and verdict(newest) == "worse" and not book.running)
+        self.said.setObjectName("boxprompt-warning" if worse else "boxprompt-quiet")
+        self.said.style().unpolish(self.said)
+        self.said.style().polish(self.said)
+        self.back.setVisible(bool(book.offered) and not book.running)
+        self.back.setText(f"Take round {book.offered} back")
+        scored = [record for record in book.rounds if MEASURE in record.scores]
+        self._key.setVisible(len(scored) > 1)
+        if len(scored) > 1:
+            self._draw(scored)
+        if self.chart is not None:
+            self.chart.setVisible(len(scored) > 1)
+        self.setVisible(book.running or newest is not None)
+
+    def _draw(self, scored: list[Round]) -> None:
+        import pyqtgraph as pg
+
+        if self.chart is None:
+            from napari_boxprompt.gui.plot import small_plot
+
+            self.chart = small_plot()
+            self.chart.setFixedHeight(HEIGHT)
+            _color(self.chart, *self._theme)
+            self._layout.addWidget(self.chart)
+        self.chart.clear()
+        numbers = [record.number for record in scored]
+        values = [record.scores[MEASURE] for record in scored]
+        frozen = [(r.number, r.frozen[MEASURE]) for r in scored if MEASURE in r.frozen]
+        if frozen:
+            pen = pg.mkPen(FROZEN, width=1.5, style=Qt.PenStyle.DashLine)
+            self.chart.plot(*map(list, zip(*frozen, strict=True)), pen=pen)
+        self.chart.plot(
+            numbers,
+            values,
+            pen=pg.mkPen(NEW, width=2),
+            symbol="o",
+            symbolSize=7,
+            symbolBrush=NEW,
+            symbolPen=None,
+        )
+        self.chart.setXRange(numbers[0], numbers[-1], padding=0.08)
+        low = min(values + [value for _, value in frozen])
+        self.chart.setYRange(max(0.0, min(low - 0.05, 0.5)), 1.0, padding=0)
+        self.chart.getAxis("bottom").setTicks([[(n, str(n)) for n in _few(numbers)]])
+
+
+def _few(numbers: list[int], most: int = 12) -> list[int]:
+    """Some of the numbers, so that they do not run into each other; the last one is always there."""
+    step = -(-len(numbers) // most)
+    return numbers[::-1][::step][::-1]
+
+
+def _sentence(record: Round, current: int) -> str:
+    said = describe(record)
+    if current and current != record.number:
+        said += f" The model of round {current} is in use again."
+    return said
+
+
+def _color(chart: pg.PlotWidget, background: str, text: str) -> None:
+    chart.setBackground(background)
+    for axis in ("left", "bottom"):
+        chart.getAxis(axis).setPen(text)
+        chart.getAxis(axis).setTextPen(text)
