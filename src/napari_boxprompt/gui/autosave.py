@@ -178,11 +178,11 @@ class Autosave:
         known = [plane for plane in self._infos if plane.image == name]
         for plane in dict.fromkeys((*known, *here)):
             info = drawn.planes.get(here.get(plane, plane), PlaneInfo())
-            found = tuple(replace(box, plane=plane) for box in drawn.on(here[plane])) if plane in here else ()
+            there = drawn.on(here[plane]) if plane in here else ()
             before, said = self._boxes.get(plane, ()), self._infos.get(plane, PlaneInfo())
-            if _alike(found, before) and _same_areas(info, said):
+            if _alike(there, before) and _same_areas(info, said):
                 continue
-            found = _with_numbers(found, before)
+            found = _with_numbers(tuple(replace(box, plane=plane) for box in there), before)
             if self._do(
                 self._project.set_boxes,
                 plane,

@@ -9,6 +9,7 @@ from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
 from napari_boxprompt.project.rounds import Round, Verdict, best_round, verdict
+from napari_boxprompt.project.storage import is_project
 
 __all__ = [
     "STATUSES",
@@ -26,6 +27,7 @@ __all__ = [
     "best_round",
     "export_project",
     "import_into",
+    "is_project",
     "pack",
     "unpack",
     "verdict",
