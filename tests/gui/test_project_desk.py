@@ -18,7 +18,8 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 from tests.gui.conftest import Desk
 from tests.gui.test_results import found
 
-from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
+from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.project import Project
 
 pytestmark = pytest.mark.usefixtures("fake_encoders")
@@ -234,8 +235,7 @@ def test_an_array_is_written_into_the_project(open_desk: OpenDesk, tmp_path: Pat
     np.testing.assert_array_equal(tifffile.imread(copy), pixels)
     desk.widget.actions.close_project()
     quiet(desk)
-    assert "stack" in desk.viewer.layers, "an array that is no file stays"
-    desk.viewer.layers.clear()
+    assert not desk.viewer.layers
     open_again(desk, tmp_path / "project")
     layer = desk.viewer.layers["stack"]
     np.testing.assert_array_equal(layer.data, pixels)
@@ -381,6 +381,47 @@ def test_one_of_many_images_is_opened(open_desk: OpenDesk, tmp_path: Path) -> No
     quiet(desk)
     with Project.open(folder, read_only=True) as project:
         assert {p.image for p in project.boxes.planes} == {"i07.tif", "i12.tif"}
+
+
+def test_out_to_a_colleague_and_back(
+    open_desk: OpenDesk, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog, QInputDialog
+
+    desk = open_desk()
+    open_again(desk, folder)
+    names = {"Zip the project": "p.zip", "Export": "boxes.json", "Unpack to (a folder is made)": "theirs"}
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda _, title, *__: (str(tmp_path / names[title]), "")
+    )
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "p.zip"), ""))
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("COCO", True))
+    desk.widget.actions.export_project()
+    quiet(desk)
+    assert len(BoxSet.load(tmp_path / "boxes.json")) == 2
+    desk.widget.actions.zip_project()
+    quiet(desk)
+    desk.widget.project.actions.open_zip()
+    quiet(desk)
+    project = desk.widget.projects.project
+    assert project is not None
+    assert project.folder == tmp_path / "theirs"
+    assert len(desk.widget.session.all_boxes()) == 2
+    here = PlaneId("stack.tif", (2,))
+    BoxSet((Box(4, 4, 14, 24, here, "cell"),), {here: PlaneInfo((40, 50))}).save(tmp_path / "more.json")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "more.json"), ""))
+    desk.widget.project.actions.bring_in()
+    quiet(desk)
+    assert {p.index for p in desk.widget.session.all_boxes().planes} == {(1,), (2,), (4,)}
+    assert not [text for text in desk.said if "unexpected" in text]
+
+
+def test_a_folder_without_a_project_closes_nothing(open_desk: OpenDesk, folder: Path, tmp_path: Path) -> None:
+    desk = open_desk()
+    open_again(desk, folder)
+    with pytest.raises(ProjectError, match="no project"):
+        desk.widget.projects.open(tmp_path)
+    assert desk.widget.projects.state == "saved"
 
 
 @pytest.mark.usefixtures("tiny_generator")

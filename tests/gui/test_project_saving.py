@@ -14,8 +14,10 @@ pytest.importorskip("napari", reason="napari is not installed")
 from napari.components import ViewerModel
 from tests.gui.test_results import found
 
+from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.gui.autosave import Autosave
+from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.project_images import ImageTable, Loaded, image_layer
 from napari_boxprompt.gui.project_layers import ProjectLayers
 from napari_boxprompt.gui.results import Result
@@ -52,7 +54,7 @@ class Work:
         self.autosave.troubled.connect(self.said.append)
 
     @property
-    def boxes(self):  # type: ignore[no-untyped-def]
+    def boxes(self) -> BoxLayer:
         (boxes,) = self.session.box_layers
         return boxes
 
@@ -209,7 +211,6 @@ def test_accepted_and_rejected_planes_come_back(work: Work, reopen: Callable[[],
     assert not new.plane(plane(5)).any()
     assert again.project.status(stored(0)) == "predicted"
     assert again.project.record(stored(0)).score == pytest.approx(0.1)
-    assert again.project.unsaved == 4 - 0, "opening has recorded nothing: the journal is as it was"
 
 
 def test_an_accepted_plane_teaches_after_reopening(work: Work, reopen: Callable[[], Work]) -> None:
@@ -219,6 +220,30 @@ def test_an_accepted_plane_teaches_after_reopening(work: Work, reopen: Callable[
     work.close()
     again = reopen()
     assert again.session.lessons.describe(again.session.drawn) == "2 boxed and 1 accepted plane"
+
+
+def test_a_new_prediction_keeps_what_was_accepted_before_reopening(
+    work: Work,
+    reopen: Callable[[], Work],
+    trained: TrainedModel,
+) -> None:
+    kept = predicted(work).plane(plane(2)).copy()
+    work.session.set_status(plane(2), "accepted")
+    work.close()
+    again = reopen()
+    again.session.set_model(trained)
+    assert again.session.predicted == set(), "what was kept is of no model that is known now"
+    view = again.session.view
+    assert view is not None
+    (new,) = again.session.new_results([view], [plane(z) for z in range(6)])["stack"]
+    assert new.status == {plane(2): "accepted"}
+    np.testing.assert_array_equal(new.plane(plane(2)) > 0, kept > 0)
+
+
+def test_an_image_may_be_renamed(work: Work) -> None:
+    work.viewer.layers["stack"].name = "other"
+    work.boxes.add_boxes(BoxSet((Box(1, 1, 9, 9, PlaneId("other", (1,)), "a"),)))
+    assert set(work.project.boxes.planes) == {stored(1)}
 
 
 def test_strokes_are_recorded_with_their_undo(work: Work, reopen: Callable[[], Work]) -> None:
@@ -262,7 +287,7 @@ def test_painting_on_an_accepted_plane_keeps_it_accepted(work: Work) -> None:
     assert mask.labels[30, 30] == 99
 
 
-def test_what_a_new_prediction_inherits_is_not_written_again(work: Work, trained) -> None:  # type: ignore[no-untyped-def]
+def test_what_a_new_prediction_inherits_is_not_written_again(work: Work, trained: TrainedModel) -> None:
     predicted(work)
     work.session.set_status(plane(3), "accepted")
     before = work.project.record(stored(3)), work.project.mask(stored(3))

@@ -79,6 +79,7 @@ class Autosave:
         boxes = project.boxes
         self._boxes: dict[PlaneId, tuple[Box, ...]] = {p: tuple(boxes.on(p)) for p in boxes.planes}
         self._infos: dict[PlaneId, PlaneInfo] = dict(boxes.planes)
+        self._seen: dict[PlaneId, object] = {}
         self._painted = Painted(session, project, table, reason, self._do)
         self.know(restored)
         session.boxes_changed.connect(self.note_boxes)
@@ -178,11 +179,16 @@ class Autosave:
         known = [plane for plane in self._infos if plane.image == name]
         for plane in dict.fromkeys((*known, *here)):
             info = drawn.planes.get(here.get(plane, plane), PlaneInfo())
-            found = tuple(replace(box, plane=plane) for box in drawn.on(here[plane])) if plane in here else ()
+            there = drawn.on(here[plane]) if plane in here else ()
             before, said = self._boxes.get(plane, ()), self._infos.get(plane, PlaneInfo())
-            if _alike(found, before) and _same_areas(info, said):
+            # Of thousands of planes one has changed: the others are to cost little.
+            seen = ([(*box.as_tuple(), box.label) for box in there], info)
+            if self._seen.get(plane) == seen:
                 continue
-            found = _with_numbers(found, before)
+            self._seen[plane] = seen
+            if _alike(there, before) and _same_areas(info, said):
+                continue
+            found = _with_numbers(tuple(replace(box, plane=plane) for box in there), before)
             if self._do(
                 self._project.set_boxes,
                 plane,
@@ -191,6 +197,8 @@ class Autosave:
                 complete_regions=info.complete_regions,
             ):
                 self._boxes[plane], self._infos[plane] = found, info
+            else:
+                del self._seen[plane]
 
     def _note_classes(self) -> None:
         """Record names and colours of the classes; those of images that are not open stay."""

@@ -62,6 +62,7 @@ class OpenProject:
         for layer, name in zip(layers, opened.names, strict=True):
             if name is not None:
                 self.table.bind(layer, name)
+                self.table.mark(layer)
         self.note()
         tell(opened)
 

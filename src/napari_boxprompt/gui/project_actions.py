@@ -46,6 +46,7 @@ class ProjectActions:
         """Do what the bar above the steps asks for."""
         bar.new_wanted.connect(self.new)
         bar.open_wanted.connect(self.open)
+        bar.unzip_wanted.connect(self.open_zip)
         bar.close_wanted.connect(self.close)
         bar.search_wanted.connect(self.search)
         bar.export_wanted.connect(self.export)
@@ -90,6 +91,17 @@ class ProjectActions:
         path = QFileDialog.getExistingDirectory(self._parent, "Folder of a project")
         if path:
             self._projects.open(Path(path))
+
+    @told
+    def open_zip(self) -> None:
+        """Ask for a zip of a project and for a new folder, and open it there."""
+        source, _ = QFileDialog.getOpenFileName(self._parent, "Zip of a project", "", "Zip (*.zip)")
+        if not source:
+            return
+        proposed = str(Path(source).with_suffix(""))
+        folder, _ = QFileDialog.getSaveFileName(self._parent, "Unpack to (a folder is made)", proposed)
+        if folder:
+            self._projects.unpack(Path(source), Path(folder))
 
     @told
     def open_recent(self) -> None:

@@ -47,6 +47,7 @@ class ProjectBar(QWidget):
 
     new_wanted = Signal()
     open_wanted = Signal()
+    unzip_wanted = Signal()
     close_wanted = Signal()
     search_wanted = Signal()
     export_wanted = Signal(str)
@@ -152,6 +153,7 @@ class ProjectBar(QWidget):
         if project is not None:
             menu.addAction("New project …", self.new_wanted.emit)
         menu.addAction("Open project …", self.open_wanted.emit)
+        menu.addAction("Open a zip from a colleague …", self.unzip_wanted.emit)
         recent = [path for path in recent_projects() if project is None or path != project.folder]
         if recent:
             menu.addSeparator()

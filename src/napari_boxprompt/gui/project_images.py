@@ -262,6 +262,22 @@ class ImageTable:
         entry = self.entry_of(view)
         return None if entry is None else PlaneId(entry.name, plane.index)
 
+    def mark(self, layer: Image) -> None:
+        """Note in an array that was written into the project where, if the copy has the same axes.
+
+        So the project finds it again in the same viewer, and need not read the copy.
+        """
+        name = self.name_of(layer)
+        entry = None if name is None else self._project.entries.get(name)
+        if entry is None or file_of(layer) is not None:
+            return
+        finest = layer.data[0] if layer.multiscale else layer.data
+        if finest.shape[: layer.ndim] == (*entry.extent, *entry.shape):
+            known = layer.metadata.get(ROLE_KEY)
+            place = {"file": str(self._project.folder / entry.path)}
+            kept = known if isinstance(known, dict) else {}
+            layer.metadata = {**layer.metadata, ROLE_KEY: {**kept, **place}}
+
     def is_copy(self, layer: Layer) -> bool:
         """Whether the project has a copy of a layer's planes and not the file that it came from."""
         name, path = self.name_of(layer), file_of(layer)

@@ -13,7 +13,7 @@ from napari_boxprompt.errors import BoxPromptError, ImageError, ProjectError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.project_images import as_copied
 from napari_boxprompt.gui.project_pixels import file_for, load_image
-from napari_boxprompt.project import Project, export_project, import_into
+from napari_boxprompt.project import Project, export_project, import_into, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -37,6 +37,7 @@ __all__ = [
     "open_project",
     "read_images",
     "save",
+    "unpack_into",
 ]
 
 FEW = 12
@@ -323,6 +324,12 @@ def export(
     """Write what a project holds for other programs; see `export_project`."""
     yield
     return export_project(project, kind, target, images=images)
+
+
+def unpack_into(stop: Stop, source: Path, folder: Path) -> Generator[None, None, Path]:
+    """Unpack a zip of a project; return the folder."""
+    yield
+    return unpack(source, folder)
 
 
 def bring_in(stop: Stop, project: Project, source: Path) -> Generator[None, None, str]:

@@ -17,6 +17,7 @@ from napari_boxprompt.gui.open_project import OpenProject, candidates, wanted_of
 from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.gui.project_notices import about_images, about_others, about_writing
 from napari_boxprompt.gui.recent import note_recent
+from napari_boxprompt.project import is_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,9 +177,11 @@ class Projects:
         Raises
         ------
         BoxPromptError
-            Something is being done already.
+            There is no project, or something is being done already.
         """
         self._check_free()
+        if not is_project(folder):
+            raise ProjectError(f"There is no project in {folder}; choose the folder of one.")
         if self._desk is not None:
             self.close(then=partial(self.open, folder, take_over=take_over, search=search))
             return
@@ -341,6 +344,12 @@ class Projects:
             project_work.export, project=self._desk.project, kind=kind, target=target, images=images
         )
         self._start("exporting the project", "exporting …", work, show_info)
+
+    def unpack(self, source: Path, folder: Path) -> None:
+        """Unpack a zip of a project into a new folder, and open it."""
+        self._check_free()
+        work = partial(project_work.unpack_into, source=source, folder=folder)
+        self._start(OPENING, "unpacking …", work, self.open)
 
     def bring_in(self, source: Path) -> None:
         """Take boxes or masks of another program into the project, and open it anew."""

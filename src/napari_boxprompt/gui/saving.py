@@ -25,7 +25,7 @@ QUIET_MS = 1000
 LOOK_MS = 2000
 """Every so often it is looked whether images are shown in another way; there is no signal for all of that."""
 
-AGAIN_MS = 15_000
+AGAIN_MS = 30_000
 """Time after which a refused save is tried again."""
 
 

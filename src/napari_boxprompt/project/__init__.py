@@ -10,6 +10,7 @@ from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
 from napari_boxprompt.project.rounds import Round, Verdict, best_round, describe, newest_model, verdict
+from napari_boxprompt.project.storage import is_project
 
 __all__ = [
     "STATUSES",
@@ -29,6 +30,7 @@ __all__ = [
     "describe",
     "export_project",
     "import_into",
+    "is_project",
     "newest_model",
     "pack",
     "project_lessons",

@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import PlaneId
 
-__all__ = ["BOXES", "JOURNAL", "OURS", "PLANES", "PROJECT", "ROUNDS", "Loaded", "load", "save", "sweep_masks"]
+__all__ = [
+    "BOXES",
+    "JOURNAL",
+    "OURS",
+    "PLANES",
+    "PROJECT",
+    "ROUNDS",
+    "Loaded",
+    "is_project",
+    "load",
+    "save",
+    "sweep_masks",
+]
 
 PROJECT, BOXES, PLANES, JOURNAL, ROUNDS = (
     "project.json",
@@ -70,6 +82,11 @@ class Loaded:
     saved_sequence: int
     sequence: int
     journal: JournalContent
+
+
+def is_project(folder: Path) -> bool:
+    """Return whether a folder holds a project, as far as a look at the names in it tells."""
+    return (folder / PROJECT).is_file()
 
 
 def load(folder: Path) -> Loaded:
