@@ -15,7 +15,7 @@ Cell = Mapping[str, Any]
 
 
 def draw_curves(found: Mapping[str, Sequence[Cell]]) -> str:
-    """SVG of the cells of each data set; bands are 95 % intervals, dashes the oracle."""
+    """SVG of the cells of each data set; bands are 95 % intervals, dashes the oracle where there is one."""
     names = list(dict.fromkeys(_name(cell) for cells in found.values() for cell in cells))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     rows = math.ceil(len(found) / ACROSS)
@@ -30,7 +30,8 @@ def draw_curves(found: Mapping[str, Sequence[Cell]]) -> str:
         x, y = LEFT + i % ACROSS * (WIDTH + LEFT), TOP + i // ACROSS * (HEIGHT + TOP + BELOW) - 24
         parts += [f'<g transform="translate({x} {y})">', *_panel(task, cells, colours), "</g>"]
     x = LEFT
-    for name, colour in [*colours.items(), ("frozen model, true boxes", "#333")]:
+    oracle = any("oracle_dice" in cell for cells in found.values() for cell in cells)
+    for name, colour in [*colours.items(), *[("frozen model, true boxes", "#333")] * oracle]:
         dash = ' stroke-dasharray="5 4"' if name not in colours else ""
         parts.append(
             f'<path d="M{x} {height - 20}h24" stroke="{colour}" stroke-width="2"{dash}/>'
@@ -48,7 +49,9 @@ def _name(cell: Cell) -> str:
 
 def _panel(task: str, cells: Sequence[Cell], colours: Mapping[str, str]) -> list[str]:
     shots = sorted({cell["shots"] for cell in cells})
-    bounds = [v for c in cells for v in (c["dice"], c["oracle_dice"], *(c["dice_interval"] or ()))]
+    bounds = [
+        v for c in cells for v in (c["dice"], c.get("oracle_dice", c["dice"]), *(c["dice_interval"] or ()))
+    ]
     step = 5 if max(bounds) - min(bounds) <= 0.3 else 10 if max(bounds) - min(bounds) <= 0.6 else 20
     low = step * math.floor(100 * min(bounds) / step)
     high = min(100, max(low + step, step * math.ceil(100 * max(bounds) / step)))
@@ -79,8 +82,11 @@ def _panel(task: str, cells: Sequence[Cell], colours: Mapping[str, str]) -> list
             [(x(c["shots"]), y(c["dice"]), [y(v) for v in c["dice_interval"] or ()]) for c in line], colour
         )
     # The oracle sees no training, but each number of shots has its own seeds and test images.
-    oracle = [sum(v) / len(v) for s in shots if (v := [c["oracle_dice"] for c in cells if c["shots"] == s])]
-    points = [(x(s), y(v)) for s, v in zip(shots, oracle, strict=True)]
+    known = [cell for cell in cells if "oracle_dice" in cell]
+    oracle = {s: [c["oracle_dice"] for c in known if c["shots"] == s] for s in shots}
+    points = [(x(s), y(sum(v) / len(v))) for s, v in oracle.items() if v]
+    if not points:
+        return parts
     points = points if len(points) > 1 else [(0, points[0][1]), (WIDTH, points[0][1])]
     return [*parts, _path(points, 'fill="none" stroke="#333" stroke-width="1.5" stroke-dasharray="5 4"')]
 

@@ -82,3 +82,11 @@ def test_panels_lie_inside_the_picture() -> None:
         places = [(float(x), float(y)) for x, y in re.findall(r'translate\((\d+) (\d+)\)">', text)]
         assert len(places) == len(set(places)) == count
         assert all(x + 300 <= width and y + 220 + 44 <= height for x, y in places)
+
+
+def test_loops_have_no_oracle() -> None:
+    cells = [{k: v for k, v in cell("random", n, 0.7).items() if k != "oracle_dice"} for n in (4, 8)]
+    _, words, dots = draw({"cells": [{**c, "dice_interval": None} for c in cells]})
+    assert "frozen model, true boxes" not in words
+    assert len(dots) == 2
+    assert {"4", "8", "random"} <= set(words)
