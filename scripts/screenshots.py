@@ -224,21 +224,19 @@ def project(studio: Studio, folder: Path) -> None:
 
     widget, viewer = studio.widget, studio.viewer
     viewer.theme = "dark"
+    widget.review.go(PlaneId("nuclei", (UNTOUCHED,)))
+    widget.actions.accept_plane()
     widget.projects.new(folder)
     studio.settle()
     studio.pause(2.0)  # until it is saved
     studio.settle()
     widget.actions.close_project()
     studio.settle()
-    viewer.layers.clear()
     widget.projects.open(folder)
     studio.settle()
     studio.pause(2.0)
     studio.section("Review")
-    result = widget.session.result
-    if result is not None:
-        accepted = [plane for plane, status in result.status.items() if status == "accepted"]
-        widget.review.go(PlaneId("nuclei", accepted[0].index))
+    widget.review.go(PlaneId("nuclei", (UNTOUCHED,)))
     viewer.fit_to_view()
     studio.settle()
     studio.photograph("viewer-project")

@@ -19,7 +19,7 @@ from tests.gui.conftest import Desk
 from tests.gui.test_results import found
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
-from napari_boxprompt.errors import ProjectError
+from napari_boxprompt.errors import OutputError, ProjectError
 from napari_boxprompt.project import Project
 
 pytestmark = pytest.mark.usefixtures("fake_encoders")
@@ -381,6 +381,42 @@ def test_one_of_many_images_is_opened(open_desk: OpenDesk, tmp_path: Path) -> No
     quiet(desk)
     with Project.open(folder, read_only=True) as project:
         assert {p.image for p in project.boxes.planes} == {"i07.tif", "i12.tif"}
+
+
+def test_a_disk_that_refuses_is_told_and_tried_again(
+    open_desk: OpenDesk, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk()
+    open_again(desk, folder)
+    quiet(desk)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OutputError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Project, "save", refuse)
+        draw(desk, 2)
+        desk.wait(lambda: desk.widget.projects.state == "not saved")
+        assert "not saved" in desk.widget.project.bar.said.text()
+        assert notices(desk) == ["The disk is full."]
+    press_notice(desk, "Try again")
+    assert not notices(desk)
+    assert desk.widget.projects.state == "saved"
+
+
+def test_recent_projects_are_in_the_menu(open_desk: OpenDesk, folder: Path, tmp_path: Path) -> None:
+    desk = open_desk()
+    open_again(desk, folder)
+    desk.widget.actions.close_project()
+    quiet(desk)
+    bar = desk.widget.project.bar
+    bar.menu.aboutToShow.emit()
+    (action,) = [action for action in bar.menu.actions() if action.text() == "project"]
+    action.trigger()
+    quiet(desk)
+    assert desk.widget.projects.project is not None
+    bar.menu.aboutToShow.emit()
+    assert "project" not in [action.text() for action in bar.menu.actions()], "it is open"
 
 
 def test_out_to_a_colleague_and_back(

@@ -233,11 +233,12 @@ class Autosave:
             else:
                 contrast, by_hand = (None, False) if old is None else (old.contrast, old.contrast_by_hand)
             look = look_of(view, contrast, by_hand=by_hand, reader="" if old is None else old.reader)
-            if self._table.is_copy(layer):
-                look = as_copied(look)
+            copied = self._table.is_copy(layer)
+            look = as_copied(look) if copied else look
             if look != old:
                 sizes = pixel_size_of(view) or entry.pixel_size
-                self._do(self._project.set_look, name, look, pixel_size=sizes, channel=view.channel)
+                channel = None if copied else view.channel
+                self._do(self._project.set_look, name, look, pixel_size=sizes, channel=channel)
         settings = self._settings()
         if settings is not None and settings != self._project.settings:
             self._do(self._project.set_settings, settings)

@@ -78,7 +78,7 @@ class ProjectBar(QWidget):
         row.addWidget(self.more)
         self._notices = QVBoxLayout()
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 2, 4, 2)
+        layout.setContentsMargins(5, 4, 9, 2)
         layout.setSpacing(4)
         layout.addLayout(row)
         layout.addWidget(self.images)

@@ -274,7 +274,7 @@ class ImageTable:
         finest = layer.data[0] if layer.multiscale else layer.data
         if finest.shape[: layer.ndim] == (*entry.extent, *entry.shape):
             known = layer.metadata.get(ROLE_KEY)
-            place = {"file": str(self._project.folder / entry.path)}
+            place = {"file": os.path.abspath(self._project.folder / entry.path)}
             kept = known if isinstance(known, dict) else {}
             layer.metadata = {**layer.metadata, ROLE_KEY: {**kept, **place}}
 

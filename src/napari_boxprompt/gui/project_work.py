@@ -7,6 +7,7 @@ import shutil
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_boxprompt.errors import BoxPromptError, ImageError, ProjectError
@@ -17,7 +18,6 @@ from napari_boxprompt.project import Project, export_project, import_into, unpac
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-    from pathlib import Path
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.jobs import Stop
@@ -114,7 +114,7 @@ def make_project(
                 names.append(None)
                 continue
             if project is None:
-                project = _create(folder, item, path, said)
+                project = _create(folder, item, path, said, copied=copied)
                 holder.append(project)
                 keep.callback(project.abandon)
             names.append(_add(project, item, path, copied=copied))
@@ -126,12 +126,10 @@ def make_project(
     return Opened(project, names=names, troubles=troubles)
 
 
-def _create(folder: Path, item: Wanted, path: Path, said: dict[str, Any]) -> Project:
+def _create(folder: Path, item: Wanted, path: Path, said: dict[str, Any], *, copied: bool) -> Project:
     """Make a project about a first image."""
-    first = {path.name: path}
-    return Project.create(
-        folder, first, channel=item.channel, pixel_size=item.pixel_size, background=True, **said
-    )
+    first, channel = {path.name: path}, None if copied else item.channel  # a copy has no other channels
+    return Project.create(folder, first, channel=channel, pixel_size=item.pixel_size, background=True, **said)
 
 
 @contextmanager
@@ -183,7 +181,8 @@ def _add(project: Project, item: Wanted, path: Path, *, copied: bool) -> str:
         number = 2
         while name in project.entries:
             name, number = f"{path.stem}-{number}{path.suffix}", number + 1
-        project.add_images({name: path}, channel=item.channel, pixel_size=item.pixel_size)
+        channel = None if copied else item.channel
+        project.add_images({name: path}, channel=channel, pixel_size=item.pixel_size)
     project.set_look(name, as_copied(item.look) if copied else item.look)
     return name
 
@@ -259,7 +258,8 @@ def read_into(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
         yield Progress("prepare", number, len(names), name)
         entry = opened.project.entries[name]
         try:
-            opened.images.append(load_image(entry, opened.project.folder / entry.path))
+            place = Path(os.path.abspath(opened.project.folder / entry.path))
+            opened.images.append(load_image(entry, place))
         except ImageError as error:
             opened.troubles.append(str(error))
 
@@ -274,7 +274,9 @@ def read_masks(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
         except BoxPromptError as error:
             opened.troubles.append(str(error))
             continue
-        if mask is not None:
+        if mask is not None and mask.labels.shape[-2:] != project.entries[plane.image].shape:
+            opened.troubles.append(f"The mask of {plane} is damaged: it is not of the size of its image.")
+        elif mask is not None:
             opened.masks[plane] = mask
             yield Progress("prepare", len(opened.masks), len(planes), str(plane))
 

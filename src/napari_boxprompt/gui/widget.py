@@ -120,7 +120,6 @@ class BoxPromptWidget(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(6)
-        column.addWidget(self.project.bar)
         for section in self.sections.values():
             column.addWidget(section)
         column.addStretch(1)
@@ -131,6 +130,8 @@ class BoxPromptWidget(QWidget):
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.project.bar)  # always in sight, however far the steps are scrolled
         layout.addWidget(scroll)
         self.setMinimumWidth(350)
 
