@@ -140,6 +140,18 @@ def test_one_model_fills_one_layer_until_planes_come_again(
     assert book.newest is first
 
 
+def test_painted_numbers_are_not_given_away(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
+    book, model = ResultBook(viewer), trained.model
+    (result,) = book.take([view], [plane(1)], model, COLORS)["stack"]
+    result.add(found(1, ["a"]))
+    result.plane(plane(1))[20:24, 20:24] = 2  # painted, and not accepted
+    assert book.take([view], [plane(2)], model, COLORS)["stack"] == [result]
+    result.add(found(2, ["b"]))
+    result.renew()
+    assert set(np.unique(result.plane(plane(2)))) == {0, 3}
+    assert result.class_of(2) is None, "what was painted has no class until it is accepted"
+
+
 def test_a_renamed_image_keeps_its_result(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
     session = Session(viewer)
     session.set_model(trained)

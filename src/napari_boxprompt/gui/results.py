@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,7 @@ class Result:
         self._viewer, self._colors, self._channel = viewer, dict(colors), channel
         self._rows: list[dict[str, Any]] = []
         self._objects: dict[int, str] = {}
+        self._painted = 0
         self._renewed = 0.0
         what = "objects" if channel is None else list(self._colors)[channel]
         self.layer: Labels = new_labels_layer(
@@ -150,7 +151,7 @@ class Result:
             # What the user has accepted is not written over, but shows how good the prediction is.
             self.agreement[here] = dice(prediction.labels > 0, self.plane(here) > 0)
             return
-        labels, first = prediction.labels, max(self._objects, default=0)
+        labels, first = prediction.labels, max(self._painted, *self._objects, 0)
         if self._channel is not None:
             labels = labels[self._channel]
         self.plane(prediction.plane)[...] = np.where(labels > 0, labels + first, 0)
@@ -174,6 +175,11 @@ class Result:
             self.renew()
         elif here == self.view.plane_shown(self._viewer):
             self.layer.refresh()
+
+    def reserving(self) -> Self:
+        """Return itself; numbers that the user has painted with, also on planes not accepted, stay free."""
+        self._painted = int(self.layer.data.max(initial=0))
+        return self
 
     def adopt(self, plane: PlaneId, name: str) -> None:
         """Write what the user has made of a plane into table and counts.
@@ -342,7 +348,7 @@ class ResultBook:
             mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
             fitting = [old for old, by in mine if by is model and wanted.isdisjoint(old.doubts) and old.fits]
             if len(fitting) == len(channels):
-                taken[view.name] = fitting
+                taken[view.name] = [old.reserving() for old in fitting]
                 continue
             hidden += [old.layer.name for old, _ in mine if old.layer.visible]
             for old, _ in mine:
