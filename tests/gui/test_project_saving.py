@@ -240,6 +240,19 @@ def test_a_new_prediction_keeps_what_was_accepted_before_reopening(
     np.testing.assert_array_equal(new.plane(plane(2)) > 0, kept > 0)
 
 
+def test_of_two_predictions_the_newer_one_counts(work: Work) -> None:
+    predicted(work)
+    view = work.session.view
+    assert view is not None
+    newer = work.session.results.restore(view, COLORS)
+    newer.add(found(2, ["a"], doubt=0.7))
+    work.session.result_changed.emit()
+    entries = work.project.unsaved
+    assert work.project.record(stored(2)).score == pytest.approx(0.7)
+    work.session.result_changed.emit()
+    assert work.project.unsaved == entries
+
+
 def test_an_image_may_be_renamed(work: Work) -> None:
     work.viewer.layers["stack"].name = "other"
     work.boxes.add_boxes(BoxSet((Box(1, 1, 9, 9, PlaneId("other", (1,)), "a"),)))

@@ -13,7 +13,8 @@ from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import BoxError, ProjectError
-from napari_boxprompt.project import Project, Round, best_round, verdict
+from napari_boxprompt.normalization import Normalization
+from napari_boxprompt.project import Look, Project, Round, best_round, verdict
 
 
 def box(plane: PlaneId, start: float = 4, label: str = "cell", number: int = 1) -> Box:
@@ -288,3 +289,36 @@ def test_import_is_quick_and_light():
     code = "import sys, napari_boxprompt.project; print(*{m.split('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "skimage", "scipy", "zarr", "napari", "qtpy"} & set(done.stdout.split())
+
+
+def test_colours_and_looks_survive_a_crash_and_a_save(project, reopen):
+    look = Look(name="plate", limits=(1.0, 9.0), contrast=Normalization(low=(0.0,), high=(2.0,)))
+    project.set_colors({"cell": "#ff0000"})
+    project.set_look("flat.tif", look, pixel_size={"y": (0.5, "micrometer")})
+    for again in (reopen(), project):
+        assert again.colors == {"cell": "#ff0000"}
+        assert again.entries["flat.tif"].look == look
+        assert again.entries["flat.tif"].pixel_size == {"y": (0.5, "micrometer")}
+    project.save()
+    assert reopen().entries["flat.tif"].look == look
+    with pytest.raises(ProjectError, match="no image"):
+        project.set_look("other.tif", look)
+
+
+def test_a_confirmed_image_keeps_how_it_was_shown(folder, images):
+    with Project.open(folder) as project:
+        project.set_look("flat.tif", Look(name="plate"))
+    tifffile.imwrite(images / "flat.tif", np.zeros((SIDE, SIDE), np.uint8), photometric="minisblack")
+    with Project.open(folder) as project:
+        assert project.changed == ("flat.tif",)
+        project.confirm_image("flat.tif")
+        entry = project.entries["flat.tif"]
+        assert entry.look == Look(name="plate")
+    with Project.open(folder) as project:
+        assert not project.changed
+
+
+def test_images_under_names_of_their_own(tmp_path, images):
+    with Project.create(tmp_path / "p", {"a/one": images / "flat.tif"}) as project:
+        project.add_images({"two": images / "second.tif"})
+        assert set(project.images.names) == {"a/one", "two"}

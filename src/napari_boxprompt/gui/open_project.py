@@ -105,9 +105,12 @@ class OpenProject:
 
     def outside(self) -> list[Image]:
         """Image layers with boxes, or with planes that were judged, that the project does not have."""
-        views = [boxes.view for boxes in self._session.drawn]
-        views += [result.view for result in self._session.results.alive if result.status]
-        known = {view.name: view for view in views if self.table.entry_of(view) is None}
+        # Asked for at every gesture: what is in the project is not even counted.
+        drawn = [boxes for boxes in self._session.box_layers if self.table.entry_of(boxes.view) is None]
+        judged = [result.view for result in self._session.results.alive if result.status]
+        views = [boxes.view for boxes in drawn if boxes.boxset]
+        views += [view for view in judged if self.table.entry_of(view) is None]
+        known = {view.name: view for view in views}
         return [view.layer for view in known.values()]
 
 

@@ -74,10 +74,15 @@ class Painted:
         """Record what was said of planes since, and which planes were predicted."""
         self._watch()
         self._note_scores()  # first, because a new prediction takes the place of what was rejected
+        names: dict[int, str | None] = {}
         for here, (result, status) in self._session.results.said().items():
-            plane = self._table.stored(result.view, here)
-            if plane is None:
+            if id(result) not in names:
+                entry = self._table.entry_of(result.view)
+                names[id(result)] = None if entry is None else entry.name
+            name = names[id(result)]
+            if name is None:
                 continue
+            plane = PlaneId(name, here.index)
             before = self._said.get(plane)
             if before == (result, status):
                 continue
@@ -90,20 +95,21 @@ class Painted:
             self._said[plane] = (result, status)
 
     def _note_scores(self) -> None:
-        scores: dict[PlaneId, float] = {}
-        reasons: dict[PlaneId, str] = {}
-        for result in self._session.results.alive:
-            for here, found in result.scores.items():
-                plane = self._table.stored(result.view, here)
-                if plane is not None and np.isfinite(found.doubt):
-                    scores[plane], reasons[plane] = float(found.doubt), self._reason(here)
+        doubts: dict[PlaneId, tuple[float, PlaneId]] = {}
+        for result in self._session.results.alive:  # of several, the newest says how a plane is
+            entry = self._table.entry_of(result.view)
+            if entry is not None:
+                found = ((here, float(scores.doubt)) for here, scores in result.scores.items())
+                doubts |= {PlaneId(entry.name, here.index): (doubt, here) for here, doubt in found}
         new = {
-            plane: score
-            for plane, score in scores.items()
-            if self._scored.get(plane, self._project.record(plane).score) != score
+            plane: (doubt, here)
+            for plane, (doubt, here) in doubts.items()
+            if np.isfinite(doubt) and self._scored.get(plane, self._project.record(plane).score) != doubt
         }
-        if new and self._do(self._project.note_predictions, new, {p: reasons[p] for p in new}):
-            self._scored |= new
+        scores = {plane: doubt for plane, (doubt, _) in new.items()}
+        reasons = {plane: self._reason(here) for plane, (_, here) in new.items()}
+        if new and self._do(self._project.note_predictions, scores, reasons):
+            self._scored |= scores
 
     # Painting
 

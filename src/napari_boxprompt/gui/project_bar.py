@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.gui.project_notices import Notice
     from napari_boxprompt.gui.projects import Projects
-    from napari_boxprompt.project import Project
 
 __all__ = ["EXPORTS", "ProjectBar"]
 
@@ -99,17 +98,18 @@ class ProjectBar(QWidget):
             self.said.setToolTip("")
         else:
             self.said.setText(f"<b>{escape(project.folder.name)}</b> · {escape(projects.state)}")
-            self.said.setToolTip(f"{project.folder}\n{_contents(project)}")
+            self.said.setToolTip(f"{project.folder}\n{counted(len(project.entries), 'image')}")
         self._show_images()
         self._show_notices(projects.notices)
 
     def _show_images(self) -> None:
         project = self._projects.project
-        names = () if project is None else project.images.names
+        away = () if project is None else (*project.missing, *project.changed)
+        names = [] if project is None else [name for name in project.entries if name not in away]
         self.images.setVisible(len(names) > len(shown_names(self._projects.table)))
         if self.images.isHidden():
             return
-        if [self.images.itemText(i) for i in range(self.images.count())] != list(names):
+        if [self.images.itemText(i) for i in range(self.images.count())] != names:
             self.images.clear()
             self.images.addItems(names)
         chosen = self._projects.chosen
@@ -180,8 +180,3 @@ class ProjectBar(QWidget):
     @told
     def _choose(self, index: int) -> None:
         self._projects.show_image(self.images.itemText(index))
-
-
-def _contents(project: Project) -> str:
-    """Say what is in a project, in a few words."""
-    return f"{counted(len(project.entries), 'image')}, {counted(len(project.boxes), 'box', 'boxes')}"
