@@ -35,12 +35,22 @@ class KeptRounds:
 
     def __init__(self, projects: Projects, trainer: Trainer, jobs: Jobs) -> None:
         self._projects, self._trainer, self._jobs = projects, trainer, jobs
+        self._waiting: tuple[Trained, TrainingTask] | None = None
         trainer.ended.connect(self._on_ended)
+        projects.made.connect(self._keep_waiting)
 
     def _on_ended(self, result: Trained | None) -> None:
-        project, task = self._projects.project, self._trainer.last
-        if result is None or task is None or project is None or project.read_only:
+        if result is not None and self._trainer.last is not None:
+            self._waiting = (result, self._trainer.last)
+            self._keep_waiting()
+
+    def _keep_waiting(self) -> None:
+        """Keep the last training; one that came before its project is made is the first round of it."""
+        project = self._projects.project
+        if self._waiting is None or project is None or project.read_only:
             return
+        result, task = self._waiting
+        self._waiting = None
         record = round_of(project.next_round(), result, task)
         work = partial(_keep, project=project, record=record, model=result.model.model)
         self._jobs.start(KEEPING, work, on_end=self._projects.touch)

@@ -63,3 +63,7 @@ class ProjectSettings:
         last = project.rounds[-1] if project.rounds else None
         if last is not None and last.model and (project.folder / last.model).is_dir():
             exchange.load_model(self._session, self._jobs, project.folder / last.model, plugin_settings())
+        elif self._session.trained is not None:
+            # That of another project would predict what nobody has boxed here.
+            self._session.trained = None
+            self._session.model_changed.emit()
