@@ -18,6 +18,7 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 from tests.gui.conftest import Desk
 from tests.gui.test_results import found
 
+from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import OutputError, ProjectError
 from napari_boxprompt.project import Project
@@ -461,19 +462,25 @@ def test_a_folder_without_a_project_closes_nothing(open_desk: OpenDesk, folder: 
 
 
 @pytest.mark.usefixtures("tiny_generator")
-def test_a_training_is_a_round_and_its_model_comes_back(open_desk: OpenDesk, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["project", "training"])
+def test_a_training_is_a_round_and_its_model_comes_back(
+    open_desk: OpenDesk, tmp_path: Path, trained: TrainedModel, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.gui.test_widget import add_boxes, add_stack
     from tests.helpers.synthetic import quick_config
 
     desk = open_desk()
     add_stack(desk)
     folder = tmp_path / "project"
-    make(desk, folder)
+    if first == "project":
+        make(desk, folder)
     desk.widget.session.new_boxes_layer()
     add_boxes(desk, 0, 1, 2)
     desk.widget.train_panel.form.setValue(quick_config())
     desk.widget.train_panel.train.click()
     desk.wait(lambda: not desk.widget.trainer.running)
+    if first == "training":
+        make(desk, folder)
     quiet(desk)
     with Project.open(folder, read_only=True) as project:
         (record,) = project.rounds
@@ -483,6 +490,19 @@ def test_a_training_is_a_round_and_its_model_comes_back(open_desk: OpenDesk, tmp
     assert (folder / "models" / "001" / "model.json").is_file()
     assert (record.held_out, record.held_out_boxes) == (1, 1)
     assert record.note.startswith("Models are not compared: only one box"), "judged after it was kept"
+
+    asked: list[Path] = []
+
+    def load(folder: Path, **_: object) -> TrainedModel:
+        asked.append(folder)
+        return trained
+
+    monkeypatch.setattr("napari_boxprompt.api.load_model", load)
+    desk.widget.actions.close_project()
+    quiet(desk)
+    open_again(desk, folder)
+    assert asked == [folder / "models" / "001"]
+    assert desk.widget.session.trained is trained
 
 
 @pytest.mark.usefixtures("tiny_generator", "fake_weights")
@@ -528,3 +548,14 @@ def test_a_round_that_was_taken_back_stays_so(open_desk: OpenDesk, tmp_path: Pat
         assert np.array_equal(value, weights[name]), "the model of round 1"
     assert (rounds.current, rounds.last, len(rounds.rounds)) == (1, 2, 2)
     assert not desk.said
+
+
+def test_a_project_without_a_model_does_not_predict_with_another_one(
+    open_desk: OpenDesk, folder: Path, trained: TrainedModel
+) -> None:
+    desk = open_desk()
+    desk.widget.session.set_model(trained)
+    desk.widget.sections["Predict"].open(False)
+    open_again(desk, folder)
+    assert desk.widget.session.trained is None
+    assert not desk.widget.sections["Predict"].is_open

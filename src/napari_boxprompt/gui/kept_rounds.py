@@ -51,10 +51,12 @@ class KeptRounds:
         self._session, self._jobs = session, jobs
         self._kept: dict[int, Round] = {}
         self._judged: dict[int, Round] = {}
+        self._newest: Round | None = None
         self._open: Project | None = None
         trainer.ended.connect(self._on_ended)
         book.recorded.connect(self._on_judged)
         book.revised.connect(self._on_judged)
+        projects.made.connect(self._on_made)
         projects.opened.connect(self._on_opened)
         projects.changed.connect(self._on_changed)
 
@@ -65,7 +67,8 @@ class KeptRounds:
         if result is None or task is None:
             return
         # The book has heard of the training first, and has numbered it.
-        self._keep(round_of(self._book.last, result, task), result.model.model)
+        self._newest = round_of(self._book.last, result, task)
+        self._keep(self._newest, result.model.model)
 
     def _keep(self, record: Round, model: PromptModel) -> None:
         project = self._projects.project
@@ -98,13 +101,10 @@ class KeptRounds:
 
     # From the project to the session
 
-    def _on_opened(self, made: bool) -> None:
+    def _on_opened(self) -> None:
         self._kept, self._judged = {}, {}
         project = self._projects.project
         if project is None:
-            return
-        if made:
-            self._begin()
             return
         rounds = list(project.rounds)
         self._kept = {record.number: record for record in rounds if record.model}
@@ -119,13 +119,17 @@ class KeptRounds:
 
             folder = project.folder / found.model
             exchange.load_model(self._session, self._jobs, folder, plugin_settings(), then=loaded)
+        elif self._session.trained is not None:
+            # That of another project would predict what nobody has boxed here.
+            self._session.set_model(None)
 
-    def _begin(self) -> None:
+    def _on_made(self) -> None:
         """Take the model of work in progress into a project that was made about it."""
         trained, current = self._session.trained, self._book.current
-        record = next((known for known in self._book.rounds if known.number == current), None)
-        if record is not None and trained is not None:
-            self._judged[current] = record
+        judged = {known.number: known for known in self._book.rounds if known.number == current}
+        self._kept, self._judged = {}, judged
+        record = judged.get(current, self._newest)  # which may be judged only now
+        if record is not None and record.number == current and trained is not None:
             self._keep(record, trained.model)
 
     def _on_changed(self) -> None:

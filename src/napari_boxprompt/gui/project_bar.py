@@ -77,7 +77,7 @@ class ProjectBar(QWidget):
         row.addWidget(self.more)
         self._notices = QVBoxLayout()
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(5, 4, 9, 2)
+        layout.setContentsMargins(9, 6, 9, 2)
         layout.setSpacing(4)
         layout.addLayout(row)
         layout.addWidget(self.images)

@@ -54,12 +54,13 @@ class Projects:
     ----------
     changed : psygnal.Signal
         There is another project, or another thing to say of it.
-    opened : psygnal.Signal
-        A project was opened (emitted with False) or made (True), and is on screen.
+    made, opened : psygnal.Signal
+        A project was made, or opened, and is on screen.
     """
 
     changed = Signal()
-    opened = Signal(bool)
+    made = Signal()
+    opened = Signal()
 
     def __init__(
         self,
@@ -268,7 +269,7 @@ class Projects:
         desk = self._lay_out(opened)
         desk.bind(layers, opened)
         desk.take_up(self.changed.emit)
-        self.opened.emit(True)
+        self.made.emit()
 
     def _on_opened(self, opened: Opened) -> None:
         desk = self._lay_out(opened)
@@ -285,13 +286,7 @@ class Projects:
     # Images
 
     def add(self, layers: Sequence[Image], *, copies: bool) -> None:
-        """Add image layers to the project.
-
-        Raises
-        ------
-        BoxPromptError
-            No project is open for writing, or something is being done already.
-        """
+        """Add image layers to the project, which must be open for writing."""
         self._check_free()
         desk = self._writable()
 

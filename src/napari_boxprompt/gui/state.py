@@ -271,8 +271,8 @@ class Session:
 
     # Model and results
 
-    def set_model(self, trained: TrainedModel) -> None:
-        """Take a trained or loaded model."""
+    def set_model(self, trained: TrainedModel | None) -> None:
+        """Take a trained or loaded model, or leave that of other work."""
         self.trained = trained
         self.model_changed.emit()
 

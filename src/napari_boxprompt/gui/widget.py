@@ -252,6 +252,8 @@ class BoxPromptWidget(QWidget):
         self.sections["Train"].open()  # folded for a review, and with it the button that stops
 
     def _open_predict(self) -> None:
+        if self.session.trained is None:
+            return
         self.sections["Image"].open(False)  # or Review would be below the lower edge
         self.sections["Predict"].open()
 
