@@ -31,6 +31,7 @@ __all__ = [
     "bring_in",
     "close_apart",
     "close_project",
+    "confirm_image",
     "export",
     "keep_round",
     "make_project",
@@ -250,6 +251,13 @@ def read_images(stop: Stop, project: Project, names: Sequence[str]) -> Generator
     yield from read_into(opened, names)
     yield from read_masks(opened, names)
     return opened
+
+
+def confirm_image(stop: Stop, project: Project, name: str) -> Generator[Progress, None, Opened]:
+    """Say that a changed image is the right one for its boxes, and read it."""
+    yield Progress("prepare", 0, 1, name)
+    project.confirm_image(name)
+    return (yield from read_images(stop, project, [name]))
 
 
 def read_into(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:

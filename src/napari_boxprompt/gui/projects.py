@@ -6,11 +6,11 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QCoreApplication
 
-from napari_boxprompt.errors import BoxPromptError, ProjectError
+from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.gui import project_work
 from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.open_project import OpenProject, candidates, wanted_of
@@ -289,7 +289,6 @@ class Projects:
         """Add image layers to the project, which must be open for writing."""
         self._check_free()
         desk = self._writable()
-
         self._refused |= {layer.name for layer in layers}
         items = [wanted_of(self._session, layer) for layer in layers]
         work = partial(project_work.add_images, project=desk.project, wanted=items, copies=copies)
@@ -315,13 +314,10 @@ class Projects:
 
     def confirm(self, name: str) -> None:
         """Say that a changed image is the right one for its boxes."""
+        self._check_free()
         desk = self._writable()
-        try:
-            desk.project.confirm_image(name)
-        except BoxPromptError as error:
-            show_error(str(error))
-            return
-        self.show_image(name)
+        work = partial(project_work.confirm_image, project=desk.project, name=name)
+        self._start(OPENING, f"opening {name} …", work, desk.show)
 
     def search(self, folder: Path) -> None:
         """Look for missing images in a folder, and open the project anew with what is found."""
