@@ -218,6 +218,20 @@ def review(studio: Studio) -> None:
     studio.photograph("viewer-light")
 
 
+def second_round(studio: Studio) -> None:
+    """Train again, with what was accepted; both rounds are compared."""
+    widget, viewer = studio.widget, studio.viewer
+    viewer.theme = "dark"
+    studio.section("Review", False)
+    studio.section("Train")
+    studio.settle()
+    widget.train_panel.train.click()
+    studio.wait(lambda: not widget.trainer.running)
+    studio.settle()
+    studio.section("Predict", False)
+    studio.photograph("viewer-rounds")
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -234,6 +248,7 @@ def main() -> None:
         first_steps(studio)
         train(studio, arguments.steps)
         review(studio)
+        second_round(studio)
         studio.viewer.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,28 @@ def test_rejected_planes_are_counted_and_marked(panel: Panel[ReviewPanel]) -> No
     assert panel.widget.summary == "1 accepted, 1 rejected; next: 7"
     assert lines(panel)[-2] == "✗ plane 3: 2 of 5 objects unsure"
     assert lines(panel)[-1].startswith("✓ plane 2: ")
+
+
+def test_accepting_is_highlighted_once_all_planes_are_predicted(panel: Panel[ReviewPanel]) -> None:
+    accept = panel.widget.buttons["accept"]
+    assert accept.property("primary")
+    trained = panel.session.trained
+    assert trained is not None
+    panel.session.set_model(replace(trained, model=replace(trained.model)))
+    assert not accept.property("primary"), "predicting with the new model is next"
+    panel.session.set_model(trained)
+    assert accept.property("primary")
+    for z in range(PLANES):
+        panel.session.set_status(plane(z), "accepted")
+    assert not accept.property("primary"), "nothing waits any more"
+
+
+def test_the_buttons_show_their_keys(panel: Panel[ReviewPanel]) -> None:
+    texts = {name: button.text() for name, button in panel.widget.buttons.items()}
+    assert texts == {
+        "previous": "◂ P",
+        "next": "N ▸",
+        "accept": "Accept (A)",
+        "reject": "Reject (R)",
+        "edit": "Edit (E)",
+    }

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_boxprompt.gui.ordering import ORDERS
-from napari_boxprompt.gui.section import wrapping_label
+from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import counted
 
 if TYPE_CHECKING:
@@ -71,15 +71,19 @@ class ReviewPanel(QWidget):
         self.buttons: dict[str, QPushButton] = {}
         row = QHBoxLayout()
         for name, text, tip in (
-            ("previous", "◂", "Back to the plane before (P)"),
-            ("next", "▸", "On to the next plane of the list that you have not seen (N)"),
-            ("accept", "Accept", "This plane is right and has every object; the next training learns it (A)"),
+            ("previous", "◂ P", "Back to the plane before (P)"),
+            ("next", "N ▸", "On to the next plane of the list that you have not seen (N)"),
+            (
+                "accept",
+                "Accept (A)",
+                "This plane is right and has every object; the next training learns it (A)",
+            ),
             (
                 "reject",
-                "Reject",
+                "Reject (R)",
                 "This plane is wrong: it waits at the end of the list (R)",
             ),
-            ("edit", "Edit", "Paint a new object on this plane, or pick one and change it (E)"),
+            ("edit", "Edit (E)", "Paint a new object on this plane, or pick one and change it (E)"),
         ):
             button = QPushButton(text)
             button.setToolTip(tip)
@@ -98,6 +102,7 @@ class ReviewPanel(QWidget):
         layout.addWidget(self.export)
         session.result_changed.connect(self.refresh)
         session.plane_changed.connect(self._mark_plane)
+        session.model_changed.connect(self._highlight)
         self.order.activated.connect(lambda _: review.order.choose(self.order.currentData()))
         self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
         self.refresh()
@@ -127,6 +132,7 @@ class ReviewPanel(QWidget):
         self.queue.clear()
         if result is None:
             return
+        self._highlight()
         flagged = result.standing_out()
         self.standing_out.setText(_standing_out(len(flagged)))
         order = self._review.order
@@ -143,6 +149,12 @@ class ReviewPanel(QWidget):
         self._fit_queue()
         self._select_plane()
         self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
+
+    def _highlight(self) -> None:
+        """Accepting is next once all planes are predicted; before that, predicting is."""
+        view = self._session.view
+        predicted = view is not None and len(self._session.predicted) >= view.count
+        make_primary(self.buttons["accept"], predicted and bool(self._review.order.waiting()))
 
     def _fit_queue(self) -> None:
         rows = min(MOST_ROWS, self.queue.count())  # whole ones: half a row looks like a mistake
