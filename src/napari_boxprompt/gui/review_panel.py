@@ -77,8 +77,6 @@ class ReviewPanel(QWidget):
         self.queue.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # it would hide a row
         if thumbnails is not None:
             self.queue.setIconSize(QSize(SIDE, SIDE))
-            thumbnails.made.connect(self._show_picture)
-            self.queue.verticalScrollBar().valueChanged.connect(self._want_pictures)
         self._blank = QIcon(_blank())
         self._rows: dict[PlaneId, QListWidgetItem] = {}
         self.buttons: dict[str, QPushButton] = {}
@@ -113,12 +111,19 @@ class ReviewPanel(QWidget):
         layout.addWidget(self.queue)
         layout.addLayout(row)
         layout.addWidget(self.export)
+        self._connect()
+        self.refresh()
+
+    def _connect(self) -> None:
+        session, review = self._session, self._review
+        if self._thumbnails is not None:
+            self._thumbnails.made.connect(self._show_picture)
+            self.queue.verticalScrollBar().valueChanged.connect(self._want_pictures)
         session.result_changed.connect(self.refresh)
         session.plane_changed.connect(self._mark_plane)
         session.model_changed.connect(self._highlight)
         self.order.activated.connect(lambda _: review.order.choose(self.order.currentData()))
         self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
-        self.refresh()
 
     @property
     def summary(self) -> str:
@@ -150,12 +155,14 @@ class ReviewPanel(QWidget):
         flagged = result.standing_out()
         self.standing_out.setText(_standing_out(len(flagged)))
         order = self._review.order
-        waiting = order.waiting()
+        waiting, boxed = order.waiting(), set(self._session.all_boxes().boxed_planes)
         accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
         for plane in (*waiting, *accepted):
             # Of a plane that stands out, the line says already that outlines are unsure.
             told = plane in result.status or (plane in flagged and order.because(plane) == "doubt")
             text = _line(result, plane, plane in flagged) + ("" if told else _because(order.reason(plane)))
+            if self._thumbnails is not None:  # beside a picture there is room for it
+                text += f"\n\u2003 {_status(result, plane, boxed)}"
             item = QListWidgetItem(text)
             item.setToolTip(text.strip())  # a narrow dock cuts it
             item.setData(PLANE, plane)
@@ -275,6 +282,13 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     elif flagged:
         said = f"{unsure} of {said} unsure" if unsure else f"{said}, unsure edges"
     return f"{mark} plane {where}: {said}"
+
+
+def _status(result: Result, plane: PlaneId, boxed: set[PlaneId]) -> str:
+    """Say how far the work on a plane has come, and how unsure the model is of it."""
+    status = result.status.get(plane, "boxed" if plane in boxed else "predicted")
+    scores = result.scores.get(plane)
+    return str(status) if scores is None else f"{status} · doubt {scores.doubt:.2f}"
 
 
 def _because(reason: str) -> str:
