@@ -218,6 +218,20 @@ def review(studio: Studio) -> None:
     studio.photograph("viewer-light")
 
 
+def second_round(studio: Studio) -> None:
+    """Train again, with what was accepted; both rounds are compared."""
+    widget, viewer = studio.widget, studio.viewer
+    viewer.theme = "dark"
+    studio.section("Review", False)
+    studio.section("Train")
+    studio.settle()
+    widget.train_panel.train.click()
+    studio.wait(lambda: not widget.trainer.running)
+    studio.settle()
+    studio.section("Predict", False)
+    studio.photograph("viewer-rounds")
+
+
 def project(studio: Studio, folder: Path) -> None:
     """Keep all of it in a project, close that, and open it again."""
     from napari_boxprompt.boxes import PlaneId
@@ -258,6 +272,7 @@ def main() -> None:
         first_steps(studio)
         train(studio, arguments.steps)
         review(studio)
+        second_round(studio)
         project(studio, Path(folder) / "nuclei project")
         studio.viewer.close()
 

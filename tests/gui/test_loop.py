@@ -48,7 +48,11 @@ def test_what_is_corrected_and_accepted_is_learnt_and_kept(open_desk: Callable[.
     desk.hand.press("N")
     plane = session.plane
     assert plane is not None
-    assert "·" in widget.review_panel.queue.item(0).text() or not widget.review.order.reason(plane)
+    rows = [widget.review_panel.queue.item(row).text().split("\n") for row in range(5)]
+    assert "·" in rows[0][0] or not widget.review.order.reason(plane)
+    assert sorted(row[1].split("·")[0].strip() for row in rows) == ["boxed"] * 2 + ["predicted"] * 3
+    pictures = widget.review_panel._thumbnails
+    desk.wait(lambda: pictures is not None and pictures.get(plane) is not None)
     desk.hand.press("E")
     first.layer.paint((plane.index[0], 80, 90), first.layer.selected_label)
     corrected = first.plane(plane).copy()
@@ -75,7 +79,8 @@ def test_what_is_corrected_and_accepted_is_learnt_and_kept(open_desk: Callable[.
     np.testing.assert_array_equal(first.plane(plane), corrected)
     assert second.status == {plane: "accepted"}
     assert 0.5 < second.agreement[plane] < 1, "all but what was painted is found again"
-    last = widget.review_panel.queue.item(widget.review_panel.queue.count() - 1).text()
+    last, status = widget.review_panel.queue.item(widget.review_panel.queue.count() - 1).text().split("\n")
+    assert status.strip().startswith("accepted · doubt ")
     assert last.startswith("✓ ")
     assert last.endswith(f"new prediction agrees {second.agreement[plane]:.2f}")
     assert not desk.said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
+from psygnal import Signal
 from tests.gui.conftest import Panel
 
 from napari_boxprompt.boxes import PlaneId
@@ -121,3 +123,76 @@ def test_rejected_planes_are_counted_and_marked(panel: Panel[ReviewPanel]) -> No
     assert panel.widget.summary == "1 accepted, 1 rejected; next: 7"
     assert lines(panel)[-2] == "✗ plane 3: 2 of 5 objects unsure"
     assert lines(panel)[-1].startswith("✓ plane 2: ")
+
+
+def test_accepting_is_highlighted_once_all_planes_are_predicted(panel: Panel[ReviewPanel]) -> None:
+    accept = panel.widget.buttons["accept"]
+    assert accept.property("primary")
+    trained = panel.session.trained
+    assert trained is not None
+    panel.session.set_model(replace(trained, model=replace(trained.model)))
+    assert not accept.property("primary"), "predicting with the new model is next"
+    panel.session.set_model(trained)
+    assert accept.property("primary")
+    for z in range(PLANES):
+        panel.session.set_status(plane(z), "accepted")
+    assert not accept.property("primary"), "nothing waits any more"
+
+
+def test_the_buttons_show_their_keys(panel: Panel[ReviewPanel]) -> None:
+    texts = {name: button.text() for name, button in panel.widget.buttons.items()}
+    assert texts == {
+        "previous": "◂ P",
+        "next": "N ▸",
+        "accept": "Accept (A)",
+        "reject": "Reject (R)",
+        "edit": "Edit (E)",
+    }
+
+
+class Pictures:
+    """Makes a picture of whatever is wanted, when told to."""
+
+    made = Signal(object)
+
+    def __init__(self, _: Any) -> None:
+        self.wanted: list[PlaneId] = []
+        self.there: dict[PlaneId, np.ndarray] = {}
+
+    def get(self, plane: PlaneId) -> np.ndarray | None:
+        return self.there.get(plane)
+
+    def want(self, planes: list[PlaneId]) -> None:
+        self.wanted = planes
+
+    def make(self) -> None:
+        for each in self.wanted:
+            self.there[each] = np.full((30, 40, 3), 200, np.uint8)
+            self.made.emit(each)
+
+
+def test_only_rows_in_sight_want_pictures_even_of_thousands_of_planes(
+    make_panel: Callable[..., Panel[ReviewPanel]], trained: Any, qtbot: Any
+) -> None:
+    pictures = Pictures(None)
+    panel = make_panel(ReviewPanel, Review, lambda _: pictures)
+    panel.viewer.add_image(np.zeros((3000, 40, 50), np.uint8), name="stack")
+    panel.session.set_model(trained)
+    assert panel.session.view is not None
+    planes = [plane(z) for z in range(3000)]
+    (result,) = panel.session.new_results([panel.session.view], planes)["stack"]
+    give_doubts(result, dict.fromkeys(planes, 0.06))
+    result.counts = dict.fromkeys(planes, Counts(1, 0))
+    panel.session.result_changed.emit()
+    assert not pictures.wanted, "nobody sees the list yet"
+    panel.widget.resize(320, 600)
+    panel.widget.show()
+    queue = panel.widget.queue
+    qtbot.waitUntil(lambda: 1 <= len(pictures.wanted) <= 7)
+    first = list(pictures.wanted)
+    pictures.make()
+    assert not queue.item(0).icon().isNull()
+    assert queue.item(0).icon().cacheKey() != queue.item(2999).icon().cacheKey()
+    queue.verticalScrollBar().setValue(queue.verticalScrollBar().maximum())
+    assert not set(first) & set(pictures.wanted)
+    assert 1 <= len(pictures.wanted) <= 7

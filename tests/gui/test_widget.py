@@ -124,7 +124,7 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     widget.predict_panel.all.click()
     assert summaries(desk)[3] == "predicting …"
     desk.wait(lambda: not widget.predicting.running)
-    assert primary(desk) == []
+    assert primary(desk) == ["Accept (A)"]
     assert summaries(desk)[3] == "4 objects on 4 planes"
     assert summaries(desk)[4].startswith("0 accepted; next: ")
     assert widget.sections["Review"].is_open

@@ -124,6 +124,12 @@ class Result:
         """Class of an object, None for one that was painted and not adopted."""
         return self._objects.get(number)
 
+    def color_of(self, number: int) -> tuple[float, float, float]:
+        """RGB in 0..1 of the class of an object; that of the first class where that is not known."""
+        first = next(iter(self._colors.values()))
+        red, green, blue, *_ = self._colors.get(self._objects.get(number, ""), first)
+        return red, green, blue
+
     @property
     def count(self) -> int:
         """Objects found."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+import numpy as np
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -16,22 +18,25 @@ from qtpy.QtWidgets import (
 )
 
 from napari_boxprompt.gui.ordering import ORDERS
-from napari_boxprompt.gui.section import wrapping_label
+from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import counted
+from napari_boxprompt.gui.thumbnails import SIDE
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from qtpy.QtGui import QShowEvent
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.review import Review
     from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.thumbnails import Thumbnails
 
 __all__ = ["ReviewPanel"]
 
 PLANE = Qt.ItemDataRole.UserRole
-MOST_ROWS = 8
-"""Planes that the list shows without scrolling."""
+MOST_ROWS, MOST_PICTURES = 8, 5
+"""Planes that the list shows without scrolling, without pictures and with them."""
 
 MARKS = {"accepted": "✓", "rejected": "✗"}
 STANDS_OUT = "⚑"
@@ -46,13 +51,15 @@ class ReviewPanel(QWidget):
         State of the widget.
     review : Review
         What the buttons do.
+    thumbnails : Thumbnails, optional
+        Pictures of the planes; the list has none by default.
     """
 
     export_wanted = Signal()
 
-    def __init__(self, session: Session, review: Review) -> None:
+    def __init__(self, session: Session, review: Review, thumbnails: Thumbnails | None = None) -> None:
         super().__init__()
-        self._session, self._review = session, review
+        self._session, self._review, self._thumbnails = session, review, thumbnails
         self.waits = wrapping_label(
             "Predict first: then the planes stand here, the most useful to look at first.",
             name="boxprompt-quiet",
@@ -68,18 +75,26 @@ class ReviewPanel(QWidget):
         self.queue = QListWidget()
         self.queue.setUniformItemSizes(True)
         self.queue.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # it would hide a row
+        if thumbnails is not None:
+            self.queue.setIconSize(QSize(SIDE, SIDE))
+        self._blank = QIcon(_blank())
+        self._rows: dict[PlaneId, QListWidgetItem] = {}
         self.buttons: dict[str, QPushButton] = {}
         row = QHBoxLayout()
         for name, text, tip in (
-            ("previous", "◂", "Back to the plane before (P)"),
-            ("next", "▸", "On to the next plane of the list that you have not seen (N)"),
-            ("accept", "Accept", "This plane is right and has every object; the next training learns it (A)"),
+            ("previous", "◂ P", "Back to the plane before (P)"),
+            ("next", "N ▸", "On to the next plane of the list that you have not seen (N)"),
+            (
+                "accept",
+                "Accept (A)",
+                "This plane is right and has every object; the next training learns it (A)",
+            ),
             (
                 "reject",
-                "Reject",
+                "Reject (R)",
                 "This plane is wrong: it waits at the end of the list (R)",
             ),
-            ("edit", "Edit", "Paint a new object on this plane, or pick one and change it (E)"),
+            ("edit", "Edit (E)", "Paint a new object on this plane, or pick one and change it (E)"),
         ):
             button = QPushButton(text)
             button.setToolTip(tip)
@@ -96,11 +111,19 @@ class ReviewPanel(QWidget):
         layout.addWidget(self.queue)
         layout.addLayout(row)
         layout.addWidget(self.export)
+        self._connect()
+        self.refresh()
+
+    def _connect(self) -> None:
+        session, review = self._session, self._review
+        if self._thumbnails is not None:
+            self._thumbnails.made.connect(self._show_picture)
+            self.queue.verticalScrollBar().valueChanged.connect(self._want_pictures)
         session.result_changed.connect(self.refresh)
         session.plane_changed.connect(self._mark_plane)
+        session.model_changed.connect(self._highlight)
         self.order.activated.connect(lambda _: review.order.choose(self.order.currentData()))
         self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
-        self.refresh()
 
     @property
     def summary(self) -> str:
@@ -125,27 +148,69 @@ class ReviewPanel(QWidget):
         for widget in (self.order, self.standing_out, self.queue, self.export, *self.buttons.values()):
             widget.setVisible(there)
         self.queue.clear()
+        self._rows.clear()
         if result is None:
             return
+        self._highlight()
         flagged = result.standing_out()
         self.standing_out.setText(_standing_out(len(flagged)))
         order = self._review.order
-        waiting = order.waiting()
+        waiting, boxed = order.waiting(), set(self._session.all_boxes().boxed_planes)
         accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
         for plane in (*waiting, *accepted):
             # Of a plane that stands out, the line says already that outlines are unsure.
             told = plane in result.status or (plane in flagged and order.because(plane) == "doubt")
             text = _line(result, plane, plane in flagged) + ("" if told else _because(order.reason(plane)))
+            if self._thumbnails is not None:  # beside a picture there is room for it
+                text += f"\n\u2003 {_status(result, plane, boxed)}"
             item = QListWidgetItem(text)
             item.setToolTip(text.strip())  # a narrow dock cuts it
             item.setData(PLANE, plane)
+            if self._thumbnails is not None:
+                item.setIcon(self._blank)
+            self._rows[plane] = item
             self.queue.addItem(item)
         self._fit_queue()
         self._select_plane()
         self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
+        self._want_pictures()
+
+    def _seen_planes(self) -> list[PlaneId]:
+        """Planes whose rows are in sight."""
+        port = self.queue.viewport().rect()
+        rows = range(max(0, self.queue.indexAt(port.topLeft()).row()), self.queue.count())
+        planes = []
+        for row in rows:
+            item = self.queue.item(row)
+            if self.queue.visualItemRect(item).top() > port.bottom():
+                break
+            planes.append(item.data(PLANE))
+        return planes
+
+    def _want_pictures(self, _: int = 0) -> None:
+        """Show the pictures there are of the rows in sight, and have the others made."""
+        if self._thumbnails is None or not self.isVisible():
+            return
+        planes = self._seen_planes()
+        for plane in planes:
+            self._show_picture(plane)
+        self._thumbnails.want(planes)
+
+    def _show_picture(self, plane: PlaneId) -> None:
+        item = self._rows.get(plane)
+        picture = None if self._thumbnails is None else self._thumbnails.get(plane)
+        if item is not None and picture is not None:
+            item.setIcon(QIcon(_pixmap(picture)))
+
+    def _highlight(self) -> None:
+        """Accepting is next once all planes are predicted; before that, predicting is."""
+        view = self._session.view
+        predicted = view is not None and len(self._session.predicted) >= view.count
+        make_primary(self.buttons["accept"], predicted and bool(self._review.order.waiting()))
 
     def _fit_queue(self) -> None:
-        rows = min(MOST_ROWS, self.queue.count())  # whole ones: half a row looks like a mistake
+        most = MOST_ROWS if self._thumbnails is None else MOST_PICTURES
+        rows = min(most, self.queue.count())  # whole ones: half a row looks like a mistake
         self.queue.setFixedHeight(rows * self.queue.sizeHintForRow(0) + 2 * self.queue.frameWidth())
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 (Qt's way of writing)
@@ -153,6 +218,7 @@ class ReviewPanel(QWidget):
         super().showEvent(event)
         self._fit_queue()
         self.queue.scrollToTop()
+        self._want_pictures()
 
     def _mark_plane(self) -> None:
         """Select the plane that the user turned to, and bring it into view."""
@@ -169,6 +235,25 @@ class ReviewPanel(QWidget):
                 item.setSelected(True)
                 return item
         return None
+
+
+def _blank() -> QPixmap:
+    """Keep the place of a picture that is not there yet."""
+    blank = QPixmap(SIDE, SIDE)
+    blank.fill(Qt.GlobalColor.transparent)
+    return blank
+
+
+def _pixmap(picture: npt.NDArray[np.uint8]) -> QPixmap:
+    height, width, _ = picture.shape
+    data = np.ascontiguousarray(picture).tobytes()
+    image = QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    pixmap = QPixmap.fromImage(image)
+    square = _blank()
+    painter = QPainter(square)
+    painter.drawPixmap((SIDE - width) // 2, (SIDE - height) // 2, pixmap)
+    painter.end()
+    return square
 
 
 def _standing_out(number: int) -> str:
@@ -197,6 +282,13 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     elif flagged:
         said = f"{unsure} of {said} unsure" if unsure else f"{said}, unsure edges"
     return f"{mark} plane {where}: {said}"
+
+
+def _status(result: Result, plane: PlaneId, boxed: set[PlaneId]) -> str:
+    """Say how far the work on a plane has come, and how unsure the model is of it."""
+    status = result.status.get(plane, "boxed" if plane in boxed else "predicted")
+    scores = result.scores.get(plane)
+    return str(status) if scores is None else f"{status} · doubt {scores.doubt:.2f}"
 
 
 def _because(reason: str) -> str:

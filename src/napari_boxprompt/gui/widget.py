@@ -25,6 +25,7 @@ from napari_boxprompt.gui.section import Section, wrapping_label
 from napari_boxprompt.gui.settings import PluginSettings, follow_settings, make_cache, plugin_settings
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.style import plot_colors, style_sheet
+from napari_boxprompt.gui.thumbnails import Thumbnails
 from napari_boxprompt.gui.train_panel import TrainPanel
 from napari_boxprompt.gui.trainer import Trainer
 from napari_boxprompt.gui.work import Encoders
@@ -83,7 +84,7 @@ class BoxPromptWidget(QWidget):
             self.project.actions,
         )
         self.predict_panel = PredictPanel(self.session, self.predicting)
-        self.review_panel = ReviewPanel(self.session, self.review)
+        self.review_panel = ReviewPanel(self.session, self.review, Thumbnails(self.session, self.jobs))
         self.sections = {
             "Image": Section("1  Image", self.image_panel),
             "Boxes": Section("2  Boxes", self.boxes_panel),
