@@ -14,7 +14,8 @@ from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import telling
 from napari_boxprompt.gui.layers import PlaneView
-from napari_boxprompt.gui.results import Result, ResultBook
+from napari_boxprompt.gui.result_book import ResultBook
+from napari_boxprompt.gui.results import Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.work import Found

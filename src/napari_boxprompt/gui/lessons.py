@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import Box, PlaneId
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.layers import PlaneView
-    from napari_boxprompt.gui.results import Result, ResultBook
+    from napari_boxprompt.gui.result_book import ResultBook
+    from napari_boxprompt.gui.results import Result
     from napari_boxprompt.images import Images
 
 __all__ = ["Lessons"]

@@ -20,7 +20,7 @@ from napari_boxprompt.gui.layers import (
     new_boxes_layer,
 )
 from napari_boxprompt.gui.lessons import Lessons
-from napari_boxprompt.gui.results import ResultBook
+from napari_boxprompt.gui.result_book import ResultBook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
