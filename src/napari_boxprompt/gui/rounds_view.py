@@ -49,7 +49,7 @@ class RoundsView(QWidget):
         self._key.setObjectName("boxprompt-small")
         self._theme = ("#000000", "#ffffff")
         self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(8, 0, 4, 4)
+        self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(2)
         for widget in (self.said, self.back, self._key):
             self._layout.addWidget(widget)
@@ -112,7 +112,7 @@ class RoundsView(QWidget):
         )
         self.chart.setXRange(numbers[0], numbers[-1], padding=0.08)
         low = min(values + [value for _, value in frozen])
-        self.chart.setYRange(max(0.0, min(low - 0.05, 0.5)), 1.0, padding=0)
+        self.chart.setYRange(max(0.0, min(low - 0.05, 0.5)), 1.0, padding=0.06)
         self.chart.getAxis("bottom").setTicks([[(n, str(n)) for n in _few(numbers)]])
 
 
