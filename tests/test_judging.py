@@ -152,6 +152,8 @@ def test_models_of_other_classes_are_not_compared(scene_judge: Judge, trained: T
     found = scene_judge(model, other)
     assert found.previous == {}
     assert "other classes" in found.reason
+    nothing = scene_judge(other, model)
+    assert (nothing.scores, nothing.reason) == ({}, "No box has a class that the model knows.")
 
 
 def test_accepted_masks_of_held_out_planes_give_a_dice(

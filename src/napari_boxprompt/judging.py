@@ -137,6 +137,9 @@ def _fair_planes(
     new: PromptModel, previous: PromptModel | None, boxes: BoxSet
 ) -> tuple[list[PlaneId], bool, str]:
     """Planes to judge on, whether the model before can be judged on them, and what a person should know."""
+    drawn = {box.label for box in boxes.boxes} & set(new.classes)
+    if boxes and not drawn:
+        return [], False, "No box has a class that the model knows."
     learnt = noted_planes(new, LEARNT)
     if learnt is None:
         return [], False, "The model does not say which planes it has learnt from."
@@ -146,7 +149,7 @@ def _fair_planes(
         return [], False, "No boxed plane was held out to check on; that needs boxes on three planes."
     if previous is None:
         return unseen[:MOST_PLANES], False, ""
-    if previous.classes != new.classes and not set(previous.classes) & set(new.classes):
+    if drawn.isdisjoint(previous.classes):
         return unseen[:MOST_PLANES], False, "The model before knew other classes."
     before = noted_planes(previous, LEARNT)
     if before is None:
