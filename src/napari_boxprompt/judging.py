@@ -138,7 +138,7 @@ def _fair_planes(
 ) -> tuple[list[PlaneId], bool, str]:
     """Planes to judge on, whether the model before can be judged on them, and what a person should know."""
     drawn = {box.label for box in boxes.boxes} & set(new.classes)
-    if boxes and not drawn:
+    if boxes.boxes and not drawn:
         return [], False, "No box has a class that the model knows."
     learnt = noted_planes(new, LEARNT)
     if learnt is None:
