@@ -30,6 +30,7 @@ from napari_boxprompt.cli.app import app
 QUICK = (
     *("--preset", "fast", "--set", "steps=12", "--set", "batch=2", "--set", "learning_rate=0.005"),
     *("--set", "ema=0.5", "--set", "augment.views=1", "--set", "hold_out=0", "--set", "tile=whole"),
+    *("--set", "generator=light"),
 )
 """Settings with which the real model learns discs in seconds."""
 
