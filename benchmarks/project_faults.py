@@ -1,20 +1,24 @@
 """Kill a program that works on a project, again and again, and see what the project remembers.
 
-    python benchmarks/project_faults.py [--kills 200] [--seed 0]
+    python benchmarks/project_faults.py [--training] [--kills 200] [--seed 0]
 
 A child process opens the project and makes gestures of a script: boxes, painted and accepted masks, states,
 predictions, settings, rounds; now and then it saves, sometimes in a second thread. After each gesture that
 the project has taken, it prints the number. It is killed (SIGKILL) at a random moment: in a gesture, in a
 save, or while it opens the project. The project must then be what it was after the last printed gesture,
 or after the one that followed. The next child goes on from there. Prints one JSON object.
+
+With `--training` the child draws, accepts and corrects on images of discs, and trains a round with the
+command `boxprompt project train`, again and again. It is killed while it starts, in a gesture, while planes
+are encoded, in training, in judging, while the model is saved and while the round is recorded. Each time the
+project must have every reported gesture and round, and whole models only. The last child is left alone
+until it has completed a round. Other words than these are given to the command that trains.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,11 +27,13 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from killing import Known, content, killed, last_of
 
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.errors import OutputError
 from napari_boxprompt.project import STATUSES, Project, Round
 
+PROGRAM = (sys.executable, __file__)
 SIDE = 400
 PLANES = (*(PlaneId("stack.tif", (z,)) for z in range(5)), PlaneId("flat.tif"))
 
@@ -77,16 +83,7 @@ def act(project: Project, number: int, seed: int) -> None:
 
 def digest(project: Project) -> str:
     """Hash all that a user would miss."""
-    total = hashlib.sha256()
-    boxes = project.boxes
-    for plane in PLANES:
-        record = project.record(plane).model_copy(update={"mask": None})
-        mask = project.mask(plane)
-        parts = (record, boxes.on(plane), boxes.planes.get(plane), mask and sorted(mask.classes.items()))
-        total.update(repr(parts).encode())
-        total.update(b"" if mask is None else mask.labels.astype(np.uint32).tobytes())
-    total.update(repr((project.rounds, project.classes, dict(project.settings))).encode())
-    return total.hexdigest()
+    return content(project, PLANES, project.rounds)
 
 
 def work(folder: Path, start: int, seed: int) -> None:
@@ -108,22 +105,6 @@ def work(folder: Path, start: int, seed: int) -> None:
             number += 1
 
 
-def killed(folder: Path, start: int, seed: int, delay: float, *, while_opening: bool) -> int:
-    """Let a child work for a while and kill it; return the last gesture it has reported, or `start` - 1."""
-    command = [sys.executable, __file__, "--child", str(folder), "--start", str(start), "--seed", str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        if child.stdout is None:
-            raise RuntimeError("the child has no output")
-        if not while_opening:
-            child.stdout.readline()
-        time.sleep(delay)
-        child.kill()
-        lines = child.stdout.read().split("\n")[:-1]
-        if child.wait() != -9:
-            raise RuntimeError(f"the child ended by itself with {child.returncode}")
-    return max([start - 1, *(int(line) for line in lines if line.isdecimal())])
-
-
 def run(folder: Path, kills: int, seed: int = 0) -> dict[str, float]:
     """Kill as many children; return what was seen.
 
@@ -134,34 +115,22 @@ def run(folder: Path, kills: int, seed: int = 0) -> dict[str, float]:
     """
     rng = np.random.default_rng(seed)
     project = make_project(folder / "worked")
-    known: list[str] = []
     seen = {"kills": 0, "gestures": 0, "ahead": 0, "opening": 0, "slowest_reopening_s": 0.0}
     with Project.open(make_project(folder / "reference")) as reference:
-        known.append(digest(reference))
-        done = 0  # gestures that the project contains; the k-th one, from 0, leads to known[k + 1]
+        known = Known(reference, lambda project, number: act(project, number, seed), digest)
         for _ in range(kills):
             opening = bool(rng.random() < 0.15)
             delay = float(rng.uniform(0.2, 1.2) if opening else rng.exponential(0.25))
-            last = killed(project, done, seed, delay, while_opening=opening)
-            while len(known) < last + 3:
-                act(reference, len(known) - 1, seed)
-                known.append(digest(reference))
-            reference.save()
-            started = time.perf_counter()
+            start = int(seen["gestures"])
+            command = [*PROGRAM, "--child", str(project), "--start", str(start), "--seed", str(seed)]
+            last = last_of(killed(command, delay, None if opening else "open"), start)
+            began = time.perf_counter()
             with Project.open(project) as found:
-                seen["slowest_reopening_s"] = max(seen["slowest_reopening_s"], time.perf_counter() - started)
-                content = digest(found)
-                if found.read_only or found.problems:
-                    raise AssertionError(f"after gesture {last}: {found.problems or 'read-only'}")
-            if content not in known[last + 1 : last + 3]:
-                where = known.index(content) if content in known else "nowhere"
-                raise AssertionError(f"gestures to {last} were reported, the project is at {where}")
-            ahead = known[last + 1 : last + 3].index(content)
-            seen["ahead"] += ahead
+                seen["slowest_reopening_s"] = max(seen["slowest_reopening_s"], time.perf_counter() - began)
+                seen["gestures"] = known.done(found, last)
+            seen["ahead"] += seen["gestures"] - last - 1
             seen["opening"] += opening
             seen["kills"] += 1
-            done = last + 1 + ahead
-    seen["gestures"] = done
     return seen
 
 
@@ -170,16 +139,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--training", action="store_true", help="train rounds as well")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    options, words = parser.parse_known_args()
+    if options.training:
+        from training_faults import run_training, work_and_train  # it loads what the others do not need
+    elif words:
+        parser.error(f"not understood: {' '.join(words)}")
     if options.child is not None:
         try:
-            work(options.child, options.start, options.seed)
+            if options.training:
+                work_and_train(options.child, options.start, options.seed, words, once=options.once)
+            else:
+                work(options.child, options.start, options.seed)
         except OutputError as error:
             raise SystemExit(str(error)) from error
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(Path(folder), options.kills, options.seed)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder, kills, seed = Path(name), options.kills, options.seed
+        found = run_training(folder, kills, seed, words) if options.training else run(folder, kills, seed)
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import project_faults
 import pytest
-from benchmarks import project_faults
+import training_faults
 from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
 
 from napari_boxprompt.errors import OutputError
 from napari_boxprompt.project import Project
 
+ROOT = Path(__file__).parents[2]
 GESTURES = 9
 
 
@@ -58,6 +60,52 @@ def test_a_killed_program_loses_nothing(tmp_path):
     seen = project_faults.run(tmp_path, kills=10, seed=5)
     assert seen["kills"] == 10
     assert seen["gestures"] > 0
+
+
+FAKED = """
+import sys
+sys.path[:0] = sys.argv.pop(1), sys.argv.pop(1)
+import napari_boxprompt.api
+from project_faults import main
+from tests.helpers.synthetic import FakeModel, tiny_generator_known
+
+napari_boxprompt.api.load_frozen = lambda *_, **__: FakeModel()
+with tiny_generator_known():
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_training_loses_nothing_and_the_next_one_goes_on(tmp_path):
+    program = (sys.executable, "-c", FAKED, str(ROOT), str(ROOT / "benchmarks"))
+    words = ("--set", "generator=tiny", "--set", "steps=4", "--no-cache")
+    # With this seed: while a model is saved, in training, and while a round is recorded.
+    seen = training_faults.run_training(tmp_path, 3, 393, words, program)
+    assert seen["rounds"] >= 1
+    assert seen["gestures"] == 4 * training_faults.BETWEEN
+    assert seen["last line before the kill"].keys() <= {"save", "evaluate", "train", "saved", "recorded"}
+
+
+def test_what_a_killed_program_has_left_is_swept_away(folder):
+    with Project.open(folder) as project:
+        project.accept(FLAT, np.ones((SIDE, SIDE), int))
+    half = folder / "models" / ".002-abcd"
+    half.mkdir(parents=True)
+    left = [
+        *(half / "weights.safetensors", folder / "masks" / ".plane00001.ome.0a1b2c3d.part.tif"),
+        *(folder / ".planes.0a1b2c3d.part.json", folder / ".journal.0a1b2c3d.part.jsonl"),
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    mine = folder / ".notes.part.json"
+    mine.write_text("of somebody else")
+    Project.open(folder, read_only=True).abandon()
+    assert all(path.exists() for path in left), "somebody may be writing them"
+    with Project.open(folder) as project:
+        assert project.mask(FLAT).labels.all()
+    assert not any(path.exists() for path in left)
+    assert not half.exists()
+    assert mine.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])

@@ -13,11 +13,12 @@ import pandas as pd
 from psygnal import Signal
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneInfo
-from napari_boxprompt.gui.classes import COMPLETE_COLOR, COMPLETE_RGBA, Classes, Color
+from napari_boxprompt.gui.classes import COMPLETE_RGBA, Classes, Color
+from napari_boxprompt.gui.complete import new_complete_layer, read_complete, style_complete, whole_rows
 from napari_boxprompt.gui.drawing import Drawing, replace_shapes, style_next, style_shapes, vertices_of
 from napari_boxprompt.gui.history import History
 from napari_boxprompt.gui.hits import keep_clickable
-from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, new_boxes_layer, read_boxes
+from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, read_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,9 +33,6 @@ __all__ = ["BoxLayer"]
 
 FINAL = frozenset({"added", "removed", "changed"})
 """Ends of gestures; napari also tells of their beginnings."""
-
-WHOLE = 0.98
-"""A rectangle that covers this part of a plane makes the plane complete."""
 
 
 class BoxLayer:
@@ -74,7 +72,7 @@ class BoxLayer:
         self._history = History(self._capture())
         self._watch(shapes)
         if complete is not None:
-            self._style_complete(complete)
+            style_complete(complete, self._width)
             self._watch(complete)
 
     def close(self) -> None:
@@ -150,24 +148,8 @@ class BoxLayer:
 
     def _complete_planes(self) -> dict[PlaneId, PlaneInfo]:
         if self._marked is None:
-            self._marked = self._read_complete()
+            self._marked = {} if self.complete is None else read_complete(self.complete, self.view)
         return self._marked
-
-    def _read_complete(self) -> dict[PlaneId, PlaneInfo]:
-        if self.complete is None:
-            return {}
-        height, width = self.view.shape
-        regions: dict[PlaneId, list[Box]] = {}
-        for box in read_boxes(self.complete, self.view).boxes:
-            regions.setdefault(box.plane, []).append(box)
-        return {
-            plane: PlaneInfo(
-                (height, width),
-                complete=any(box.area >= WHOLE * height * width for box in found),
-                complete_regions=tuple(box.as_tuple() for box in found if box.area < WHOLE * height * width),
-            )
-            for plane, found in regions.items()
-        }
 
     def is_complete(self, plane: PlaneId) -> bool:
         """Whether the whole plane is marked complete."""
@@ -256,37 +238,20 @@ class BoxLayer:
         if not self.is_complete(plane):
             self._add_areas(plane, [(0.0, 0.0, float(height), float(width))])
         elif self.complete is not None:
-            found = read_boxes(self.complete, self.view)
-            whole = {
-                row
-                for row, box in zip(found.rows, found.boxes, strict=True)
-                if box.plane == plane and box.area >= WHOLE * height * width
-            }
-            self._remove(self.complete, whole)
+            self._remove(self.complete, whole_rows(self.complete, self.view, plane))
         self._take()
         return self.is_complete(plane)
 
     def complete_layer(self) -> Shapes:
         """Layer of the complete areas, made now if there is none; draw rectangles in it."""
         if self.complete is None:
-            # Opaque, or its word would be pale on a canvas that is white.
-            self.complete = new_boxes_layer(
-                self.view, name=f"{self.view.name} complete", role="complete", opacity=1.0
-            )
-            self._style_complete(self.complete)
+            self.complete = new_complete_layer(self.view)
+            style_complete(self.complete, self._width)
             active = self._viewer.layers.selection.active
             self._viewer.layers.insert(list(self._viewer.layers).index(self.shapes), self.complete)
             self._viewer.layers.selection.active = active
             self._watch(self.complete)
         return self.complete
-
-    def _style_complete(self, layer: Shapes) -> None:
-        """Green frames with a word, so that what is complete cannot be overlooked."""
-        layer.current_edge_color = COMPLETE_COLOR
-        layer.current_face_color = "transparent"
-        layer.current_edge_width = 2 * self._width
-        word = {"constant": "complete"}
-        layer.text = {"string": word, "color": COMPLETE_COLOR, "size": 10, "anchor": "upper_left"}
 
     def _add_areas(self, plane: PlaneId, areas: Sequence[tuple[float, float, float, float]]) -> None:
         if not areas:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer
 
-__all__ = ["BOX_KEYS", "REVIEW_KEYS", "Key", "as_html", "bind", "bind_classes"]
+    from napari_boxprompt.gui.actions import Actions
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["BOX_KEYS", "REVIEW_KEYS", "Key", "as_html", "bind", "bind_all", "bind_classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,19 @@ REVIEW_KEYS = (
     Key("Control-B", "new_boxes_layer", "back to drawing boxes"),
 )
 """On layers of predicted objects."""
+
+
+def bind_all(session: Session, actions: Actions) -> None:
+    """Bind the keys on the layers there are of the chosen image's boxes and of the newest result."""
+    boxes, result = session.boxes, session.result
+    called = {key.action: getattr(actions, key.action) for key in (*BOX_KEYS, *REVIEW_KEYS)}
+    if boxes is not None:
+        bind_classes(boxes.shapes, boxes.choose_class)
+        for layer in (boxes.shapes, boxes.complete):
+            if layer is not None:
+                bind(layer, BOX_KEYS, called)
+    if result is not None and result.alive:
+        bind(result.layer, REVIEW_KEYS, called)
 
 
 def bind(layer: Layer, keys: tuple[Key, ...], actions: Mapping[str, Callable[[], object]]) -> None:

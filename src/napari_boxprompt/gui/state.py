@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Shapes
+from napari.layers import Image
 from psygnal import Signal
 
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.errors import BoxError, BoxPromptError
-from napari_boxprompt.gui.box_layer import BoxLayer
+from napari_boxprompt.gui.adopting import stored_boxes
 from napari_boxprompt.gui.classes import Classes
-from napari_boxprompt.gui.layers import (
-    ROLE_KEY,
-    PlaneView,
-    layers_with_role,
-    match_units,
-    new_boxes_layer,
-)
+from napari_boxprompt.gui.layers import PlaneView, match_units, new_boxes_layer
 from napari_boxprompt.gui.lessons import Lessons
 from napari_boxprompt.gui.result_book import ResultBook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Layer
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.results import Result, Status
     from napari_boxprompt.images import Images
     from napari_boxprompt.normalization import Normalization
@@ -233,41 +227,14 @@ class Session:
 
     def _adopt_boxes(self) -> None:
         """Take up boxes layers that are in the viewer, for instance of a sample."""
-        known = [boxes.shapes for boxes in self.box_layers]
-        for shapes in layers_with_role(self.viewer, "boxes"):
-            if not isinstance(shapes, Shapes) or shapes in known:
-                continue
-            role = shapes.metadata[ROLE_KEY]
-            free = [layer for layer in self.image_layers if self.boxes_of(layer) is None]
-            image = _named(free, role.get("image"))
-            if image is None and self.view is not None and self.view.layer in free:
-                image = self.view.layer
-            if image is None:
-                continue
-            view = self._stored_view(image, role)
-            used = [boxes.complete for boxes in self.box_layers]
-            areas = [layer for layer in layers_with_role(self.viewer, "complete") if layer not in used]
-            complete = next(
-                (a for a in areas if a.metadata[ROLE_KEY].get("image") == role.get("image")), None
-            )
-            boxes = BoxLayer(self.viewer, view, shapes, complete)
+        for boxes in stored_boxes(self.viewer, self.box_layers, self.image_layers, self.view):
             boxes.changed.connect(self._on_boxes)
             self.box_layers.append(boxes)
-            if self.view is None or self.view.layer == image:
-                self.view = view
+            if self.view is None or self.view.layer == boxes.view.layer:
+                self.view = boxes.view
                 self._on_dims()
                 self.image_changed.emit()
             self.boxes_changed.emit()
-
-    def _stored_view(self, image: Image, role: Mapping[str, Any]) -> PlaneView:
-        """Planes as they were when a boxes layer was made, as far as it says so."""
-        axes, channel_axis = role.get("axes"), role.get("channel_axis")
-        if axes is None or len(axes) != 2 or max(axes) >= image.ndim:
-            return PlaneView.from_viewer(image, self.viewer)
-        channel = None if channel_axis is None else 0
-        if self.view is not None and self.view.layer == image and self.view.channel_axis == channel_axis:
-            channel = self.view.channel
-        return PlaneView(image, (int(axes[0]), int(axes[1])), channel_axis, channel)
 
     # Model and results
 
@@ -386,10 +353,3 @@ class Session:
         if turned.axes != view.axes:
             self.view, self.contrast = turned, None if not self.contrast_is_manual else self.contrast
             self.image_changed.emit()
-
-
-def _named(layers: Sequence[Image], name: object) -> Image | None:
-    """Layer of a name, or of that name with the number that napari adds to a second one."""
-    exact = [layer for layer in layers if layer.name == name]
-    numbered = [layer for layer in layers if re.sub(r" \[\d+\]$", "", layer.name) == name]
-    return next(iter([*exact, *numbered]), None)

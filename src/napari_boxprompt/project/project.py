@@ -18,6 +18,7 @@ from napari_boxprompt.project.gestures import (
     plane_change,
 )
 from napari_boxprompt.project.masks import Mask, load_mask, make_patch
+from napari_boxprompt.project.storage import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from napari_boxprompt.project.rounds import Round
 
 __all__ = ["Project"]
-
-MODELS = "models"
 
 _OPEN: frozenset[Status] = frozenset({"new", "predicted", "rejected"})
 _SETTLED: frozenset[Status] = frozenset({"corrected", "accepted"})

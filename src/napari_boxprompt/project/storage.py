@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BOXES",
     "JOURNAL",
+    "MODELS",
     "OURS",
     "PLANES",
     "PROJECT",
@@ -43,7 +45,7 @@ __all__ = [
     "is_project",
     "load",
     "save",
-    "sweep_masks",
+    "sweep",
 ]
 
 PROJECT, BOXES, PLANES, JOURNAL, ROUNDS = (
@@ -53,7 +55,8 @@ PROJECT, BOXES, PLANES, JOURNAL, ROUNDS = (
     "journal.jsonl",
     "rounds",
 )
-OURS = (PROJECT, BOXES, PLANES, JOURNAL, ROUNDS, MASKS, "models")
+MODELS = "models"
+OURS = (PROJECT, BOXES, PLANES, JOURNAL, ROUNDS, MASKS, MODELS)
 """Names that a project has in its folder."""
 
 _TRIES = 5
@@ -258,11 +261,20 @@ def _render(document: ProjectFile | PlanesFile, rows: str) -> bytes:
     return f'{head[:-2]},\n "{rows}": [\n{lines}\n ]\n}}\n'.encode()
 
 
-def sweep_masks(folder: Path, state: ProjectState) -> None:
-    """Remove mask files that nothing refers to any more."""
+def sweep(folder: Path, state: ProjectState) -> None:
+    """Remove what killed programs have left: mask files that nothing refers to, halves of files and models.
+
+    Only whoever holds the lock may do so. What cannot be removed is left for the next opening: a viewer on
+    Windows may have it open.
+    """
     kept = {record.mask.file for record in state.records.values() if record.mask is not None}
-    for path in (folder / MASKS).rglob("plane*.ome.tif"):
-        if path.relative_to(folder).as_posix() not in kept:
-            # A viewer on Windows may have it open; the next opening tries again.
-            with suppress(OSError):
-                path.unlink()
+    masks = (folder / MASKS).rglob("plane*.ome.tif")
+    left = [path for path in masks if path.relative_to(folder).as_posix() not in kept]
+    left += [path for name in (MASKS, ROUNDS) for path in (folder / name).rglob(".*.part*")]
+    for name in ("project", "boxes", "planes", "journal", "lock"):
+        left += folder.glob(f".{name}.*.part.json*")
+    for path in left:
+        with suppress(OSError):
+            path.unlink()
+    for path in (folder / MODELS).glob(".*-*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -146,7 +146,7 @@ class Store:
             loaded = storage.load(folder)
             store = cls(folder, loaded, lock, background=background, on_trouble=on_trouble)
             undo.pop_all()
-        storage.sweep_masks(folder, store.state)
+        storage.sweep(folder, store.state)
         return store
 
     @property

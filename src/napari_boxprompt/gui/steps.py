@@ -1,0 +1,130 @@
+"""The steps of the work, one below the other: which are open, and what each says of how it stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+
+from napari_boxprompt.gui.keys import as_html
+from napari_boxprompt.gui.section import Section, wrapping_label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_boxprompt.gui.state import Session
+
+__all__ = ["Steps"]
+
+UNFOLDING_MS = 20
+"""A section has its height only when it has been laid out."""
+
+
+class _Summed(Protocol):
+    """A panel that says in one line how its step stands."""
+
+    @property
+    def summary(self) -> str: ...
+
+
+class Steps(QScrollArea):
+    """Sections for the panels, in the order of the work, and the table of keys below them.
+
+    Parameters
+    ----------
+    session : Session
+        Its model and its result decide which sections are opened.
+    panels : mapping of str to QWidget
+        The panel of each step by its name: Image, Boxes, Train, Predict and Review. Each has a `summary`; one
+        that also has a true `summary_is_preset` shows that line only when it is folded.
+
+    Attributes
+    ----------
+    sections : dict of str to Section
+        The sections by name; "Keys" is the last.
+    """
+
+    def __init__(self, session: Session, panels: Mapping[str, QWidget]) -> None:
+        super().__init__()
+        self._session, self._panels = session, panels
+        self.sections = {
+            name: Section(f"{number}  {name}", panel, is_open=name not in ("Predict", "Review"))
+            for number, (name, panel) in enumerate(panels.items(), start=1)
+        }
+        self.sections["Keys"] = Section("Keys", _keys_table(), is_open=False)
+        self._opened: Section | None = None
+        self._unfolded = QTimer(self)
+        self._unfolded.setSingleShot(True)
+        self._unfolded.setInterval(UNFOLDING_MS)
+        self._unfolded.timeout.connect(self._bring_into_view)
+        self._lay_out()
+        for section in self.sections.values():
+            section.toggled.connect(self._note_opened)
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(6)
+        for section in self.sections.values():
+            column.addWidget(section)
+        column.addStretch(1)
+        self.setWidget(inside)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+
+    def come_to_rest(self) -> None:
+        """Scroll to nothing any more: the widget goes away."""
+        self._unfolded.stop()
+
+    def refresh(self) -> None:
+        """One line for each section."""
+        for name, panel in self._panels.items():
+            doubled = bool(getattr(panel, "summary_is_preset", False))
+            self.sections[name].set_summary(cast("_Summed", panel).summary, doubled=doubled)
+
+    def show_keys(self) -> None:
+        """Bring the table of keys into sight."""
+        self.sections["Keys"].open()
+
+    def show_training(self, _: object = None) -> None:
+        """Fold what is done, so that the plot is seen without scrolling."""
+        self._fold("Image", "Boxes")
+        self.sections["Train"].open()  # folded for a review, and with it the button that stops
+
+    def show_prediction(self) -> None:
+        """There is a model: the step that uses it is next."""
+        if self._session.trained is not None:
+            self._fold("Image")  # or Review would be below the lower edge
+            self.sections["Predict"].open()
+
+    def show_review(self, _: object = None) -> None:
+        """There is a result to look at, if the work has not failed."""
+        review = self.sections["Review"]
+        if self._session.result is not None and not review.is_open:
+            self._fold("Image", "Boxes", "Train")  # or the list would be below the lower edge
+            review.open()
+
+    def _fold(self, *names: str) -> None:
+        for name in names:
+            self.sections[name].open(False)
+
+    def _note_opened(self, is_open: bool) -> None:
+        section = self.sender()
+        if is_open and isinstance(section, Section):
+            self._opened = section
+            self._unfolded.start()
+
+    def _bring_into_view(self) -> None:
+        """Scroll to what was opened, as it may be below the lower edge."""
+        if self._opened is not None:
+            self.ensureWidgetVisible(self._opened, 0, 0)
+
+
+def _keys_table() -> QWidget:
+    """All keys, in line with what stands in the other sections."""
+    table = wrapping_label(as_html())
+    table.setContentsMargins(8, 0, 4, 4)
+    return table
