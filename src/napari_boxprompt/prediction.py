@@ -112,7 +112,7 @@ class Predictor:
     def _look(self, pixels: PlanePixels, view: View, seen: _Seen) -> torch.Tensor:
         embedding, logits = self._generated(pixels, view)
         if seen.compares:
-            # Before the second look, which would cost more than this encoding and has a figure of its own.
+            # Before the second look: that decodes each object several times, and has a figure of its own.
             _, others = self._generated(pixels, second_view(view))
             first, second = (maps.float().cpu().sigmoid() for maps in (logits, others))
             seen.comparisons.append(compared(first, second, view, pixels.shape))
