@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,10 @@ def test_from_a_folder_of_images_to_masks(
         np.testing.assert_array_equal(first.probability, second.probability)
         assert overlap(first.mask, unseen.mask(first.plane)) > 0.85
     assert seen == [(1, 1)] * 3
+    assert all(math.isnan(found.disagreement) for found in api.predict(again, unseen.images))
+    assert all(
+        0 <= found.disagreement < 0.5 for found in api.predict(again, unseen.images, disagreement=True)
+    )
 
 
 def test_arrays_and_chosen_planes(loaded: list, scene: Scene, tiny_generator: None) -> None:

@@ -177,6 +177,59 @@ def test_objects_on_whole_images_get_a_second_look(
     assert found.agreement == 0.75 if looks else math.isnan(found.agreement)
 
 
+# --- a second view
+
+
+class _Net(torch.nn.Module):
+    """Generator that says the same of every view, or what it is told of the first and of the second."""
+
+    def __init__(self, *answers: float) -> None:
+        super().__init__()
+        self.answers = list(answers)
+
+    def forward(self, *_: torch.Tensor) -> torch.Tensor:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return torch.full((1, 1, GRID, GRID), answer)
+
+
+@pytest.mark.parametrize(("answers", "expected"), [([3.0], 0.0), ([-9.0], 0.0), ([8.0, -8.0], 1.0)])
+@pytest.mark.parametrize("tile", [None, 64.0])
+def test_disagreement_is_what_two_views_make_different(
+    trained: TrainedModel, answers: list[float], expected: float, tile: float | None
+) -> None:
+    predictor = Predictor(replace(trained.model, tile=tile), trained.encoder)
+    predictor._net = _Net(*answers * (1 if len(answers) == 1 else 20))
+    found = predictor.predict(PLANE, drawn((96, 96))[0], disagreement=True)
+    assert found.disagreement == pytest.approx(expected, abs=0.01)
+
+
+def test_a_second_view_costs_an_encoding_a_tile_and_changes_nothing_else(trained: TrainedModel) -> None:
+    encoder = Encoder(FakeModel(sha256=trained.model.frozen_sha256), trained.encoder.fabric)
+    predictor = Predictor(replace(trained.model, tile=64.0, normalization=RANGE), encoder)
+    values, _ = drawn((96, 130))
+    plain = predictor.predict(PLANE, values)
+    tiles = encoder.frozen.encoded
+    assert tiles > 4
+    both = predictor.predict(PLANE, values, disagreement=True)
+    assert encoder.frozen.encoded == 2 * tiles
+    assert math.isnan(plain.disagreement)
+    assert 0.0 < both.disagreement < 0.3
+    for name in ("mask", "probability", "labels", "vector"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(both, name))
+    assert plain.objects == both.objects
+
+
+def test_a_plane_on_which_views_differ_disagrees_more(predict: Predict, predictor: Predictor) -> None:
+    clear = drawn((96, 96))[0]
+    faint = np.where(clear > 0.5, clear * 0.62, clear)  # near what the model takes for an object
+    model = replace(predictor.model, normalization=RANGE)
+    sure, unsure = (
+        Predictor(model, predictor.encoder).predict(PLANE, values, disagreement=True).disagreement
+        for values in (clear, faint)
+    )
+    assert sure < unsure <= 1.0
+
+
 def test_planes_that_look_alike_have_near_vectors(predict: Predict) -> None:
     one, other = drawn((96, 96))[0], drawn((96, 96))[0].max() - drawn((96, 96))[0]
     vectors = [predict(values).vector for values in (one, np.roll(one, 3, axis=1), other)]

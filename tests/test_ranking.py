@@ -128,10 +128,16 @@ def test_nothing_stands_out_of_nothing_or_of_one() -> None:
 
 
 def scores(
-    name: str, *, doubt: float = 0.0, size: float = 0.0, look: float = math.nan, at: float | None = None
+    name: str,
+    *,
+    doubt: float = 0.0,
+    size: float = 0.0,
+    look: float = math.nan,
+    views: float = math.nan,
+    at: float | None = None,
 ) -> PlaneScores:
     vector = None if at is None else np.array([at, 0.0], np.float32)
-    return PlaneScores(PlaneId(name), doubt, size, look, vector)
+    return PlaneScores(PlaneId(name), doubt, size, look, vector, views)
 
 
 def names(planes: list[PlaneScores], *boxed: float, **options: object) -> list[str]:
@@ -139,7 +145,7 @@ def names(planes: list[PlaneScores], *boxed: float, **options: object) -> list[s
     return [found.plane.image for found in order_planes(planes, vectors, **options)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["doubt", "size", "look"])
+@pytest.mark.parametrize("name", ["doubt", "size", "look", "views"])
 def test_a_strategy_goes_by_its_own_score(name: str) -> None:
     planes = [scores(letter, **{name: value}) for letter, value in zip("abc", (0.2, 0.9, 0.5), strict=True)]
     assert names(planes, strategy=name) == ["b", "c", "a"]
@@ -172,9 +178,44 @@ def test_a_plane_near_the_boxed_ones_is_not_called_unlike_them_because_others_ar
     assert because["twin"] != "novelty"
 
 
-def test_an_unknown_second_look_is_neither_good_nor_bad() -> None:
-    planes = [scores("bad", look=0.9), scores("unknown"), scores("good", look=0.1)]
-    assert names(planes, strategy="look") == ["bad", "unknown", "good"]
+@pytest.mark.parametrize("name", ["look", "views"])
+def test_an_unknown_score_is_neither_good_nor_bad(name: str) -> None:
+    planes = [scores("bad", **{name: 0.9}), scores("unknown"), scores("good", **{name: 0.1})]
+    assert names(planes, strategy=name) == ["bad", "unknown", "good"]
+
+
+@given(st.permutations(range(6)), st.permutations(range(6)), st.permutations(range(6)))
+def test_a_score_that_no_plane_has_changes_no_order(
+    doubts: list[int], sizes: list[int], places: list[int]
+) -> None:
+    planes = [
+        scores(str(i), doubt=doubts[i], size=sizes[i], look=0.1 * doubts[i], at=places[i]) for i in range(6)
+    ]
+    # Without a look, what is left is doubt and size; with one that says what doubt says, doubt counts twice.
+    without = [replace(plane, look=math.nan) for plane in planes]
+    by_hand = {
+        plane.plane.image: (plane.doubt / 5 + plane.size / 5) / 2 + places[i] / max(places)
+        for i, plane in enumerate(planes)
+    }
+    first = order_planes(without, [np.zeros(2, np.float32)], count=1)[0]
+    assert by_hand[first.plane.image] == pytest.approx(max(by_hand.values()))
+    assert first.score == pytest.approx(max(by_hand.values()) / 2)
+
+
+def test_views_count_in_the_combined_order_where_they_are_known() -> None:
+    planes = [scores(letter, doubt=0.1 * i, at=1.0) for i, letter in enumerate("abcd")]
+    assert names(planes, 0.0)[0] == "d"
+    measured = [replace(plane, views=0.9 if plane.plane.image == "c" else 0.1) for plane in planes]
+    found = order_planes(measured, [np.zeros(2, np.float32)])
+    assert found[0].plane.image == "c"
+    assert found[0].because == "views"
+
+
+def test_what_is_not_known_is_no_reason() -> None:
+    known = [scores(str(i), doubt=0.1 * i, size=0.1 * i, look=0.1 * i, views=0.1 * i) for i in range(5)]
+    low = scores("low", doubt=0.05, size=0.05)
+    (found,) = [item for item in order_planes([*known, low], [np.zeros(2)]) if item.plane.image == "low"]
+    assert found.because in ("doubt", "size", "novelty")
 
 
 def test_random_follows_the_seed_and_not_the_names() -> None:
@@ -193,6 +234,7 @@ def test_random_follows_the_seed_and_not_the_names() -> None:
             st.floats(0, 1),
             st.floats(0, 3),
             st.floats(0, 1) | st.just(math.nan),
+            st.floats(0, 1) | st.just(math.nan),
             st.none() | st.floats(-5, 5),
         ),
         max_size=12,
@@ -200,10 +242,10 @@ def test_random_follows_the_seed_and_not_the_names() -> None:
     st.lists(st.floats(-5, 5), max_size=3),
 )
 def test_every_plane_comes_once(
-    strategy: str, values: list[tuple[float, float, float, float | None]], boxed: list[float]
+    strategy: str, values: list[tuple[float, float, float, float, float | None]], boxed: list[float]
 ) -> None:
     planes = [
-        scores(str(i), doubt=value[0], size=value[1], look=value[2], at=value[3])
+        scores(str(i), doubt=value[0], size=value[1], look=value[2], views=value[3], at=value[4])
         for i, value in enumerate(values)
     ]
     assert sorted(names(planes, *boxed, strategy=strategy)) == sorted(p.plane.image for p in planes)
@@ -217,10 +259,11 @@ def test_scores_of_a_prediction() -> None:
     )
     vector = np.ones(256, np.float32)
     labels = np.ones((20, 20), np.uint32)
-    found = Prediction(PlaneId("a"), labels.astype(np.uint8), probability, labels, objects, 0.75, vector)
+    found = Prediction(PlaneId("a"), labels.astype(np.uint8), probability, labels, objects, 0.75, vector, 0.3)
     given_areas = plane_scores(found, {"cell": [50.0, 100.0, 200.0]})
     assert given_areas.doubt == doubt(found)
     assert given_areas.look == 0.25
+    assert given_areas.views == 0.3
     assert given_areas.size == pytest.approx(math.log(2) * 2 / 3)  # 400 and 25 are off by a factor of two
     assert given_areas.vector is vector
     assert plane_scores(found, {}).size == 0.0

@@ -256,6 +256,7 @@ def predict(
     *,
     workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
+    disagreement: bool = False,
 ) -> Iterator[Prediction]:
     """Segment planes without prompts.
 
@@ -271,6 +272,9 @@ def predict(
         Threads that read ahead; the masks do not depend on it.
     on_tile : callable, optional
         Called with tiles done and tiles in all, for each plane.
+    disagreement : bool
+        Measure how much of each plane changes in a second view of it (`Prediction.disagreement`); it costs
+        one more encoding a tile and changes no mask.
 
     Yields
     ------
@@ -279,7 +283,9 @@ def predict(
     """
     opened = images if isinstance(images, Images) else open_images(images)
     predictor = Predictor(model.model, model.encoder)
-    yield from predict_planes(predictor, opened, planes, workers=workers, on_tile=on_tile)
+    yield from predict_planes(
+        predictor, opened, planes, workers=workers, on_tile=on_tile, disagreement=disagreement
+    )
 
 
 def judge_model(

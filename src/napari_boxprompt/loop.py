@@ -152,8 +152,8 @@ def _ask(
     areas = predictor.model.object_area
 
     def looked_at(files: Sequence[str]) -> list[PlaneScores]:
-        images = folder.images(files)
-        return [plane_scores(prediction, areas) for prediction in predict_planes(predictor, images)]
+        found = predict_planes(predictor, folder.images(files), disagreement=plan.strategy == "views")
+        return [plane_scores(prediction, areas) for prediction in found]
 
     # By lot, nothing is predicted: that is what makes it cheap.
     if plan.strategy == "random":

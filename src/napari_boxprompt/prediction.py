@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_boxprompt.disagreement import compared, second_view, views_disagree
 from napari_boxprompt.errors import BundleError
 from napari_boxprompt.instances import Instance, split_objects
 from napari_boxprompt.models.encoding import PlanePixels, small_image
@@ -53,6 +54,9 @@ class Prediction:
         found, or where there is no second look (`PromptModel.refines`).
     vector : numpy.ndarray or None
         float32 ``(256,)``: mean of the frozen model's embedding. Planes that look alike have near ones.
+    disagreement : float
+        How much of what the generator found differs in a second view of the plane, from 0 (both give the
+        same) to 1 (nothing in common); nan where it was not measured. See `napari_boxprompt.disagreement`.
     """
 
     plane: PlaneId
@@ -62,14 +66,17 @@ class Prediction:
     objects: tuple[Instance, ...]
     agreement: float = math.nan
     vector: npt.NDArray[np.float32] | None = None
+    disagreement: float = math.nan
 
 
 @dataclass
 class _Seen:
-    """What the views of a plane tell beside their logits."""
+    """What the views of a plane tell beside their logits; `compares` asks for a second view of each."""
 
+    compares: bool = False
     agreements: list[float] = field(default_factory=list)
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    comparisons: list[npt.NDArray[np.float64]] = field(default_factory=list)
 
 
 class Predictor:
@@ -103,26 +110,39 @@ class Predictor:
         return self._look(pixels, view, _Seen())
 
     def _look(self, pixels: PlanePixels, view: View, seen: _Seen) -> torch.Tensor:
+        embedding, logits = self._generated(pixels, view)
+        if seen.compares:
+            # Before the second look: that decodes each object several times, and has a figure of its own.
+            _, others = self._generated(pixels, second_view(view))
+            first, second = (maps.float().cpu().sigmoid() for maps in (logits, others))
+            seen.comparisons.append(compared(first, second, view, pixels.shape))
+        if self.model.refines:
+            with torch.no_grad(), self.encoder.fabric.autocast():
+                looks = [
+                    refined(self.encoder.frozen, embedding, maps, single=self.model.is_single(name))
+                    for name, maps in zip(self.model.classes, logits, strict=True)
+                ]
+            logits = torch.stack([look.logits for look in looks])
+            seen.agreements += [look.agreement for look in looks]
+        seen.vectors.append(embedding.mean(dim=(1, 2)).cpu().numpy())
+        return logits.float().cpu()
+
+    def _generated(self, pixels: PlanePixels, view: View) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embedding ``(256, 64, 64)`` of a view, and what the generator makes of it, ``(K, 256, 256)``."""
         inputs = torch.stack(self.encoder.inputs(pixels, [view]))
         embedding = self.encoder.encode(list(inputs)).float().to(self.encoder.device)
         image = small_image(inputs).to(self.encoder.device)
         with torch.no_grad(), self.encoder.fabric.autocast():
             logits: torch.Tensor = self._net(embedding, image)[0]
-            if self.model.refines:
-                looks = [
-                    refined(self.encoder.frozen, embedding[0], maps, single=self.model.is_single(name))
-                    for name, maps in zip(self.model.classes, logits, strict=True)
-                ]
-                logits = torch.stack([look.logits for look in looks])
-                seen.agreements += [look.agreement for look in looks]
-        seen.vectors.append(embedding[0].mean(dim=(1, 2)).cpu().numpy())
-        return logits.float().cpu()
+        return embedding[0], logits
 
     def predict(
         self,
         plane: PlaneId,
         values: npt.NDArray[np.generic],
         on_tile: Callable[[int, int], None] | None = None,
+        *,
+        disagreement: bool = False,
     ) -> Prediction:
         """Segment one plane.
 
@@ -134,10 +154,13 @@ class Predictor:
             Its pixels ``(H, W, C)``; a memory map is read tile by tile.
         on_tile : callable, optional
             Called with tiles done and tiles in all.
+        disagreement : bool
+            Look at each tile in a second view too, and measure `Prediction.disagreement`: it costs one more
+            encoding a tile and changes no mask.
         """
         model, pixels = self.model, PlanePixels(values, self.model.normalization)
         rows = tile_views(pixels.shape, model.tile_for(pixels.shape))
-        total, done, seen = sum(map(len, rows)), 0, _Seen()
+        total, done, seen = sum(map(len, rows)), 0, _Seen(compares=disagreement)
 
         def maps(view: View) -> torch.Tensor:
             nonlocal done
@@ -152,7 +175,8 @@ class Predictor:
         known = [value for value in seen.agreements if not math.isnan(value)]
         agreement = float(np.mean(known)) if known else math.nan
         vector = np.asarray(np.mean(seen.vectors, axis=0), np.float32)
-        return Prediction(plane, mask, probability, labels, tuple(objects), agreement, vector)
+        differing = views_disagree(seen.comparisons)
+        return Prediction(plane, mask, probability, labels, tuple(objects), agreement, vector, differing)
 
     def _objects(
         self, mask: npt.NDArray[np.uint8], probability: npt.NDArray[np.uint8]
@@ -212,6 +236,7 @@ def predict_planes(
     *,
     workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
+    disagreement: bool = False,
 ) -> Iterator[Prediction]:
     """Segment planes one after the other; closing the iterator stops after the current tile.
 
@@ -225,7 +250,7 @@ def predict_planes(
         Which planes; all by default.
     workers : int
         Threads that read planes ahead; the results do not depend on it.
-    on_tile : callable, optional
+    on_tile, disagreement
         See `Predictor.predict`.
 
     Yields
@@ -241,7 +266,7 @@ def predict_planes(
                 plane, values = reading.pop(0)
                 pixels = values.result()
                 reading += [(ahead, pool.submit(images.read, ahead)) for ahead in islice(wanted, 1)]
-                yield predictor.predict(plane, pixels, on_tile)
+                yield predictor.predict(plane, pixels, on_tile, disagreement=disagreement)
         finally:
             for _, future in reading:
                 future.cancel()

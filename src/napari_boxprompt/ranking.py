@@ -34,16 +34,18 @@ __all__ = [
     "unsure_objects",
 ]
 
-Strategy = Literal["combined", "doubt", "size", "look", "novelty", "random"]
+Strategy = Literal["combined", "doubt", "size", "look", "views", "novelty", "random"]
 
-STRATEGIES: tuple[Strategy, ...] = ("combined", "doubt", "size", "look", "novelty", "random")
-"""``combined`` is the mean rank of the three that follow, plus novelty; ``random`` is what to beat."""
+STRATEGIES: tuple[Strategy, ...] = ("combined", "doubt", "size", "look", "views", "novelty", "random")
+"""``combined`` is the mean rank of those of the next four that are known, plus novelty; ``random`` is what to
+beat."""
 
 REASONS: Mapping[Strategy, str] = MappingProxyType(
     {
         "doubt": "unsure outlines",
         "size": "unusual sizes",
         "look": "second look disagrees",
+        "views": "two views disagree",
         "novelty": "unlike the boxed ones",
         "random": "drawn by lot",
     }
@@ -142,6 +144,8 @@ class PlaneScores:
         One minus the agreement of objects with what the frozen model makes of their boxes; nan where unknown.
     vector : numpy.ndarray or None
         float32 ``(256,)``, how the plane looks to the frozen model.
+    views : float
+        `Prediction.disagreement`; nan where it was not measured.
     """
 
     plane: PlaneId
@@ -149,6 +153,7 @@ class PlaneScores:
     size: float
     look: float = math.nan
     vector: npt.NDArray[np.float32] | None = None
+    views: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ def plane_scores(prediction: Prediction, object_area: Mapping[str, Sequence[floa
         _unusual_size(prediction, object_area),
         1.0 - prediction.agreement,
         prediction.vector,
+        prediction.disagreement,
     )
 
 
@@ -234,13 +240,13 @@ def order_planes(
             measured = nearest[np.isfinite(nearest) & ~taken]
             farthest = max(farthest, float(measured.max(initial=0.0)))
             parts["novelty"] = _novelty(nearest, farthest)
-        total = np.mean(list(parts.values()), axis=0)
+        total = np.mean([_filled(part) for part in parts.values()], axis=0)
         if strategy == "combined":  # what the plane shows, and what is new about it, in equal parts
-            known = [parts[name] for name in parts if name != "novelty"]
-            total = (np.mean(known, axis=0) + parts["novelty"]) / 2
+            shown = [_filled(parts[name]) for name in parts if name != "novelty"]
+            total = (np.mean(shown, axis=0) + parts["novelty"]) / 2
         chosen = int(np.argmax(np.where(taken, -1.0, total)))
         taken[chosen] = True
-        because = max(parts, key=lambda name: float(parts[name][chosen]))
+        because = max(parts, key=lambda name: float(np.nan_to_num(parts[name][chosen], nan=-1.0)))
         order.append(Suggestion(left[chosen].plane, float(total[chosen]), because))
         vector = left[chosen].vector
         if vector is not None:
@@ -251,25 +257,38 @@ def order_planes(
 def _parts(
     planes: Sequence[PlaneScores], rng: np.random.Generator, strategy: Strategy
 ) -> dict[Strategy, npt.NDArray[np.float64]]:
-    """What counts for a strategy, each as a rank in 0..1, without novelty."""
+    """What counts for a strategy, each as a rank in 0..1, without novelty.
+
+    Of what is taken together, a score that no plane has is left out: it would take its share from the others.
+    """
     values: dict[Strategy, npt.NDArray[np.float64]] = {
         "doubt": np.array([plane.doubt for plane in planes]),
         "size": np.array([plane.size for plane in planes]),
         "look": np.array([plane.look for plane in planes]),
+        "views": np.array([plane.views for plane in planes]),
         "random": rng.random(len(planes)),
     }
-    names: tuple[Strategy, ...] = ("doubt", "size", "look") if strategy == "combined" else (strategy,)
-    return {name: _rank(values[name]) for name in names if name != "novelty"}
+    if strategy == "combined":
+        names: tuple[Strategy, ...] = ("doubt", "size", "look", "views")
+        return {name: _rank(values[name]) for name in names if not np.isnan(values[name]).all()}
+    return {} if strategy == "novelty" else {strategy: _rank(values[strategy])}
 
 
 def _rank(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Ranks in 0..1, equal ones in the middle of their places; what is not known is in the middle of all."""
+    """Ranks in 0..1, equal ones in the middle of their places; nan where the value is not known."""
     known = ~np.isnan(values)
-    ranks = np.full(len(values), 0.5)
-    if known.sum() > 1:
+    ranks = np.full(len(values), np.nan)
+    if known.sum() == 1:
+        ranks[known] = 0.5
+    elif known.any():
         _, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
         ranks[known] = (np.cumsum(counts) - (counts + 1) / 2)[place] / (known.sum() - 1)
     return ranks
+
+
+def _filled(ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Put what is not known in the middle of all: it is neither good nor bad."""
+    return np.where(np.isnan(ranks), 0.5, ranks)
 
 
 def _distances(

@@ -32,6 +32,7 @@ __all__ = [
     "sample_view",
     "tile_views",
     "to_region",
+    "turned",
     "warp_between",
 ]
 
@@ -221,14 +222,44 @@ def warp_between(
 
 def perturbed(view: View, settings: AugmentConfig, rng: np.random.Generator, *, mirror: bool) -> View:
     """Random rotation, zoom, shift and gamma of a view, about its centre; with `mirror` half are mirrored."""
-    angle = math.radians(rng.uniform(-settings.rotation, settings.rotation))
+    angle = rng.uniform(-settings.rotation, settings.rotation)
     zoom = math.exp(rng.uniform(-1.0, 1.0) * math.log(settings.zoom))
-    shift = rng.uniform(-settings.shift, settings.shift, size=2) * GRID
-    flip = -1.0 if mirror and rng.random() < 0.5 else 1.0
+    shift = rng.uniform(-settings.shift, settings.shift, size=2)
+    flip = mirror and rng.random() < 0.5
     gamma = math.exp(rng.uniform(-1.0, 1.0) * math.log(settings.gamma))
-    c, s, half = math.cos(angle) * zoom, math.sin(angle) * zoom, GRID / 2
-    turn = np.array([[flip * c, -s, 0.0], [flip * s, c, 0.0], [0.0, 0.0, 1.0]])
-    turn[:2, 2] = half + shift - turn[:2, :2] @ np.array([half, half])
+    return turned(view, angle, zoom, gamma, shift, flip=flip)
+
+
+def turned(
+    view: View,
+    angle: float,
+    zoom: float,
+    gamma: float,
+    shift: Sequence[float] | npt.NDArray[np.float64] = (0.0, 0.0),
+    *,
+    flip: bool = False,
+) -> View:
+    """View that is turned about its centre, seen from further away or nearer, and brighter or darker.
+
+    Parameters
+    ----------
+    view : View
+        What is changed.
+    angle : float
+        Rotation in degrees.
+    zoom : float
+        Factor of its side: above 1 it sees more, and that smaller.
+    gamma : float
+        Its new exponent.
+    shift : sequence of 2 floats
+        Along its x and y, as fractions of its side.
+    flip : bool
+        Mirror left and right.
+    """
+    c, s = (zoom * f(math.radians(angle)) for f in (math.cos, math.sin))
+    side, half = -1.0 if flip else 1.0, GRID / 2
+    turn = np.array([[side * c, -s, 0.0], [side * s, c, 0.0], [0.0, 0.0, 1.0]])
+    turn[:2, 2] = half + np.asarray(shift) * GRID - turn[:2, :2] @ np.array([half, half])
     m = view.as_array() @ turn
     return replace(view, matrix=(*m[0].tolist(), *m[1].tolist()), gamma=gamma)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def run(data: Data, out: Path, *words: object) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("strategy", ["combined", "random", "novelty"])
+@pytest.mark.parametrize("strategy", ["combined", "random", "novelty", "views"])
 def test_each_round_boxes_two_more_images_of_other_subjects(
     data: Data, tmp_path: Path, strategy: str
 ) -> None:
@@ -78,6 +79,26 @@ def test_only_the_boxes_of_asked_images_are_used(
     monkeypatch.setattr(loop, "start_training", noted)
     report = run(data, tmp_path / "loop.json")
     assert used == [set(found["images"]) for found in report["rounds"]]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("strategy", ["views", "combined"])
+def test_only_the_strategy_that_needs_it_compares_two_views(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    known: list[bool] = []
+    original = loop.order_planes
+
+    def noted(candidates: Any, *rest: Any, **options: Any) -> Any:
+        known.extend(not math.isnan(plane.views) for plane in candidates)
+        return original(candidates, *rest, **options)
+
+    monkeypatch.setattr(loop, "order_planes", noted)
+    report = run(data, tmp_path / "loop.json", "--strategy", strategy, "--rounds", 2)
+    assert known
+    assert all(known) == any(known) == (strategy == "views")
+    if strategy == "views":
+        assert {item["because"] for item in report["rounds"][0]["asked"]} == {"views"}
 
 
 @pytest.mark.usefixtures("quick")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,24 @@ def test_each_order_begins_with_what_it_says(session: Session) -> None:
     order.choose("index")
     assert positions(order) == list(range(PLANES))
     assert not any(order.reason(plane(z)) for z in range(PLANES))
+
+
+def test_two_views_put_planes_in_order_only_where_they_were_compared(session: Session) -> None:
+    order, result = ReviewOrder(session), session.result
+    assert result is not None
+    before = positions(order)
+    assert not order.knows("views")
+    assert all(order.knows(by) for by in ORDERS if by != "views")
+    order.choose("views")
+    assert order.by == "combined"
+    assert positions(order) == before
+    result.scores[plane(3)] = replace(result.scores[plane(3)], views=0.7, doubt=0.07)
+    result.scores[plane(4)] = replace(result.scores[plane(4)], views=0.1)
+    assert order.by == "views", "chosen once, it counts from when it is known"
+    assert positions(order)[0] == 3
+    assert positions(order)[-1] == 4
+    assert order.reason(plane(3)) == "two views disagree"
+    assert not order.reason(plane(4))
 
 
 def test_a_boxed_plane_comes_last_where_new_looks_count(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -132,6 +133,23 @@ def test_planes_one_after_the_other_fill_one_layer(
     again = replace(trained, model=replace(trained.model))
     ready.session.set_model(again)
     assert widget.all.property("primary"), "a new model has predicted nothing yet"
+
+
+def test_two_views_are_compared_where_that_is_chosen(ready: Panel[PredictPanel], qtbot: QtBot) -> None:
+    ready.widget.here.click()
+    end(ready, qtbot)
+    assert not ready.widget.compare.isChecked()
+    choose(ready, "Compare two views of each plane")
+    ready.widget.first.setValue(2)
+    ready.widget.last.setValue(3)
+    ready.widget.some.click()
+    end(ready, qtbot)
+    known = {place.index[0]: math.isfinite(scores.views) for place, scores in newest(ready).scores.items()}
+    assert known == {1: False, 2: True, 3: True}
+    choose(ready, "Compare two views of each plane")
+    ready.widget.all.click()
+    end(ready, qtbot)
+    assert all(math.isnan(scores.views) for scores in newest(ready).scores.values())
 
 
 def test_a_range_the_wrong_way_round_is_said(ready: Panel[PredictPanel], said: list[str]) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from psygnal import Signal
+from qtpy.QtCore import Qt
 from tests.gui.conftest import Panel
 
 from napari_boxprompt.boxes import PlaneId
@@ -115,6 +116,27 @@ def test_another_order_is_another_list_with_other_reasons(panel: Panel[ReviewPan
     combo.setCurrentIndex(combo.findText("in order"))
     combo.activated.emit(combo.currentIndex())
     assert lines(panel)[0] == "plane 0: 19 objects"
+
+
+def test_an_order_that_was_not_measured_says_so_and_cannot_be_chosen(panel: Panel[ReviewPanel]) -> None:
+    result, combo = panel.session.result, panel.widget.order
+    assert result is not None
+    row = combo.findText("two views disagree first")
+
+    def offered() -> list[bool]:
+        return [bool(combo.model().item(i).isEnabled()) for i in range(combo.count())]
+
+    assert offered() == [i != row for i in range(combo.count())]
+    assert "Compare two views" in combo.itemData(row, Qt.ItemDataRole.ToolTipRole)
+    panel.widget._review.order.choose("views")
+    assert combo.currentText() == "most useful first", "what the list is in"
+    result.scores[plane(6)] = replace(result.scores[plane(6)], views=0.8, doubt=0.07)
+    result.scores[plane(4)] = replace(result.scores[plane(4)], views=0.1)
+    panel.session.result_changed.emit()
+    assert all(offered())
+    assert not combo.itemData(row, Qt.ItemDataRole.ToolTipRole)
+    assert combo.currentIndex() == row
+    assert lines(panel)[0] == "plane 6: 19 objects · two views disagree"
 
 
 def test_rejected_planes_are_counted_and_marked(panel: Panel[ReviewPanel]) -> None:

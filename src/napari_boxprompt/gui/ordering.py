@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,7 @@ ORDERS: Mapping[Order, str] = MappingProxyType(
         "doubt": "most unsure first",
         "size": "unusual sizes first",
         "look": "second look disagrees first",
+        "views": "two views disagree first",
         "novelty": "unlike the boxed ones first",
         "index": "in order",
     }
@@ -59,8 +61,15 @@ class ReviewOrder:
 
     @property
     def by(self) -> Order:
-        """The order that was chosen."""
-        return self._by
+        """The order that was chosen; the usual one where the newest result says nothing of that."""
+        return self._by if self.knows(self._by) else "combined"
+
+    def knows(self, by: Order) -> bool:
+        """Whether the newest result can be put in that order: two views are compared only where asked for."""
+        result = self._session.result
+        if by != "views" or result is None:
+            return True
+        return not all(math.isnan(scores.views) for scores in result.scores.values())
 
     def choose(self, by: Order) -> None:
         """Choose another order."""
@@ -88,22 +97,23 @@ class ReviewOrder:
         return "" if because is None else REASONS[because]
 
     def _make(self, result: Result) -> None:
-        wanted = (result, self._by, result.doubts)
+        by = self.by
+        wanted = (result, by, result.doubts)
         if self._made_for == wanted:
             return
         self._made_for = wanted
         suggested: list[Suggestion] = []
-        if self._by != "index":
+        if by != "index":
             taught = {plane for plane, status in result.status.items() if status == "accepted"}
             left = [scores for plane, scores in result.scores.items() if plane not in taught]
             taught.update(self._session.all_boxes().boxed_planes)
             vectors = [result.scores[plane].vector for plane in taught if plane in result.scores]
             boxed = [vector for vector in vectors if vector is not None]
-            suggested = order_planes(left, boxed, self._by, count=HEAD)
+            suggested = order_planes(left, boxed, by, count=HEAD)
         self._suggested = {item.plane: item for item in suggested}
         rest = sorted(
             (plane for plane in result.scores if plane not in self._suggested), key=lambda p: p.index
         )
-        if self._by != "index":
+        if by != "index":
             rest.sort(key=lambda plane: -result.scores[plane].doubt)
         self._places = {plane: i for i, plane in enumerate([*self._suggested, *rest])}

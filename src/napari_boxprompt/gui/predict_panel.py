@@ -56,6 +56,14 @@ class PredictPanel(QWidget):
         self._range_action = menu.addAction("Some planes …", self._ask_range)
         menu.addAction("Other open images", told(predicting.others))
         menu.addAction("A folder …", self.folder_wanted.emit)
+        menu.addSeparator()
+        self.compare = menu.addAction("Compare two views of each plane")
+        self.compare.setCheckable(True)
+        self.compare.setToolTip(
+            "Takes up to twice as long. Review then knows the planes on which they disagree, and can begin "
+            "with them."
+        )
+        menu.setToolTipsVisible(True)
         self.more.setMenu(menu)
         self.more.setObjectName("boxprompt-menu")
         self.first, self.last = QSpinBox(), QSpinBox()
@@ -108,9 +116,13 @@ class PredictPanel(QWidget):
         self.all.clicked.connect(lambda: told(predicting.planes)())
         self.some.clicked.connect(lambda: told(predicting.planes)(self.first.value(), self.last.value()))
         self.stop.clicked.connect(predicting.stop)
+        self.compare.toggled.connect(self._compare)
 
     def _ask_range(self) -> None:
         self._range.setVisible(True)
+
+    def _compare(self, wanted: bool) -> None:
+        self._predicting.compares_views = wanted  # from the next prediction on
 
     @property
     def summary(self) -> str:

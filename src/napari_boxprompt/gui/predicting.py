@@ -56,6 +56,8 @@ class Predicting:
         self._done = 0
         self._wanted = 0
         self.tiles = (0, 0)
+        self.compares_views = False
+        """Whether the next prediction compares two views of each plane."""
         self.hidden: tuple[str, ...] = ()
         """Older layers that are out of sight now, so that the new ones can be read."""
 
@@ -118,7 +120,14 @@ class Predicting:
         self._begin(len(planes), self._session.results.hidden)
         self._jobs.start(
             JOB,
-            partial(predict, model=model, images=images, planes=list(planes), on_tile=self._on_tile),
+            partial(
+                predict,
+                model=model,
+                images=images,
+                planes=list(planes),
+                on_tile=self._on_tile,
+                disagreement=self.compares_views,
+            ),
             on_event=self._on_event,
             on_end=self._on_end,
         )

@@ -40,6 +40,7 @@ MOST_ROWS, MOST_PICTURES = 8, 5
 
 MARKS = {"accepted": "✓", "rejected": "✗"}
 STANDS_OUT = "⚑"
+NOT_COMPARED = "Not known yet: choose 'Compare two views of each plane' in Predict's More, and predict again."
 
 
 class ReviewPanel(QWidget):
@@ -68,7 +69,7 @@ class ReviewPanel(QWidget):
         for by, text in ORDERS.items():
             self.order.addItem(text, by)
         self.order.setToolTip(
-            "Most useful: unsure outlines, unusual sizes, a second look that disagrees, "
+            "Most useful: unsure outlines, unusual sizes, a second look or a second view that disagrees, "
             "and planes unlike those with boxes, together."
         )
         self.standing_out = wrapping_label(name="boxprompt-quiet")
@@ -154,6 +155,7 @@ class ReviewPanel(QWidget):
         self._highlight()
         flagged = result.standing_out()
         self.standing_out.setText(_standing_out(len(flagged)))
+        self._show_orders()
         order = self._review.order
         waiting, boxed = order.waiting(), set(self._session.all_boxes().boxed_planes)
         accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
@@ -174,6 +176,15 @@ class ReviewPanel(QWidget):
         self._select_plane()
         self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
         self._want_pictures()
+
+    def _show_orders(self) -> None:
+        """Offer the orders that the result knows something of, and show the one that it is in."""
+        order = self._review.order
+        for row in range(self.order.count()):
+            known = order.knows(self.order.itemData(row))
+            self.order.model().item(row).setEnabled(known)
+            self.order.setItemData(row, "" if known else NOT_COMPARED, Qt.ItemDataRole.ToolTipRole)
+        self.order.setCurrentIndex(self.order.findData(order.by))
 
     def _seen_planes(self) -> list[PlaneId]:
         """Planes whose rows are in sight."""

@@ -279,6 +279,7 @@ def predict(
     images: Images,
     planes: Sequence[PlaneId],
     on_tile: Callable[[int, int], None] | None = None,
+    disagreement: bool = False,
 ) -> Generator[Found | Event, None, int]:
     """Segment planes; what is finished when it is stopped has been yielded.
 
@@ -286,6 +287,8 @@ def predict(
     ----------
     on_tile : callable, optional
         Called in the worker with tiles done and in all of the plane at work.
+    disagreement : bool
+        Compare two views of each plane.
 
     Returns
     -------
@@ -306,7 +309,7 @@ def predict(
 
     yield Progress("predict", 0, len(planes))
     try:
-        for prediction in predict_images(model, images, planes, on_tile=tile):
+        for prediction in predict_images(model, images, planes, on_tile=tile, disagreement=disagreement):
             done += 1
             yield Found(prediction, plane_scores(prediction, model.model.object_area))
             yield Progress("predict", done, len(planes), str(prediction.plane))
