@@ -205,7 +205,7 @@ def run_training(
             if kill < kills:
                 sign = list(WHERE)[rng.integers(len(WHERE))]
                 lines = killed(command, float(rng.exponential(WHERE[sign])), sign)
-                where[next((line for line in reversed(lines) if not line.isdecimal()), "start")] += 1
+                where[next((line for line in reversed(lines) if line in (*WHERE, "round")), "start")] += 1
             else:
                 done = subprocess.run([*command, "--once"], capture_output=True, text=True, check=False)
                 lines = done.stdout.split("\n")

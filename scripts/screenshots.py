@@ -4,9 +4,9 @@
 
 Needs `pip install "napari-boxprompt[all,demo]"`. The nuclei sample is opened, the embedded model is trained
 on its boxes with the preset `fast` and finds the nuclei of all planes; on the way the window is
-photographed. On two processor cores that takes some minutes; a second run is faster, because it finds what
-the first one kept. `--steps` makes the training shorter and `--only NAME` takes only pictures with that in
-their name, for a try.
+photographed. Then a second viewer goes once round the loop, in a project (loop_pictures.py). On two
+processor cores that takes some minutes; a second run is faster, because it finds what the first one kept.
+`--steps` makes the training shorter and `--only NAME` takes only pictures whose name begins so, for a try.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from loop_pictures import loop, train
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ COLORS = (256, 192, 144, 112, 88, 72, 56)
 FLAT_COLORS = 24
 """The most frequent colours, which panels, buttons and text have, go into the palette as they are."""
 
-CHECKS = 2
-"""Points on the curve of the held-out boxes before the picture of a training is taken."""
-
 UNTOUCHED = 34
 """A plane without boxes, full of nuclei, on which the result is shown."""
 
@@ -59,7 +57,7 @@ class Studio:
     out : Path
         Folder of the pictures.
     only : str, optional
-        Take only pictures whose name has this in it.
+        Take only pictures whose name begins with this.
     """
 
     def __init__(self, out: Path, only: str = "") -> None:
@@ -93,12 +91,12 @@ class Studio:
         self.wait(lambda: time.monotonic() > end)
 
     def settle(self) -> None:
-        """Let the viewer work until no job has run for half a second."""
+        """Let the viewer work until no job has run, and nothing had to be saved, for half a second."""
         quiet_since = time.monotonic()
 
         def quiet() -> bool:
             nonlocal quiet_since
-            if self.widget.jobs.names:
+            if self.widget.jobs.names or self.widget.projects.state not in ("", "saved"):
                 quiet_since = time.monotonic()
             return time.monotonic() - quiet_since > 0.5
 
@@ -108,15 +106,24 @@ class Studio:
         """Open or close one of the steps, as a click on its heading does."""
         self.widget.sections[name].open(is_open)
 
-    def photograph(self, name: str) -> None:
-        """Write a picture of the whole window."""
-        if self._only not in name:
+    def photograph(self, name: str, *, menus: bool = False) -> None:
+        """Write a picture of the whole window, or of the screen with the menus that are open."""
+        if not name.startswith(self._only):
             return
         self.pause(0.3)
-        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+        pixels = self._screen() if menus else self.viewer.screenshot(canvas_only=False, flash=False)
         path = self._out / f"{name}.png"
         path.write_bytes(small_png(pixels))
         log.info("%s: %d kB", path, path.stat().st_size // 1000)
+
+    def _screen(self) -> npt.NDArray[np.uint8]:
+        from qtpy.QtCore import QBuffer
+        from qtpy.QtGui import QGuiApplication
+
+        buffer = QBuffer()
+        buffer.open(QBuffer.OpenModeFlag.ReadWrite)
+        QGuiApplication.primaryScreen().grabWindow(0).save(buffer, "PNG")
+        return np.asarray(Image.open(BytesIO(buffer.data().data())).convert("RGB"))
 
 
 def small_png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -172,29 +179,6 @@ def rotated(corners: npt.NDArray[Any], degrees: float) -> npt.NDArray[Any]:
     result = corners.copy()
     result[:, 1:] = (corners[:, 1:] - middle) @ turn.T + middle
     return result
-
-
-def train(studio: Studio, steps: int | None) -> None:
-    """Train with the preset fast; a picture when the curves have some points."""
-    from napari_boxprompt.config import make_config
-
-    widget = studio.widget
-    panel = widget.train_panel
-    panel.preset.setCurrentIndex(panel.preset.findData("fast"))
-    panel.preset.activated.emit(panel.preset.currentIndex())
-    if steps is not None:
-        panel.form.setValue(make_config("fast", steps=steps))
-    studio.settle()
-    panel.train.click()
-
-    def has_points() -> bool:
-        drawn = 0 if panel.plot is None else len(panel.plot.points("agreement", "box_agreement")[0])
-        return drawn >= CHECKS or not widget.trainer.running
-
-    studio.wait(has_points)
-    studio.photograph("viewer-training")
-    studio.wait(lambda: not widget.trainer.running)
-    studio.settle()
 
 
 def review(studio: Studio) -> None:
@@ -256,25 +240,32 @@ def project(studio: Studio, folder: Path) -> None:
     studio.photograph("viewer-project")
 
 
+def tour(studio: Studio, folder: Path, steps: int | None) -> None:
+    """Everything that docs/widget.md shows."""
+    first_steps(studio)
+    train(studio, steps, "viewer-training")
+    review(studio)
+    second_round(studio)
+    project(studio, folder / "nuclei project")
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
     parser.add_argument("--steps", type=int, help="training steps, instead of those of the preset fast")
-    parser.add_argument("--only", default="", help="take only pictures with this in their name")
+    parser.add_argument("--only", default="", help="take only pictures whose name begins with this")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         # napari as a new user has it: nobody's settings, and no greeting over the picture.
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
-        studio = Studio(arguments.out, arguments.only)
-        first_steps(studio)
-        train(studio, arguments.steps)
-        review(studio)
-        second_round(studio)
-        project(studio, Path(folder) / "nuclei project")
-        studio.viewer.close()
+        for name, journey in {"viewer": tour, "loop": loop}.items():
+            if name.startswith(arguments.only[: len(name)]):
+                studio = Studio(arguments.out, arguments.only)
+                journey(studio, Path(folder), arguments.steps)
+                studio.viewer.close()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 
 from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.errors import BundleError, OutputError
-from napari_boxprompt.files import atomic_write_bytes
+from napari_boxprompt.files import atomic_write_bytes, flush_folder
 from napari_boxprompt.images import Normalization
 from napari_boxprompt.prompting import PromptModel
 
@@ -78,6 +78,7 @@ def save_bundle(
                 atomic_write_bytes(new / _STATE, save({k: v.contiguous() for k, v in state.items()}))
             atomic_write_bytes(new / _DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
             _swap(new, folder, Path(scratch) / "old")
+            flush_folder(folder.parent)  # or a power cut could take a model that a project has noted
     except OSError as error:
         raise OutputError(
             f"The model could not be written to {folder} ({error.strerror}); choose a folder with free "

@@ -14,7 +14,7 @@ from napari_boxprompt.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_path", "atomic_write_bytes", "explain"]
+__all__ = ["atomic_path", "atomic_write_bytes", "explain", "flush_folder"]
 
 _HINTS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -61,7 +61,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {explain(error)}.") from error
 
@@ -96,8 +96,8 @@ def _flush(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets us."""
+def flush_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable, where the system lets us."""
     # Windows cannot flush a folder, nor can some network file systems; the file itself is already safe.
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

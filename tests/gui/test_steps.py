@@ -1,0 +1,88 @@
+"""The sections of the dock: what is open at first, what is folded when, and what their lines say."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QLabel
+
+from napari_boxprompt.gui.steps import Steps
+
+NAMES = ("Image", "Boxes", "Train", "Predict", "Review")
+
+
+class Told(QLabel):
+    """A panel that is told what to say of itself."""
+
+    def __init__(self, summary: str) -> None:
+        super().__init__("\n".join(summary * 12))
+        self.summary = summary
+
+
+@pytest.fixture
+def session() -> Any:
+    return SimpleNamespace(trained=None, result=None)
+
+
+@pytest.fixture
+def steps(session: Any, qtbot: QtBot) -> Steps:
+    made = Steps(cast("Any", session), {name: Told(name.lower()) for name in NAMES})
+    qtbot.addWidget(made)
+    return made
+
+
+def opened(steps: Steps) -> set[str]:
+    return {name for name, section in steps.sections.items() if section.is_open}
+
+
+def test_at_first(steps: Steps) -> None:
+    assert list(steps.sections) == [*NAMES, "Keys"]
+    assert opened(steps) == {"Image", "Boxes", "Train"}
+    steps.refresh()
+    assert [steps.sections[name].summary for name in NAMES] == [name.lower() for name in NAMES]
+
+
+def test_what_is_done_is_folded(steps: Steps, session: Any) -> None:
+    steps.sections["Train"].open(False)
+    steps.show_training()
+    assert opened(steps) == {"Train"}
+    steps.show_prediction()
+    assert opened(steps) == {"Train"}, "there is no model: the training failed"
+    session.trained = object()
+    steps.sections["Image"].open()
+    steps.show_prediction()
+    assert opened(steps) == {"Train", "Predict"}
+    steps.show_review()
+    assert "Review" not in opened(steps), "nothing was predicted"
+    session.result = object()
+    steps.show_review()
+    assert opened(steps) == {"Predict", "Review"}
+
+
+def test_a_review_that_is_open_folds_nothing(steps: Steps, session: Any) -> None:
+    session.result = object()
+    steps.sections["Review"].open()
+    steps.show_review()
+    assert opened(steps) == {"Image", "Boxes", "Train", "Review"}
+
+
+def test_what_is_opened_comes_into_sight(steps: Steps, qtbot: QtBot) -> None:
+    steps.resize(380, 300)
+    steps.show()
+    qtbot.waitExposed(steps)
+    steps.show_keys()
+    qtbot.waitUntil(lambda: steps.verticalScrollBar().value() > 0)
+    steps.sections["Keys"].open(False)
+    steps.verticalScrollBar().setValue(0)
+    steps.show_keys()
+    steps.come_to_rest()
+    qtbot.wait(100)
+    assert steps.verticalScrollBar().value() == 0
