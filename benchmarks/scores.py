@@ -7,19 +7,19 @@ FOLDER has the layout of docs/benchmarks.md. For each seed a model learns from t
 predicts images of other subjects, each also in a second view. For each score the table has its rank
 correlation (Spearman) with the error, 1 - Dice, in brackets the 95 % interval over images drawn with
 replacement, and then the mean error of the five images that the score puts first, to be compared with that
-of all. OUT has the figures of every image; a seed that is in it with the same settings is not run again.
+of all. The last columns are the mean ranks of doubt, size and look, and of all four. OUT has the figures of
+every image; a seed that is in it with the same settings is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from napari_boxprompt.api import TrainedModel, predict, train
 from napari_boxprompt.benchmarking import BenchmarkFolder
@@ -47,11 +47,7 @@ def measured(folder: BenchmarkFolder, seed: int, options: argparse.Namespace) ->
 
 
 def correlation(errors: np.ndarray, values: np.ndarray) -> str:
-    """Rank correlation with its interval; empty where a score is not known or the same everywhere."""
-    known = ~np.isnan(values)
-    errors, values = errors[known], values[known]
-    if len(set(values.tolist())) < 2:
-        return ""
+    """Rank correlation with its interval."""
     rng, drawn = np.random.default_rng(0), list[float]()
     for _ in range(DRAWS):
         chosen = rng.integers(len(values), size=len(values))
@@ -61,20 +57,46 @@ def correlation(errors: np.ndarray, values: np.ndarray) -> str:
     return f"{spearmanr(errors, values).statistic:.2f} ({low:.2f} to {high:.2f})"
 
 
+def first_error(errors: np.ndarray, values: np.ndarray) -> float:
+    """Mean error of the images that come first; of equals that do not all fit in, the mean counts."""
+    taken = list[float]()
+    for value in sorted(set(values.tolist()), reverse=True):
+        equal = errors[values == value]
+        taken += [float(equal.mean())] * min(len(equal), FIRST - len(taken))
+    return float(np.mean(taken))
+
+
+def told(errors: np.ndarray, values: np.ndarray) -> str:
+    """What a score knows of the errors, as a cell of the table."""
+    known = ~np.isnan(values)
+    if len(set(values[known].tolist())) < 2:
+        return "the same for all" if known.any() else "not known"
+    errors, values = errors[known], values[known]
+    return f"{correlation(errors, values)}; {first_error(errors, values):.3f}"
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """A row for each seed, and for each score what it knows."""
-    lines = ["| seed | images | mean error | " + " | ".join(SCORES) + " |", f"|{'---|' * (3 + len(SCORES))}"]
+    """A row for each seed, a column for each score, and for the mean ranks of three and of all four."""
+    columns = ["seed", "images", "mean error", *SCORES, "first three", "all four"]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for seed in sorted({row["seed"] for row in rows}):
         mine = [row for row in rows if row["seed"] == seed]
         errors = np.array([row["error"] for row in mine])
-        cells = []
-        for name in SCORES:
-            values = np.array([math.nan if row[name] is None else row[name] for row in mine])
-            told = correlation(errors, values)
-            first = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")[:FIRST]
-            cells.append(f"{told}; {errors[first].mean():.3f}" if told else "not known")
+        values = np.array([[row[name] for name in SCORES] for row in mine], float)
+        ranks = np.stack([_rank(column) for column in values.T], axis=1)
+        together = (np.nanmean(ranks[:, :3], axis=1), np.nanmean(ranks, axis=1))
+        cells = [told(errors, each) for each in (*values.T, *together)]
         lines.append(f"| {seed} | {len(mine)} | {errors.mean():.3f} | {' | '.join(cells)} |")
     return lines
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """Ranks in 0..1; what is not known is in the middle, unless nothing is."""
+    known = ~np.isnan(values)
+    ranks = np.full(len(values), 0.5 if known.any() else np.nan)
+    if known.any():
+        ranks[known] = (rankdata(values[known]) - 1) / max(known.sum() - 1, 1)
+    return ranks
 
 
 def main() -> None:
