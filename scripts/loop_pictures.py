@@ -10,25 +10,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    from napari.layers import Labels
     from screenshots import Studio
 
-CHECKS = 2
+CHECKS = 3
 """Points on the curve of the held-out boxes before the picture of a training is taken."""
 
 DRAWN = 8
 """Boxes on the first picture."""
 
-ACCEPTED = 3
-"""Planes that are accepted before the second training, besides the one that is corrected."""
+SHARP = (26, 28, 29, 33, 34, 36)
+"""Planes in the middle of the stack, without boxes: one is corrected, the others are accepted as they are."""
 
 LEAST_PIXELS = 200
 """Size of a nucleus that is worth a correction."""
-
-POOR = 0.6
-"""Overlap (IoU) with the reference below which an outline is corrected."""
-
-LOOKS = 8
-"""Planes that are looked at, at most, until there is a nucleus to correct."""
 
 
 def loop(studio: Studio, folder: Path, steps: int | None) -> None:
@@ -43,13 +38,11 @@ def loop(studio: Studio, folder: Path, steps: int | None) -> None:
     widget.predict_panel.all.click()
     studio.wait(lambda: not widget.predicting.running)
     studio.settle()
-    correct(studio)
-    widget.actions.accept_plane()
-    for _ in range(ACCEPTED):
-        studio.settle()
-        widget.actions.accept_plane()
+    widget.actions.next_plane()
     studio.settle()
-    studio.photograph("loop-6-accept")
+    studio.photograph("loop-4-next")
+    widget.actions.reject_plane()
+    correct_and_accept(studio)
     studio.section("Review", False)
     studio.section("Predict", False)
     studio.section("Train")
@@ -107,32 +100,41 @@ def draw(studio: Studio) -> None:
     boxes.shapes.mode = "pan_zoom"
 
 
-def correct(studio: Studio) -> None:
-    """Go where a look is worth most, on to a plane with a poor outline, and paint that one right."""
+def correct_and_accept(studio: Studio) -> None:
+    """Go through some planes, paint the nucleus right that was found worst, and accept them."""
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.demo import load_nuclei
 
     widget = studio.widget
+    layer, order = widget.session.result.layer, widget.review_panel.order
     truth = load_nuclei().labels
-    layer = widget.session.result.layer
-    for _ in range(LOOKS):
-        widget.actions.next_plane()
+    order.setCurrentIndex(order.findData("index"))
+    order.activated.emit(order.currentIndex())
+    worst = min(SHARP, key=lambda z: poorest(layer.data[z], truth[z])[0])
+    for z in sorted(SHARP, key=lambda z: z != worst):
+        widget.review.go(PlaneId("nuclei", (z,)))
         studio.settle()
-        (z,) = widget.session.plane.index
-        overlap, here = poorest(layer.data[z], truth[z])
-        if overlap < POOR:
-            break
-    studio.photograph("loop-4-next")
-    widget.actions.edit_plane()
-    layer.brush_size = 6
-    old = np.bincount(layer.data[z][here], minlength=1)[1:]
-    if old.any():  # what was found of it goes, but not where it is a part of a larger object
-        found = layer.data[z] == old.argmax() + 1
-        if 2 * (found & here).sum() > found.sum():
+        if z == worst:
+            widget.actions.edit_plane()
+            layer.brush_size = 6
+            repaint(layer, z, truth[z], poorest(layer.data[z], truth[z])[1])
+            studio.settle()
+            studio.photograph("loop-5-correct")
+            layer.mode = "pan_zoom"
+        widget.actions.accept_plane()
+    widget.review.go(PlaneId("nuclei", (max(SHARP),)))
+    studio.settle()
+    studio.photograph("loop-6-accept")
+
+
+def repaint(layer: Labels, z: int, truth: npt.NDArray[np.integer], here: npt.NDArray[np.bool_]) -> None:
+    """Paint a nucleus with the selected label; what was found of it and of no other goes first."""
+    met = np.bincount(layer.data[z][here])[1:]
+    if met.any():
+        found = layer.data[z] == met.argmax() + 1
+        if not (truth[found & ~here] > 0).any():
             layer.data_setitem((np.full(found.sum(), z), *np.nonzero(found)), 0)
     layer.data_setitem((np.full(here.sum(), z), *np.nonzero(here)), layer.selected_label)
-    studio.settle()
-    studio.photograph("loop-5-correct")
-    layer.mode = "pan_zoom"
 
 
 def poorest(

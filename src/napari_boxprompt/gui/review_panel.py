@@ -139,7 +139,7 @@ class ReviewPanel(QWidget):
         waiting = self._review.order.waiting()
         if not waiting:
             return f"all {counts}"
-        return f"{counts}; next: {' · '.join(map(str, waiting[0].index)) or waiting[0].image}"
+        return f"{counts}; next: {_named(waiting[0])}"
 
     def refresh(self) -> None:
         """Show the planes in the order in which they need a look."""
@@ -275,16 +275,20 @@ def _standing_out(number: int) -> str:
     return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out as unsure."
 
 
+def _named(plane: PlaneId) -> str:
+    return f"plane {' · '.join(map(str, plane.index))}" if plane.index else plane.image
+
+
 def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     """Name a plane, and say what to look for where it stands out."""
     mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
-    where = " · ".join(map(str, plane.index)) or plane.image
+    where = _named(plane)
     counts, agreement = result.counts.get(plane), result.agreement.get(plane)
     if counts is None:
-        return f"{mark} plane {where}"
+        return f"{mark} {where}"
     objects, unsure = counts
     if agreement is not None and result.status.get(plane) == "accepted":
-        return f"{mark} plane {where}: new prediction agrees {agreement:.2f}"
+        return f"{mark} {where}: new prediction agrees {agreement:.2f}"
     said = counted(objects, "object") if objects else "nothing found"
     if flagged and not objects:
         said = "only something faint"
@@ -292,7 +296,7 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
         said = counted(objects, "unsure object")
     elif flagged:
         said = f"{unsure} of {said} unsure" if unsure else f"{said}, unsure edges"
-    return f"{mark} plane {where}: {said}"
+    return f"{mark} {where}: {said}"
 
 
 def _status(result: Result, plane: PlaneId, boxed: set[PlaneId]) -> str:
