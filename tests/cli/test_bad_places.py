@@ -244,11 +244,11 @@ def test_ctrl_c_leaves_out_the_stack_that_is_not_finished(
 ) -> None:
     whole, seen = Predictor.predict, []
 
-    def predict(self: Predictor, *arguments: object) -> object:
+    def predict(self: Predictor, *arguments: object, **named: object) -> object:
         seen.append(arguments[0])
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return whole(self, *arguments)
+        return whole(self, *arguments, **named)
 
     monkeypatch.setattr(Predictor, "predict", predict)
     ended = boxprompt("predict", quick_model, discs.images, "--out", tmp_path / "out")
