@@ -141,13 +141,18 @@ def poorest(
     found: npt.NDArray[np.integer], truth: npt.NDArray[np.integer]
 ) -> tuple[float, npt.NDArray[np.bool_]]:
     """Overlap and pixels of the nucleus that was found worst."""
+    from skimage.morphology import convex_hull_image
+
     worst, where = 2.0, truth > 0
     for number in np.unique(truth)[1:]:
-        here = truth == number
-        if here.sum() < LEAST_PIXELS:
+        mine = truth == number
+        if mine.sum() < LEAST_PIXELS:
             continue
-        met = found == np.bincount(found[here]).argmax() if (found[here] > 0).any() else found < 0
-        overlap = (met & here & (found > 0)).sum() / (met | here).sum()
+        here = convex_hull_image(mine) & (mine | (truth == 0))  # the reference has holes
+        values = np.bincount(found[here])
+        values[0] = 0
+        met = (found == values.argmax()) & (found > 0)
+        overlap = (met & here).sum() / (met | here).sum()
         if overlap < worst:
             worst, where = float(overlap), here
     return worst, where

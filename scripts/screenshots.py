@@ -44,6 +44,9 @@ FLAT_COLORS = 24
 UNTOUCHED = 34
 """A plane without boxes, full of nuclei, on which the result is shown."""
 
+RIGHT = (28, 36)
+"""Such planes that are accepted."""
+
 LIMIT = 3600.0
 """Seconds after which something must have gone wrong."""
 
@@ -196,10 +199,11 @@ def review(studio: Studio) -> None:
     studio.section("Train", False)
     widget.actions.next_plane()
     studio.settle()
-    for _ in range(2):
-        widget.actions.accept_plane()
+    for z in (*RIGHT, UNTOUCHED):
+        widget.review.go(PlaneId("nuclei", (z,)))
         studio.settle()
-    widget.review.go(PlaneId("nuclei", (UNTOUCHED,)))
+        if z in RIGHT:
+            widget.actions.accept_plane()
     studio.settle()
     studio.photograph("viewer-result")
     viewer.theme = "light"
@@ -238,6 +242,7 @@ def project(studio: Studio, folder: Path) -> None:
     widget.projects.open(folder)
     studio.settle()
     studio.pause(2.0)
+    studio.section("Train", False)
     studio.section("Review")
     widget.review.go(PlaneId("nuclei", (UNTOUCHED,)))
     viewer.fit_to_view()

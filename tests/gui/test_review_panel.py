@@ -142,7 +142,7 @@ def test_an_order_that_was_not_measured_says_so_and_cannot_be_chosen(panel: Pane
 def test_rejected_planes_are_counted_and_marked(panel: Panel[ReviewPanel]) -> None:
     panel.session.set_status(plane(2), "accepted")
     panel.session.set_status(plane(3), "rejected")
-    assert panel.widget.summary == "1 accepted, 1 rejected; next: plane 7"
+    assert panel.widget.summary == "1 accepted, 1 rejected; next: 7"
     assert lines(panel)[-2] == "✗ plane 3: 2 of 5 objects unsure"
     assert lines(panel)[-1].startswith("✓ plane 2: ")
 

@@ -139,7 +139,7 @@ class ReviewPanel(QWidget):
         waiting = self._review.order.waiting()
         if not waiting:
             return f"all {counts}"
-        return f"{counts}; next: {_named(waiting[0])}"
+        return f"{counts}; next: {_where(waiting[0])}"
 
     def refresh(self) -> None:
         """Show the planes in the order in which they need a look."""
@@ -275,14 +275,14 @@ def _standing_out(number: int) -> str:
     return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out as unsure."
 
 
-def _named(plane: PlaneId) -> str:
-    return f"plane {' · '.join(map(str, plane.index))}" if plane.index else plane.image
+def _where(plane: PlaneId) -> str:
+    return " · ".join(map(str, plane.index)) or plane.image
 
 
 def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     """Name a plane, and say what to look for where it stands out."""
     mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
-    where = _named(plane)
+    where = f"plane {_where(plane)}" if plane.index else plane.image
     counts, agreement = result.counts.get(plane), result.agreement.get(plane)
     if counts is None:
         return f"{mark} {where}"
