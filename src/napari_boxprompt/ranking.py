@@ -46,7 +46,7 @@ REASONS: Mapping[Strategy, str] = MappingProxyType(
         "size": "unusual sizes",
         "look": "second look disagrees",
         "views": "two views disagree",
-        "novelty": "unlike the boxed ones",
+        "novelty": "unlike boxed ones",
         "random": "drawn by lot",
     }
 )

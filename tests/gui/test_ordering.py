@@ -94,7 +94,7 @@ def test_together_it_says_for_each_what_speaks_for_it(session: Session) -> None:
     order = ReviewOrder(session)
     assert order.by == "combined"
     assert positions(order)[0] == 5
-    assert order.reason(plane(5)) == "unlike the boxed ones"
+    assert order.reason(plane(5)) == "unlike boxed ones"
     assert set(positions(order)) == set(range(PLANES))
 
 

@@ -133,6 +133,7 @@ def test_planes_one_after_the_other_fill_one_layer(
     again = replace(trained, model=replace(trained.model))
     ready.session.set_model(again)
     assert widget.all.property("primary"), "a new model has predicted nothing yet"
+    assert not widget.said.text(), "what another model has predicted is not news any more"
 
 
 def test_two_views_are_compared_where_that_is_chosen(ready: Panel[PredictPanel], qtbot: QtBot) -> None:

@@ -108,6 +108,7 @@ class PredictPanel(QWidget):
             session.result_changed,
         ):
             signal.connect(self.refresh)
+        session.model_changed.connect(self._forget)
         predicting.started.connect(self._on_started)
         predicting.progressed.connect(self._on_progress)
         predicting.ended.connect(self._on_ended)
@@ -153,6 +154,11 @@ class PredictPanel(QWidget):
             box.setMaximum(max(0, count - 1))
         wanted = ready and not running and len(session.predicted) < count
         make_primary(self.all if count > 1 else self.here, wanted)
+
+    def _forget(self) -> None:
+        """What was predicted last says nothing of another model."""
+        if not self._predicting.running:
+            say(self.said, "")
 
     def _on_started(self) -> None:
         self._started, self._last = time.monotonic(), None
