@@ -50,7 +50,7 @@ def curve(strategy: str, runs: list[list[dict[str, Any]]]) -> list[dict[str, Any
             "changed": {},
             "supervision": "boxes",
             "transductive": False,
-            "shots": rounds[0]["images"],
+            "shots": len(rounds[0]["images"]),
             "boxes": statistics.mean(r["n_boxes"] for r in rounds),
             "dice": statistics.mean(r["dice"]["mean"] for r in rounds),
             "dice_interval": None,
