@@ -43,15 +43,8 @@ def loop(studio: Studio, folder: Path, steps: int | None) -> None:
     studio.photograph("loop-4-next")
     widget.actions.reject_plane()
     correct_and_accept(studio)
-    studio.section("Review", False)
     studio.section("Predict", False)
-    studio.section("Train")
-    studio.settle()
-    widget.train_panel.train.click()
-    studio.wait(lambda: not widget.trainer.running)
-    studio.settle()
-    studio.section("Predict", False)
-    studio.photograph("loop-7-rounds")
+    train_again(studio, "loop-7-rounds")
     export(studio)
 
 
@@ -77,6 +70,18 @@ def train(studio: Studio, steps: int | None, name: str) -> None:
     studio.photograph(name)
     studio.wait(lambda: not widget.trainer.running)
     studio.settle()
+
+
+def train_again(studio: Studio, name: str) -> None:
+    """Train with what was accepted too; a picture of this name when both rounds are compared."""
+    studio.section("Review", False)
+    studio.section("Train")
+    studio.settle()
+    studio.widget.train_panel.train.click()
+    studio.wait(lambda: not studio.widget.trainer.running)
+    studio.settle()
+    studio.section("Predict", False)
+    studio.photograph(name)
 
 
 def draw(studio: Studio) -> None:

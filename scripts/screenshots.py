@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from loop_pictures import loop, train
+from loop_pictures import loop, train, train_again
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -211,20 +211,6 @@ def review(studio: Studio) -> None:
     studio.photograph("viewer-light")
 
 
-def second_round(studio: Studio) -> None:
-    """Train again, with what was accepted; both rounds are compared."""
-    widget, viewer = studio.widget, studio.viewer
-    viewer.theme = "dark"
-    studio.section("Review", False)
-    studio.section("Train")
-    studio.settle()
-    widget.train_panel.train.click()
-    studio.wait(lambda: not widget.trainer.running)
-    studio.settle()
-    studio.section("Predict", False)
-    studio.photograph("viewer-rounds")
-
-
 def project(studio: Studio, folder: Path) -> None:
     """Keep all of it in a project, close that, and open it again."""
     from napari_boxprompt.boxes import PlaneId
@@ -255,7 +241,8 @@ def tour(studio: Studio, folder: Path, steps: int | None) -> None:
     first_steps(studio)
     train(studio, steps, "viewer-training")
     review(studio)
-    second_round(studio)
+    studio.viewer.theme = "dark"
+    train_again(studio, "viewer-rounds")
     project(studio, folder / "nuclei project")
 
 
