@@ -76,6 +76,30 @@ def test_masks_appear_under_the_boxes_in_their_colour(session: Session, encoder:
     assert names.index("s preview") < names.index("s boxes"), "boxes stay in sight"
 
 
+def test_the_next_box_is_shown_before_brightness_is_measured(
+    session: Session, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    order: list[str] = []
+    show, contrast = preview.show, module._contrast
+    monkeypatch.setattr(preview, "show", lambda *what: (order.append("shown"), show(*what)))
+    monkeypatch.setattr(module, "_contrast", lambda asked: (order.append("measured"), contrast(asked))[1])
+    preview.request()
+    assert order == ["shown", "measured"]
+
+
+def test_a_look_at_the_same_boxes_draws_the_layer_once(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    (layer,) = layers_with_role(session.viewer, "preview")
+    drawn: list[str] = []
+    for name in ("colormap", "visible", "set_data"):
+        getattr(layer.events, name).connect(lambda event: drawn.append(event.type))
+    preview.request()
+    assert drawn == ["set_data"], "each of them makes napari draw the plane again"
+
+
 def test_a_plane_without_boxes_shows_nothing(session: Session, encoder: Any) -> None:
     preview, _ = make(session, encoder)
     preview.request()

@@ -18,7 +18,7 @@ from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.images import Images
-from napari_boxprompt.models.base import ModelInfo
+from napari_boxprompt.models.base import ELSEWHERE, ModelInfo
 from napari_boxprompt.prompting import generators
 
 GRID, CELLS, CHANNELS = 256, 64, 256
@@ -67,7 +67,13 @@ class FakeModel:
             return embedding + self.readout[:, None, None] * (grey - THRESHOLD)[:, None]
 
     def decode(
-        self, embedding: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor, *, candidates: bool = False
+        self,
+        embedding: torch.Tensor,
+        sparse: torch.Tensor,
+        dense: torch.Tensor,
+        *,
+        candidates: bool = False,
+        within: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         assert len(embedding) == len(sparse) == len(dense)
         rows = self.readout.expand(len(embedding), 1, -1)
@@ -77,6 +83,10 @@ class FakeModel:
         logits = GAIN * F.interpolate(values[:, None], size=(GRID, GRID), mode="bilinear")
         if candidates:
             logits = torch.cat([logits - 1.0, logits, logits + 1.0], dim=1)
+        for row, (y0, x0, y1, x1) in enumerate([] if within is None else within.tolist()):
+            middle = torch.arange(GRID) + 0.5
+            asked = ((middle > y0) & (middle < y1))[:, None] & ((middle > x0) & (middle < x1))
+            logits[row, :, ~asked] = ELSEWHERE
         return logits.float(), logits.sigmoid().mean(dim=(-2, -1)).float()
 
     def box_prompt(self, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

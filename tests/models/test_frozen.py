@@ -12,6 +12,7 @@ import torch
 from napari_boxprompt.errors import ModelError
 from napari_boxprompt.models import litemedsam, load_frozen
 from napari_boxprompt.models.architectures import build_model
+from napari_boxprompt.models.base import ELSEWHERE
 from napari_boxprompt.models.checkpoints import load_state_dict
 from napari_boxprompt.models.registry import BUILT_IN
 from napari_boxprompt.models.sam import SamModel
@@ -93,6 +94,31 @@ def test_rows_do_not_mix(model: SamModel, embedding: Tensor) -> None:
     logits = model.decode(embedding, sparse, dense)[0]
     shuffled = model.decode(embedding[order], sparse[order], dense[order])[0]
     torch.testing.assert_close(shuffled, logits[order], rtol=1e-4, atol=1e-4)
+
+
+def test_only_what_is_asked_for_is_decoded(model: SamModel, embedding: Tensor) -> None:
+    boxes = torch.tensor([[60.0, 50.0, 200.0, 210.0], [64.0, 64.0, 128.0, 128.0]])
+    embedding = embedding[:1].expand(2, -1, -1, -1)
+    sparse, dense = model.box_prompt(boxes)
+    whole, quality = model.decode(embedding, sparse, dense, candidates=True)
+    # The second reaches beyond the grid, and its edges lie within tokens.
+    within = torch.tensor([[61.5, 50.0, 70.0, 190.5], [-9.0, 130.0, 31.0, 300.0]])
+    part, same = model.decode(embedding, sparse, dense, candidates=True, within=within)
+    torch.testing.assert_close(same, quality)
+    for row, rows, columns in ((0, slice(60, 72), slice(48, 192)), (1, slice(0, 32), slice(128, 256))):
+        torch.testing.assert_close(
+            part[row, :, rows, columns], whole[row, :, rows, columns], atol=1e-4, rtol=1e-4
+        )
+        rest = part[row].clone()
+        rest[:, rows, columns] = ELSEWHERE
+        assert (rest == ELSEWHERE).all()
+
+
+def test_a_box_beside_the_grid_gets_nothing(model: SamModel, embedding: Tensor) -> None:
+    beside = torch.tensor([[10.0, 256.0, 20.0, 270.0]])
+    logits, _ = model.decode(embedding[:1], *model.no_prompt(1), within=beside)
+    assert logits.shape == (1, 1, 256, 256)
+    assert (logits == ELSEWHERE).all()
 
 
 def test_gradient_reaches_prompts_and_not_weights(model: SamModel, embedding: Tensor) -> None:

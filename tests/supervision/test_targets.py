@@ -130,6 +130,24 @@ def test_more_boxes_than_are_decoded_at_once(encoder: Encoder) -> None:
     np.testing.assert_allclose(middles, boxes[:, 0] + 2, atol=2.1)
 
 
+@pytest.mark.parametrize("side", [37.0, 96.0, 300.0])
+def test_decoding_around_boxes_changes_no_label(
+    encoder: Encoder, side: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a pixel is larger than one of the grid, and where it is smaller."""
+    drawn = BoxSet(
+        (Box(3.4, 5.7, 20.2, 30.1, PLANE), Box(25.0, 1.0, 37.0, 36.5, PLANE), Box(30, 30, 33, 34, PLANE))
+    )
+    image = 0.9 * (ellipse(SHAPE, 12, 18, 9) | ellipse(SHAPE, 31, 18, 10))
+    (found,) = labels_on(image, drawn, encoder, [View.square(0, 0, side)])
+    whole = encoder.frozen.decode
+    monkeypatch.setattr(encoder.frozen, "decode", lambda *prompts, within: whole(*prompts))
+    (expected,) = labels_on(image, drawn, encoder, [View.square(0, 0, side)])
+    assert any(label.probability.any() for label in found)
+    for label, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(label.probability, other.probability)
+
+
 def test_touching_and_nested_boxes_stay_separate(encoder: Encoder) -> None:
     shape = (96, 96)
     left, right = ellipse(shape, 40, 26, 14), ellipse(shape, 40, 54, 14)

@@ -196,7 +196,8 @@ class Preview:
             self._layer = self._placed(view, plane, data)
             self._shown = shown
         self._paint(self._layer)
-        self._layer.visible = True
+        if not self._layer.visible:  # napari would draw it again
+            self._layer.visible = True
 
     def _placed(self, view: PlaneView, plane: PlaneId, data: npt.NDArray[np.uint8]) -> Labels:
         """Make the layer, or bring it to another plane."""
@@ -245,11 +246,13 @@ class Preview:
         trained = self._session.trained
         if not colors and trained is not None:
             colors = [(1.0, 0.83, 0.0, 1.0)] * len(trained.model.classes)
-        table: dict[int | None, npt.NDArray[np.float64]] = {None: np.zeros(4)}
-        table |= {k + 1: np.array(color) for k, color in enumerate(colors)}
-        shown = getattr(layer.colormap, "color_dict", {})
-        if shown.keys() != table.keys() or any(not np.array_equal(shown[key], table[key]) for key in table):
-            layer.colormap = DirectLabelColormap(color_dict=table)
+        table = {None: np.zeros(4)} | {k + 1: np.array(color) for k, color in enumerate(colors)}
+        wanted = DirectLabelColormap(color_dict=table)  # adds what napari adds, and rounds as it does
+        shown, colored = getattr(layer.colormap, "color_dict", {}), wanted.color_dict
+        if shown.keys() != colored.keys() or any(
+            not np.array_equal(shown[key], colored[key]) for key in colored
+        ):
+            layer.colormap = wanted
 
     def _on_error(self, message: str) -> None:
         self._said = message
@@ -279,7 +282,11 @@ def _look(
     encoded: _Encoded | None = None,
     said: str = "",
 ) -> Generator[Progress | _Seen | _Encoded | tuple[Normalization, float | None], None, None]:
-    """Measure the contrast where it is not known, encode the plane, prompt each new box."""
+    """Measure the contrast where it is not known, encode the plane, prompt each new box.
+
+    Where the plane is encoded, boxes are prompted first: the user waits for the mask, and most boxes change
+    neither contrast nor tile.
+    """
     yield Progress("prepare", 0, 1, "loading the model")
     load_backend()
     from napari_boxprompt.api import PlanePixels, boxes_preview, encode_plane, preview_tile
@@ -290,26 +297,30 @@ def _look(
         if str(error) == said:  # at each new plane it would be said again
             return
         raise
-    contrast = asked.contrast
-    if not asked.manual:
-        contrast = _contrast(asked)
+    same = (asked.view, asked.plane, asked.contrast, asked.tile, asked.model)
+    if encoded is not None and (same != encoded.what or encoded.data is not asked.data):
+        encoded = None  # an image layer may have been given other pixels meanwhile
+    boxed = bool(asked.boxes.on(asked.plane))
+    if encoded is not None and boxed:
+        yield _Seen(
+            asked.plane, boxes_preview(encoder, encoded.pixels, asked.boxes, asked.plane, asked.tile, masks)
+        )
+    contrast = asked.contrast if asked.manual else _contrast(asked)
     tile = preview_tile(asked.everywhere, asked.images, asked.tile) if len(asked.everywhere) else asked.tile
     if contrast is None or stop.is_set():
         return
     yield contrast, tile
+    if encoded is not None and (contrast, tile) == (asked.contrast, asked.tile):
+        return
+    pixels = PlanePixels(asked.images.read(asked.plane), contrast)
+    for progress in encode_plane(encoder, pixels, tile):
+        yield progress
+        if stop.is_set():
+            return
     same = (asked.view, asked.plane, contrast, tile, asked.model)
-    # An image layer may have been given other pixels meanwhile.
-    if encoded is None or same != encoded.what or encoded.data is not asked.data:
-        pixels = PlanePixels(asked.images.read(asked.plane), contrast)
-        encoded = _Encoded(same, asked.data, asked.version, pixels)
-        for progress in encode_plane(encoder, encoded.pixels, tile):
-            yield progress
-            if stop.is_set():
-                return
-        yield encoded
-    if asked.boxes.on(asked.plane):
-        mask = boxes_preview(encoder, encoded.pixels, asked.boxes, asked.plane, tile, masks)
-        yield _Seen(asked.plane, mask)
+    yield _Encoded(same, asked.data, asked.version, pixels)
+    if boxed:
+        yield _Seen(asked.plane, boxes_preview(encoder, pixels, asked.boxes, asked.plane, tile, masks))
 
 
 def _contrast(asked: _Request) -> Normalization:

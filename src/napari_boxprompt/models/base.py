@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Architecture", "FrozenModel", "ModelInfo", "Scaling"]
+__all__ = ["ELSEWHERE", "Architecture", "FrozenModel", "ModelInfo", "Scaling"]
 
 Architecture = Literal["litemedsam", "vit_b", "vit_l", "vit_h"]
 """Layouts of weights that can be loaded."""
+
+ELSEWHERE = -32.0
+"""Logit of what was not asked for: a probability of 1e-14, and no infinity that would spoil a mean."""
 
 Scaling = Literal["unit", "sam"]
 """What the encoder wants: values in 0..1 as they are, or with SAM's mean and deviation taken off."""
@@ -96,7 +99,13 @@ class FrozenModel(Protocol):
         ...
 
     def decode(
-        self, embedding: Tensor, sparse: Tensor, dense: Tensor, *, candidates: bool = False
+        self,
+        embedding: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        *,
+        candidates: bool = False,
+        within: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Masks of a batch of prompts, differentiable with respect to ``sparse`` and ``dense``.
 
@@ -110,6 +119,9 @@ class FrozenModel(Protocol):
             ``(B, 256, 64, 64)`` prompt added to the embedding.
         candidates : bool
             Give the three masks of an ambiguous prompt instead of the single one.
+        within : torch.Tensor, optional
+            ``(B, 4)`` rows of y0, x0, y1, x1 on the logit grid: only there are masks asked for. Elsewhere
+            logits may be `ELSEWHERE`, which saves time. Not differentiable then.
 
         Returns
         -------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
@@ -52,40 +53,41 @@ def two_way(transformer: Any, image: Tensor, position: Tensor, tokens: Tensor) -
         attended = _tokens_to_image(layer.cross_attn_token_to_image, queries + tokens, located, image)
         queries = layer.norm2(queries + attended)
         queries = layer.norm3(queries + layer.mlp(queries))
-        attended = _image_to_tokens(layer.cross_attn_image_to_token, located, queries + tokens, queries)
-        image = layer.norm4(image + attended)
+        attended = _image_to_tokens(
+            layer.cross_attn_image_to_token, image, located, queries + tokens, queries
+        )
+        image = layer.norm4(attended)
     final = transformer.final_attn_token_to_image
     attended = _tokens_to_image(final, queries + tokens, image + position, image)
     return transformer.norm_final_attn(queries + attended), image
 
 
-def mask_logits(upscaling: Any, image: Tensor, kernels: Tensor, side: int) -> Tensor:
-    """Masks of M kernels on the enlarged image.
+def mask_logits(upscaling: Any, image: Tensor, kernels: Tensor) -> Tensor:
+    """Masks of M kernels on the enlarged image, or on a rectangle cut out of it: no token needs another.
 
     Parameters
     ----------
     upscaling : torch.nn.Sequential
         SAM's ``output_upscaling``: transposed convolution, norm, GELU, transposed convolution, GELU.
     image : torch.Tensor
-        ``(B, N, C)``, ``N = side * side``.
+        ``(B, h, w, C)`` image tokens.
     kernels : torch.Tensor
         ``(B, M, c)``, c the channels of the last convolution.
-    side : int
-        Rows, and columns, of the image.
 
     Returns
     -------
     torch.Tensor
-        ``(B, M, 4 side, 4 side)``.
+        ``(B, M, 4 h, 4 w)``.
     """
     first, norm, activation, second, last = upscaling
-    fine = activation(_normalised(norm, _enlarge(first, image)))  # (B, N, 4, c1)
-    finest = last(_enlarge(second, fine))  # (B, N, 4, 4, c)
-    values = finest.flatten(1, 3) @ kernels.transpose(1, 2)
+    fine = activation(_normalised(norm, _enlarge(first, image)))  # (B, h, w, 4, c1)
+    finest = last(_enlarge(second, fine))  # (B, h, w, 4, 4, c)
+    values = finest.flatten(1, -2) @ kernels.transpose(1, 2)
     batch, masks = kernels.shape[:2]
+    rows, columns = image.shape[1:3]
     # Each pixel became 2 x 2 and each of these 2 x 2 again: rows are (row, i, k), columns (column, j, l).
-    grid = values.view(batch, side, side, 2, 2, 2, 2, masks).permute(0, 7, 1, 3, 5, 2, 4, 6)
-    logits: Tensor = grid.reshape(batch, masks, 4 * side, 4 * side)
+    grid = values.view(batch, rows, columns, 2, 2, 2, 2, masks).permute(0, 7, 1, 3, 5, 2, 4, 6)
+    logits: Tensor = grid.reshape(batch, masks, 4 * rows, 4 * columns)
     return logits
 
 
@@ -129,15 +131,16 @@ def _tokens_to_image(attention: Any, few: Tensor, located: Tensor, image: Tensor
     return found
 
 
-def _image_to_tokens(attention: Any, located: Tensor, few: Tensor, values: Tensor) -> Tensor:
-    """Attention of the image ``(B, N, C)`` to few tokens ``(B, T, C)``."""
+def _image_to_tokens(attention: Any, image: Tensor, located: Tensor, few: Tensor, values: Tensor) -> Tensor:
+    """The image ``(B, N, C)``, and added to it its attention to few tokens ``(B, T, C)``."""
     keys = _heads(attention, attention.k_proj(few))
     keys = keys / keys.shape[-1] ** 0.5
     folded = keys @ _weight(attention, attention.q_proj)  # (B, H, T, C)
     bias = keys @ attention.q_proj.bias.view(1, attention.num_heads, -1, 1)  # (B, H, T, 1)
-    scores = located @ folded.flatten(1, 2).transpose(1, 2) + bias.flatten(1)[:, None]
-    shares = scores.unflatten(-1, (attention.num_heads, -1)).softmax(dim=-1).flatten(-2)  # (B, N, H T)
+    scores = torch.baddbmm(bias.flatten(1, 2), folded.flatten(1, 2), located.transpose(1, 2))
+    shares = scores.unflatten(1, (attention.num_heads, -1)).softmax(dim=2).flatten(1, 2)  # (B, H T, N)
     outwards = attention.out_proj.weight.unflatten(1, (attention.num_heads, -1)).permute(1, 2, 0)  # (H, d, C)
     given = _heads(attention, attention.v_proj(values)) @ outwards  # (B, H, T, C)
-    found: Tensor = shares @ given.flatten(1, 2) + attention.out_proj.bias
-    return found
+    # The shares of a head sum to one, so a part of the bias in each head's vectors adds up to all of it.
+    given = given.flatten(1, 2) + attention.out_proj.bias / attention.num_heads
+    return torch.baddbmm(image, shares.transpose(1, 2), given)

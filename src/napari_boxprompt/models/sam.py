@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
 from napari_boxprompt.errors import ModelError
+from napari_boxprompt.models.base import ELSEWHERE
 from napari_boxprompt.models.decoding import mask_logits, two_way
 
 if TYPE_CHECKING:
@@ -96,7 +98,13 @@ class SamModel:
             return torch.cat([self._network.image_encoder(part) for part in parts])
 
     def decode(
-        self, embedding: Tensor, sparse: Tensor, dense: Tensor, *, candidates: bool = False
+        self,
+        embedding: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        *,
+        candidates: bool = False,
+        within: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Masks ``(B, M, 256, 256)`` and their expected IoU ``(B, M)``; see `FrozenModel.decode`.
 
@@ -117,7 +125,11 @@ class SamModel:
         kernels = torch.stack(
             [decoder.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in range(first, last)], dim=1
         )
-        logits = mask_logits(decoder.output_upscaling, image, kernels, source.shape[-1])
+        image = image.unflatten(1, source.shape[-2:])
+        if within is None:
+            logits = mask_logits(decoder.output_upscaling, image, kernels)
+        else:
+            logits = _logits_within(decoder.output_upscaling, image, kernels, within)
         quality = decoder.iou_prediction_head(hidden[:, 0])[:, first:last]
         return logits.float(), quality.float()
 
@@ -155,3 +167,16 @@ class SamModel:
         # SAM states them for values in 0..255, we take values in 0..1.
         self._mean = torch.tensor(_PIXEL_MEAN, device=device).view(3, 1, 1) / 255
         self._std = torch.tensor(_PIXEL_STD, device=device).view(3, 1, 1) / 255
+
+
+def _logits_within(upscaling: Any, image: Tensor, kernels: Tensor, boxes: Tensor) -> Tensor:
+    """Masks of the tokens that lie under each row's box; `ELSEWHERE` on all others."""
+    rows, columns = image.shape[1:3]
+    logits = image.new_full((len(image), kernels.shape[1], 4 * rows, 4 * columns), ELSEWHERE)
+    for i, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
+        top, left = max(0, int(y0 // 4)), max(0, int(x0 // 4))
+        bottom, right = min(rows, math.ceil(y1 / 4)), min(columns, math.ceil(x1 / 4))
+        if top < bottom and left < right:
+            part = mask_logits(upscaling, image[i : i + 1, top:bottom, left:right], kernels[i : i + 1])
+            logits[i, :, 4 * top : 4 * bottom, 4 * left : 4 * right] = part[0]
+    return logits

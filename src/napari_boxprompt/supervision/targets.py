@@ -224,19 +224,28 @@ def assign(boxes: npt.NDArray[np.float64], views: Sequence[View]) -> npt.NDArray
 
 
 def prompted(
-    frozen: FrozenModel, embedding: torch.Tensor, view: View, boxes: npt.NDArray[np.float64]
+    frozen: FrozenModel,
+    embedding: torch.Tensor,
+    view: View,
+    boxes: npt.NDArray[np.float64],
+    *,
+    around: bool = False,
 ) -> torch.Tensor:
     """Logits ``(n, G, G)`` that the frozen model gives for boxes ``(n, 4)`` in image pixels.
 
-    `embedding` is ``(256, 64, 64)``; boxes are cut to the view.
+    `embedding` is ``(256, 64, 64)``; boxes are cut to the view. With `around`, only the pixels that a box
+    touches, and what they are interpolated from, are sure to be computed.
     """
     grid = torch.from_numpy(np.clip(view.boxes_to_grid(boxes), 0, GRID)).float().to(frozen.device)
+    pixels = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+    touched = torch.from_numpy(view.boxes_to_grid(pixels)) + torch.tensor([-1.0, -1.0, 1.0, 1.0])
     embedding = embedding[None].float().to(frozen.device)
     parts = []
     with torch.no_grad():
-        for chunk in grid.split(BOXES_AT_ONCE):
-            sparse, dense = frozen.box_prompt(chunk)
-            parts.append(frozen.decode(embedding.expand(len(chunk), -1, -1, -1), sparse, dense)[0][:, 0])
+        for chunk, within in zip(grid.split(BOXES_AT_ONCE), touched.split(BOXES_AT_ONCE), strict=True):
+            repeated = embedding.expand(len(chunk), -1, -1, -1)
+            asked = within if around else None
+            parts.append(frozen.decode(repeated, *frozen.box_prompt(chunk), within=asked)[0][:, 0])
     return torch.cat(parts).float().cpu()
 
 
@@ -277,7 +286,7 @@ def pseudo_labels(
         best = assign(array, views)
         for index in np.unique(best):
             chosen = np.flatnonzero(best == index)
-            logits = prompted(frozen, embeddings[index], views[index], array[chosen])
+            logits = prompted(frozen, embeddings[index], views[index], array[chosen], around=True)
             for i, logit in zip(chosen.tolist(), logits, strict=True):
                 made[i] = _box_label(drawn[i].as_tuple(), logit, views[index], tight=tight)
     classes = np.array([boxes.classes.index(box.label) for box in drawn], int)
