@@ -110,6 +110,7 @@ def test_planes_one_after_the_other_fill_one_layer(
     assert widget.stop.isHidden()
     choose(ready, "Some planes …")
     assert not widget.some.isHidden()
+    assert (widget.first.text(), widget.last.text()) == ("z from 1", "to 3"), "from here on"
     assert (widget.last.maximum(), widget.first.minimum()) == (3, 0)
     widget.first.setValue(2)
     widget.last.setValue(3)
@@ -141,6 +142,7 @@ def test_two_views_are_compared_where_that_is_chosen(ready: Panel[PredictPanel],
     end(ready, qtbot)
     assert not ready.widget.compare.isChecked()
     choose(ready, "Compare two views of each plane")
+    choose(ready, "Some planes …")
     ready.widget.first.setValue(2)
     ready.widget.last.setValue(3)
     ready.widget.some.click()
@@ -154,11 +156,28 @@ def test_two_views_are_compared_where_that_is_chosen(ready: Panel[PredictPanel],
 
 
 def test_a_range_the_wrong_way_round_is_said(ready: Panel[PredictPanel], said: list[str]) -> None:
+    choose(ready, "Some planes …")
     ready.widget.first.setValue(3)
     ready.widget.last.setValue(1)
     ready.widget.some.click()
     assert said == ["The image has planes 0 to 3; choose some of them."]
     assert ready.session.result is None
+
+
+def test_a_range_of_a_series_is_of_the_stack_in_view(ready: Panel[PredictPanel], qtbot: QtBot) -> None:
+    ready.viewer.add_image(np.stack([stack(3)] * 2), name="series")
+    ready.session.choose_image(ready.viewer.layers["series"])
+    ready.viewer.dims.set_current_step((0, 1), (1, 2))
+    widget = ready.widget
+    choose(ready, "Some planes …")
+    assert (widget.first.text(), widget.last.text()) == ("t 1, z from 0", "to 2"), "all of it"
+    widget.first.setValue(1)
+    widget.some.click()
+    end(ready, qtbot)
+    assert sorted(plane.index for plane in newest(ready).doubts) == [(1, 1), (1, 2)]
+    choose(ready, "Some planes …")
+    ready.session.choose_image(ready.viewer.layers["stack"])
+    assert widget.some.parentWidget().isHidden(), "it would be of the other image"
 
 
 def test_other_images_and_the_highlight_of_each(

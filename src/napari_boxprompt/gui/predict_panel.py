@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -46,6 +47,7 @@ class PredictPanel(QWidget):
         super().__init__()
         self._session, self._predicting = session, predicting
         self._started = 0.0
+        self._before = 0
         self._last: Progress | None = None
         self.waits = wrapping_label("Train a model first, or load one.", name="boxprompt-quiet")
         self.load = QPushButton("Load model …")
@@ -96,7 +98,6 @@ class PredictPanel(QWidget):
             layout.addWidget(widget)
         for widget in (self._range, self.bar, self.stop, self.said):
             widget.setVisible(False)
-        self.first.setPrefix("from ")
         self.last.setPrefix("to ")
 
     def _connect(self) -> None:
@@ -109,18 +110,36 @@ class PredictPanel(QWidget):
         ):
             signal.connect(self.refresh)
         session.model_changed.connect(self._forget)
+        session.image_changed.connect(lambda *_: self._range.setVisible(False))  # it was of the other image
         predicting.started.connect(self._on_started)
         predicting.progressed.connect(self._on_progress)
         predicting.ended.connect(self._on_ended)
         self.load.clicked.connect(self.load_wanted)
         self.here.clicked.connect(lambda: told(predicting.plane)())
         self.all.clicked.connect(lambda: told(predicting.planes)())
-        self.some.clicked.connect(lambda: told(predicting.planes)(self.first.value(), self.last.value()))
+        self.some.clicked.connect(self._predict_range)
         self.stop.clicked.connect(predicting.stop)
         self.compare.toggled.connect(self._compare)
 
     def _ask_range(self) -> None:
+        """Ask for a part of the slider that moves fastest: from here on, or the whole stack of a time point."""
+        session = self._session
+        view, plane = session.view, session.plane
+        if view is None or not view.extent:
+            return
+        here = plane.index if plane is not None else (0,) * len(view.extent)
+        length, series = view.extent[-1], len(here) > 1
+        self._before = int(np.ravel_multi_index((*here[:-1], 0), view.extent))
+        for box, value in ((self.first, 0 if series else here[-1]), (self.last, length - 1)):
+            box.setMaximum(length - 1)
+            box.setValue(value)
+        names = [view.axis_names()[axis] for axis in view.plane_axes]
+        place = ", ".join(f"{name} {i}" for name, i in zip(names[:-1], here[:-1], strict=True))
+        self.first.setPrefix(f"{place}, {names[-1]} from " if series else f"{names[-1]} from ")
         self._range.setVisible(True)
+
+    def _predict_range(self) -> None:
+        told(self._predicting.planes)(self._before + self.first.value(), self._before + self.last.value())
 
     def _compare(self, wanted: bool) -> None:
         self._predicting.compares_views = wanted  # from the next prediction on
@@ -150,8 +169,6 @@ class PredictPanel(QWidget):
         self.all.setText(f"All {count} planes")
         self.all.setVisible(session.trained is not None and count > 1)
         self._range_action.setVisible(count > 1)
-        for box in (self.first, self.last):
-            box.setMaximum(max(0, count - 1))
         wanted = ready and not running and len(session.predicted) < count
         make_primary(self.all if count > 1 else self.here, wanted)
 
