@@ -122,7 +122,7 @@ class PredictPanel(QWidget):
         self.compare.toggled.connect(self._compare)
 
     def _ask_range(self) -> None:
-        """Ask for a part of the slider that moves fastest: from here on, or the whole stack of a time point."""
+        """Ask for planes of the last axis: from here on, or the whole stack of a time point."""
         session = self._session
         view, plane = session.view, session.plane
         if view is None or not view.extent:
