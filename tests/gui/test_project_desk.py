@@ -86,6 +86,7 @@ def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: P
     session.boxes.toggle_complete(plane(4))
     (result,) = [session.results.restore(session.view, {"object": (1.0, 0.0, 0.0, 1.0)})]
     result.add(found(2, ["a"]))
+    result.add(found(3, ["a"]))
     session.set_status(plane(2), "accepted")
     desk.viewer.layers["stack"].contrast_limits = (20, 120)
     form = desk.widget.train_panel.form
@@ -106,7 +107,9 @@ def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: P
     assert session.boxes.is_complete(plane(4))
     assert session.result is not None
     assert session.result.status == {plane(2): "accepted"}
-    np.testing.assert_array_equal(session.result.plane(plane(2)) > 0, result.plane(plane(2)) > 0)
+    for z in (2, 3):
+        assert result.plane(plane(z)).any()
+        np.testing.assert_array_equal(session.result.plane(plane(z)) > 0, result.plane(plane(z)) > 0)
     assert desk.widget.train_panel.config.steps == 77
     assert not desk.said
     with Project.open(folder, read_only=True) as project:

@@ -357,3 +357,113 @@ def test_a_project_without_looks_shows_the_size_of_its_pixels(folder: Path) -> N
     layer = image_layer(Loaded(entry, folder / entry.path, np.zeros(SHAPE, np.uint8), False, Look()))
     assert layer.scale.tolist() == [1.0, 0.5, 0.5]
     assert layer.name == "stack"
+
+
+# --- predictions that nobody has touched --------------------------------------------------------------------
+
+
+def shown(work: Work) -> Result:
+    """The result on screen, which is the only one."""
+    (result,) = work.session.results.alive
+    return result
+
+
+def test_predictions_come_back_and_teach_nothing(work: Work, reopen: Callable[[], Work]) -> None:
+    result = predicted(work)
+    work.close()
+    again = reopen()
+    new = shown(again)
+    for z in range(6):
+        assert result.plane(plane(z)).any()
+        np.testing.assert_array_equal(new.plane(plane(z)) > 0, result.plane(plane(z)) > 0)
+        classes = {new.class_of(int(n)) for n in np.unique(new.plane(plane(z))) if n}
+        assert classes == {"a", "b"}
+    assert again.project.counts()["predicted"] == 6
+    assert new.doubts == pytest.approx(result.doubts)
+    assert not new.status
+    assert not again.project.masked_planes()
+    assert again.project.unsaved == 0, "what came out of the project is not written again"
+
+
+def test_a_plane_is_kept_as_soon_as_it_is_predicted(work: Work, reopen: Callable[[], Work]) -> None:
+    view = work.session.view
+    assert view is not None
+    result = work.session.results.restore(view, COLORS)
+    result.add(found(3, ["a"]))
+    work.session.results.filled.emit(result, plane(3))
+    work.crash()
+    again = reopen()
+    np.testing.assert_array_equal(shown(again).plane(plane(3)) > 0, result.plane(plane(3)) > 0)
+    assert again.project.status(stored(3)) == "predicted"
+
+
+@pytest.mark.parametrize("moment", ["as they come", "later"])
+def test_a_prediction_takes_the_place_of_a_prediction_and_of_nothing_else(
+    work: Work, reopen: Callable[[], Work], moment: str
+) -> None:
+    first = predicted(work)
+    work.boxes.add_boxes(BoxSet((box(0),)))
+    work.session.set_status(plane(1), "accepted")
+    first.layer.data[2, :5, :5] = 77
+    work.autosave._painted.note_strokes(first, [plane(2)])
+    work.session.set_status(plane(3), "rejected")
+    view = work.session.view
+    assert view is not None
+    newer = work.session.results.restore(view, COLORS)
+    for z in range(5):
+        newer.add(found(z, ["b"], doubt=0.9))
+        if moment == "as they come":
+            work.session.results.filled.emit(newer, plane(z))
+    work.session.result_changed.emit()
+    work.close()
+    statuses = [work.project.status(stored(z)) for z in range(6)]
+    assert statuses == ["boxed", "accepted", "corrected", "predicted", "predicted", "predicted"]
+    new = shown(reopen())
+    for z, origin in enumerate((newer, first, first, newer, newer, first)):
+        np.testing.assert_array_equal(new.plane(plane(z)) > 0, origin.plane(plane(z)) > 0)
+    assert newer.plane(plane(4)).any()
+    assert (newer.plane(plane(4)) > 0).sum() != (first.plane(plane(4)) > 0).sum()
+
+
+def test_a_stroke_on_a_prediction_that_came_back_corrects_it(work: Work, reopen: Callable[[], Work]) -> None:
+    predicted(work)
+    work.close()
+    again = reopen()
+    result = shown(again)
+    result.layer.data[4, :5, :5] = 50
+    again.autosave._painted.note_strokes(result, [plane(4)])
+    kept = result.plane(plane(4)).copy()
+    again.close()
+    last = reopen()
+    assert last.project.masked_planes() == (stored(4),)
+    np.testing.assert_array_equal(shown(last).plane(plane(4)) > 0, kept > 0)
+
+
+def test_a_refused_prediction_is_said_once(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_boxprompt.errors import OutputError
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OutputError("The disk is full.")
+
+    monkeypatch.setattr(work.project, "paint", refuse)
+    result = predicted(work)
+    for z in range(6):
+        work.session.results.filled.emit(result, plane(z))
+    work.autosave._predicted.close()
+    assert work.said == ["The disk is full."]
+    monkeypatch.undo()
+    work.session.result_changed.emit()
+    work.close()
+    assert work.project.counts()["predicted"] == 6
+
+
+def test_classes_that_may_overlap_are_not_kept(work: Work) -> None:
+    view = work.session.view
+    assert view is not None
+    result = Result(work.viewer, view, COLORS, channel=0)
+    result.add(found(1, ["a"]))
+    work.session.results._entries.append((result, None))
+    work.session.results.filled.emit(result, plane(1))
+    work.session.result_changed.emit()
+    work.close()
+    assert work.project.record(stored(1)).mask is None

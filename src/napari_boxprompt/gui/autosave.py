@@ -1,7 +1,7 @@
 """What the user does, recorded in the project as it happens: boxes, complete areas, classes, looks, settings.
 
-Masks are in `napari_boxprompt.gui.painted`. Everything is compared with what the project says, so that a
-signal without a change costs nothing, and a signal too many does no harm.
+Masks are in `napari_boxprompt.gui.painted` and `napari_boxprompt.gui.predicted`. Everything is compared with
+what the project says, so that a signal without a change costs nothing, and a signal too many does no harm.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from napari_boxprompt.boxes import BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.painted import Painted
+from napari_boxprompt.gui.predicted import Predicted
 from napari_boxprompt.gui.project_images import as_copied, look_of, pixel_size_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Autosave:
         self._infos: dict[PlaneId, PlaneInfo] = dict(boxes.planes)
         self._seen: dict[PlaneId, object] = {}
         self._painted = Painted(session, project, table, reason, self._do)
+        self._predicted = Predicted(session, project, table, self._do)
         self.know(restored)
         session.boxes_changed.connect(self.note_boxes)
         session.result_changed.connect(self.note_results)
@@ -91,10 +93,12 @@ class Autosave:
         """Take it that the project has these planes of results as they are."""
         for result, planes in restored:
             self._painted.know(result, planes)
+            self._predicted.know(result)
 
     def close(self) -> None:
         """Record what no event told of, and stop listening."""
         self._painted.note_all()
+        self._predicted.close()
         self.note_quiet()
         self.let_go()
 
@@ -103,6 +107,7 @@ class Autosave:
         self._session.boxes_changed.disconnect(self.note_boxes)
         self._session.result_changed.disconnect(self.note_results)
         self._painted.close()
+        self._predicted.let_go()
 
     def _do(self, record: Callable[..., None], *arguments: Any, **more: Any) -> bool:
         """Record something; say so, or say why not."""
@@ -117,6 +122,7 @@ class Autosave:
     def note_results(self) -> None:
         """Record what was said of planes, and which were predicted."""
         self._painted.note()
+        self._predicted.note()
 
     # Boxes
 

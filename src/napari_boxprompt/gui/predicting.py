@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 
+from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.layers import PlaneView, combined_images
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_boxprompt.api import TrainedModel
-    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
@@ -182,6 +182,8 @@ class Predicting:
             for result in results:
                 if result.alive:
                     result.add(event)
+                    here = PlaneId(result.view.name, event.prediction.plane.index)
+                    self._session.results.filled.emit(result, here)
         elif isinstance(event, Progress):
             self._done = event.done
             self.progressed.emit(event)

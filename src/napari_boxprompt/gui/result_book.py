@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from psygnal import Signal
+
 from napari_boxprompt.gui.results import Result
 
 if TYPE_CHECKING:
@@ -28,7 +30,14 @@ class ResultBook:
     ----------
     viewer : ViewerModel
         Where their layers are.
+
+    Attributes
+    ----------
+    filled : psygnal.Signal
+        A prediction has put a plane into a result; with both.
     """
+
+    filled = Signal(object, object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer

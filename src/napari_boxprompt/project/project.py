@@ -268,7 +268,8 @@ class Project(ProjectFolder):
         classes : mapping of int to str, optional
             Class of each object of the whole mask; as before by default.
         status : str
-            Status of the plane from now on.
+            Status of the plane from now on. Only corrected and accepted masks teach and are exported:
+            with "predicted", or "boxed" or "rejected" as before, it is a prediction that nobody has touched.
 
         Raises
         ------
@@ -303,7 +304,7 @@ class Project(ProjectFolder):
         return {} if mask is None else mask.classes
 
     def mask(self, plane: PlaneId) -> Mask | None:
-        """Return the mask of a plane; None if nobody has painted or accepted one.
+        """Return the mask of a plane, None if it has none; see `status` for whether anybody has looked at it.
 
         Raises
         ------

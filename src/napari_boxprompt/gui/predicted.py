@@ -1,0 +1,101 @@
+"""Predictions, kept in the project until others take their place: they may have taken hours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import QTimer
+
+from napari_boxprompt.boxes import PlaneId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_boxprompt.gui.project_images import ImageTable
+    from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.project import Project, Status
+
+__all__ = ["Predicted"]
+
+
+class Predicted:
+    """Records masks that nobody has touched yet; they teach nothing, and are there again with the project.
+
+    Those of a prediction that runs are recorded one by one. Those that were there before, as in a session
+    that becomes a project, follow one at a time, so that the viewer stays quick.
+
+    Parameters
+    ----------
+    session, project, table, do
+        See `napari_boxprompt.gui.painted.Painted`.
+    """
+
+    def __init__(
+        self, session: Session, project: Project, table: ImageTable, do: Callable[..., bool]
+    ) -> None:
+        self._session, self._project, self._table, self._do = session, project, table, do
+        self._kept: dict[PlaneId, Result] = {}
+        self._waiting: dict[PlaneId, tuple[Result, PlaneId]] = {}
+        self._refused = False
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._write_next)
+        session.results.filled.connect(self._take)
+
+    def know(self, result: Result) -> None:
+        """Take it that the project has this result already."""
+        entry = self._table.entry_of(result.view)
+        if entry is not None:
+            self._kept |= {PlaneId(entry.name, here.index): result for here in result.scores}
+
+    def note(self) -> None:
+        """Record what is not recorded yet; of several predictions of a plane, the newest."""
+        self._refused = False
+        newest: dict[PlaneId, tuple[Result, PlaneId]] = {}
+        for result in self._session.results.alive:
+            entry = self._table.entry_of(result.view)
+            if entry is not None and result.is_whole:
+                newest |= {PlaneId(entry.name, here.index): (result, here) for here in result.scores}
+        self._waiting = {
+            plane: found for plane, found in newest.items() if self._kept.get(plane) is not found[0]
+        }
+        if self._waiting:
+            self._timer.start(0)
+
+    def close(self) -> None:
+        """Record all that waits."""
+        while self._waiting and not self._refused:
+            self._write_next()
+
+    def let_go(self) -> None:
+        """Stop listening."""
+        self._timer.stop()
+        self._session.results.filled.disconnect(self._take)
+
+    def _take(self, result: Result, here: PlaneId) -> None:
+        plane = self._table.stored(result.view, here)
+        if plane is not None and result.is_whole and not self._refused:
+            self._write(result, here, plane)
+
+    def _write_next(self) -> None:
+        if not self._waiting or self._refused:
+            self._timer.stop()
+            return
+        plane = next(iter(self._waiting))
+        self._write(*self._waiting.pop(plane), plane)
+
+    def _write(self, result: Result, here: PlaneId, plane: PlaneId) -> None:
+        status = self._project.status(plane)
+        if status in ("corrected", "accepted") or result.status.get(here) == "accepted":
+            self._kept[plane] = result  # a prediction never takes the place of work
+            return
+        if not result.alive or not result.fits:
+            return
+        labels = result.plane(here).copy()
+        classes = {int(n): result.class_of(int(n)) or result.classes[0] for n in np.unique(labels) if n > 0}
+        new: Status = status if status in ("boxed", "rejected") else "predicted"
+        if self._do(self._project.paint, plane, labels, classes=classes, status=new):
+            self._kept[plane] = result
+        else:
+            self._refused = True  # it was said once; the next end of a prediction tries again
