@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project, Status
 
-__all__ = ["Painted", "planes_touched"]
+__all__ = ["Painted", "object_numbers", "planes_touched"]
 
 
 class Painted:
@@ -196,14 +196,14 @@ class Painted:
     def _name_objects(self, result: Result, here: PlaneId, labels: npt.NDArray[Any]) -> dict[int, str]:
         """Classes of all objects of a plane, with those that are new in a part of it."""
         names = self._names.setdefault((id(result), here), {})
-        for number in _numbers(labels):
+        for number in object_numbers(labels):
             if number not in names or result.class_of(number) is not None:
                 names[number] = result.class_of(number) or self._session.lessons.class_of_painted(result)
         self.classes |= dict.fromkeys(names.values())
         return dict(names)
 
 
-def _numbers(labels: npt.NDArray[Any]) -> list[int]:
+def object_numbers(labels: npt.NDArray[Any]) -> list[int]:
     """Return the numbers of the objects; counting is many times faster than sorting."""
     top = int(labels.max(initial=0))
     if top > 4 * labels.size + 65536:

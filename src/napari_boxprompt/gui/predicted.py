@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui.painted import object_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ class Predicted:
         if not result.alive or not result.fits:
             return
         labels = result.plane(here).copy()
-        classes = {int(n): result.class_of(int(n)) or result.classes[0] for n in np.unique(labels) if n > 0}
+        classes = {n: result.class_of(n) or result.classes[0] for n in object_numbers(labels)}
         new: Status = status if status in ("boxed", "rejected") else "predicted"
         if self._do(self._project.paint, plane, labels, classes=classes, status=new):
             self._kept[plane] = result
