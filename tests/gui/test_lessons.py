@@ -37,9 +37,11 @@ def session(trained: Any) -> Session:
 
 
 def predict(session: Session) -> Result:
+    """What another model finds: it has a layer of its own."""
     assert session.view is not None
-    planes = [plane(z) for z in range(6)]
-    (result,) = session.new_results([session.view], planes)["stack"]
+    assert session.trained is not None
+    session.set_model(replace(session.trained, model=replace(session.trained.model)))
+    (result,) = session.new_results([session.view])["stack"]
     for z in range(6):
         result.add(found(z, ["a", "b"] if z < 5 else []))
     return result
@@ -256,8 +258,8 @@ def test_what_was_accepted_is_in_the_next_result_too(session: Session) -> None:
 
 def test_a_plane_that_was_accepted_before_can_be_rejected_in_the_next_result(session: Session) -> None:
     session.set_status(plane(3), "accepted")
+    new = predict(session)
     assert session.view is not None
-    (new,) = session.new_results([session.view], [plane(0)])["stack"]
     session.view.show(session.viewer, plane(3))
     Review(session).reject()
     assert new.status == {plane(3): "rejected"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -118,6 +120,55 @@ def test_a_new_dock_finds_the_boxes_again(busy: Desk) -> None:
     again = open_widget(busy.viewer.__wrapped__)
     assert again.session.boxes is not None
     assert len(again.session.boxes.boxset) == 2
+
+
+def test_a_new_dock_finds_model_and_verdicts_again(desk: Desk, trained: TrainedModel) -> None:
+    from napari_boxprompt.gui.commands import open_widget
+
+    desk.settle()
+    session = desk.widget.session
+    session.set_model(trained)
+    desk.widget.predicting.planes()
+    desk.wait(lambda: not desk.widget.predicting.running)
+    assert session.view is not None
+    assert session.result is not None
+    place = session.view.images().planes[1]
+    session.set_status(place, "accepted")
+    accepted, count = session.result.plane(place).copy(), session.view.count
+    close_by_x(desk)
+    desk.wait(lambda: not workers())
+    desk.widget = open_widget(desk.viewer.__wrapped__)
+    again = desk.widget.session
+    assert again is not session
+    assert again.trained is trained
+    assert again.result is not None
+    assert again.result.status == {place: "accepted"}
+    assert len(again.predicted) == count
+    assert "1 accepted" in desk.widget.review_panel.summary
+    layers = len(desk.viewer.layers)
+    desk.widget.predicting.planes()
+    desk.wait(lambda: not desk.widget.predicting.running)
+    assert len(desk.viewer.layers) == layers, "the same model fills the same layer"
+    np.testing.assert_array_equal(again.result.plane(place), accepted)
+    assert not desk.said
+
+
+def test_what_a_dock_leaves_keeps_no_viewer_alive(trained: TrainedModel) -> None:
+    from napari.components import ViewerModel
+
+    from napari_boxprompt.gui.state import Session
+
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((3, 40, 40)), name="stack")
+    session = Session(viewer)
+    session.set_model(trained)
+    assert session.view is not None
+    session.new_results([session.view])
+    session.close()
+    gone = weakref.ref(viewer)
+    del viewer, session
+    gc.collect()
+    assert gone() is None
 
 
 def test_closing_the_viewer(busy: Desk) -> None:
@@ -367,7 +418,7 @@ def test_late_words_after_small_changes(desk: Desk, late: Late) -> None:
     before = len(viewer.layers)
     change_meanwhile(desk, late, lambda: viewer.layers.remove(only(desk, "prediction")))
     assert desk.said in ([], [STOPPED])
-    assert len(viewer.layers) == before, "no result comes back that was thrown away"
+    assert len(viewer.layers) == before - 1, "no result comes back that was thrown away"
 
 
 def another_image(desk: Desk) -> None:

@@ -35,8 +35,8 @@ def session(trained: Any) -> Session:
     session = Session(viewer)
     session.set_model(trained)
     assert session.view is not None
-    planes = [plane(z) for z in range(PLANES)]
-    (result,) = session.new_results([session.view], planes)["stack"]
+    [plane(z) for z in range(PLANES)]
+    (result,) = session.new_results([session.view])["stack"]
     for z in range(PLANES):
         size, look = (0.5 if z == 2 else 0.0), (9.0 if z == 5 else 0.01 * z)
         doubt = 0.4 if z == 1 else 0.02 * z

@@ -126,15 +126,28 @@ def test_planes_one_after_the_other_fill_one_layer(
     widget.all.click()
     end(ready, qtbot)
     assert predicted(ready) == [0, 1, 2, 3]
-    assert len(ready.viewer.layers) == 3, "what was there is not written over"
-    assert [layer.visible for layer in ready.viewer.layers] == [True, False, True]
-    assert "'stack objects' is kept, but hidden" in widget.said.text()
+    assert len(ready.viewer.layers) == 2, "the same model gives the same: there is nothing to keep"
     assert not widget.all.property("primary")
     assert widget.summary == "4 objects on 4 planes"
     again = replace(trained, model=replace(trained.model))
     ready.session.set_model(again)
     assert widget.all.property("primary"), "a new model has predicted nothing yet"
     assert not widget.said.text(), "what another model has predicted is not news any more"
+    ready.viewer.layers.selection.active = ready.viewer.layers["stack objects"]
+    widget.here.click()
+    end(ready, qtbot)
+    assert [layer.visible for layer in ready.viewer.layers] == [True, False, True]
+    assert "'stack objects' is kept, but hidden" in widget.said.text()
+    assert ready.viewer.layers.selection.active is ready.viewer.layers[-1], "keys would act on a hidden layer"
+
+
+def test_planes_next_to_the_one_on_screen_come_first(ready: Panel[PredictPanel], qtbot: QtBot) -> None:
+    came: list[int] = []
+    ready.session.results.filled.connect(lambda _, here: came.append(here.index[0]))
+    ready.viewer.dims.set_current_step(0, 2)
+    ready.widget.all.click()
+    end(ready, qtbot)
+    assert came == [2, 1, 3, 0]
 
 
 def test_two_views_are_compared_where_that_is_chosen(ready: Panel[PredictPanel], qtbot: QtBot) -> None:

@@ -235,7 +235,7 @@ def test_a_new_prediction_keeps_what_was_accepted_before_reopening(
     assert again.session.predicted == set(), "what was kept is of no model that is known now"
     view = again.session.view
     assert view is not None
-    (new,) = again.session.new_results([view], [plane(z) for z in range(6)])["stack"]
+    (new,) = again.session.new_results([view])["stack"]
     assert new.status == {plane(2): "accepted"}
     np.testing.assert_array_equal(new.plane(plane(2)) > 0, kept > 0)
 
@@ -308,7 +308,7 @@ def test_what_a_new_prediction_inherits_is_not_written_again(work: Work, trained
     view = work.session.view
     assert view is not None
     entries = work.project.unsaved
-    (new,) = work.session.new_results([view], [plane(z) for z in range(6)])["stack"]
+    (new,) = work.session.new_results([view])["stack"]
     assert new.status == {plane(3): "accepted"}
     assert work.project.unsaved == entries
     # A stroke on it is: the whole plane, since its objects have other numbers now.

@@ -1,5 +1,6 @@
 """Predictions as layers, and the way through them."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,11 +106,9 @@ def test_result_lies_on_the_image(viewer: ViewerModel, view: PlaneView) -> None:
 def test_overlapping_classes_have_layers_of_their_own(
     viewer: ViewerModel, view: PlaneView, trained: Any
 ) -> None:
-    from dataclasses import replace
-
-    model = replace(trained.model, classes=("a", "b"), exclusive=False)
+    model = dataclasses.replace(trained.model, classes=("a", "b"), exclusive=False)
     book = ResultBook(viewer)
-    results = book.take([view], [plane(1)], model, COLORS)["stack"]
+    results = book.take([view], model, COLORS)["stack"]
     labels = np.zeros((2, 40, 50), np.uint32)
     labels[0, 4:20, 4:20], labels[1, 8:30, 8:30] = 1, 2
     objects = (Instance(1, "a", 256, (4, 4, 20, 20), 0.9), Instance(2, "b", 484, (8, 8, 30, 30), 0.8))
@@ -122,18 +121,20 @@ def test_overlapping_classes_have_layers_of_their_own(
     assert [int((result.plane(plane(1)) > 0).sum()) for result in results] == [256, 484]
 
 
-def test_one_model_fills_one_layer_until_planes_come_again(
+def test_one_model_fills_one_layer_and_another_one_begins_its_own(
     viewer: ViewerModel, view: PlaneView, trained: Any
 ) -> None:
     book, model = ResultBook(viewer), trained.model
-    (first,) = book.take([view], [plane(1)], model, COLORS)["stack"]
+    (first,) = book.take([view], model, COLORS)["stack"]
     first.add(found(1))
-    assert book.take([view], [plane(2)], model, COLORS)["stack"] == [first]
-    first.plane(plane(1))[0, 0] = 9  # a correction
-    (second,) = book.take([view], [plane(1), plane(2)], model, COLORS)["stack"]
+    assert book.take([view], model, COLORS)["stack"] == [first]
+    first.add(found(2, ["a", "b"]))
+    first.renew()
+    assert first.layer.visible
+    (second,) = book.take([view], dataclasses.replace(model), COLORS)["stack"]
     second.add(found(1))
     assert second is not first
-    assert first.plane(plane(1))[0, 0] == 9
+    assert first.plane(plane(2)).any()
     assert not first.layer.visible
     assert book.newest is second
     viewer.layers.remove(second.layer)
@@ -141,12 +142,79 @@ def test_one_model_fills_one_layer_until_planes_come_again(
     assert book.newest is first
 
 
+def test_a_plane_predicted_again_takes_the_place_of_its_prediction(
+    viewer: ViewerModel, view: PlaneView, trained: Any
+) -> None:
+    (result,) = ResultBook(viewer).take([view], trained.model, COLORS)["stack"]
+    result.add(found(1, ["a", "b"]))
+    result.add(found(2, ["a"]))
+    result.status[plane(1)] = "rejected"
+    result.add(found(1, ["b"], doubt=0.7))
+    result.renew()
+    assert list(result.layer.features["class"]) == ["", "a", "b"]
+    assert result.counts[plane(1)].objects == 1
+    assert result.count == 2
+    assert set(np.unique(result.plane(plane(1)))) == {0, result.layer.features["index"].iloc[2]}
+    assert plane(1) not in result.status, "the verdict was about another prediction"
+    assert result.doubts[plane(1)] == 0.7
+
+
+@pytest.mark.parametrize("by", ["brush", "script", "rubber"])
+def test_what_the_user_has_changed_survives_every_prediction(
+    viewer: ViewerModel, view: PlaneView, trained: Any, by: str
+) -> None:
+    book, model = ResultBook(viewer), trained.model
+    (result,) = book.take([view], model, COLORS)["stack"]
+    for z in (1, 2):
+        result.add(found(z))
+    viewer.dims.set_current_step(0, 1)
+    told: list[bool] = []
+    book.corrected.connect(lambda: told.append(True))
+    if by == "brush":
+        result.layer.paint((1, 30, 30), 7)
+        assert told == [True]
+        result.layer.paint((1, 31, 31), 7)
+        assert told == [True], "once for a plane"
+    elif by == "script":
+        result.plane(plane(1))[30:34, 30:34] = 7
+    else:
+        result.plane(plane(1))[...] = 0
+    kept = result.plane(plane(1)).copy()
+    result.add(found(1, ["a", "b"]))
+    np.testing.assert_array_equal(result.plane(plane(1)), kept)
+    assert result.agreement[plane(1)] < 1
+    assert book.work() == {plane(1): result}
+    for _ in range(2):
+        (newer,) = book.take([view], dataclasses.replace(model), COLORS)["stack"]
+        for z in (1, 2):
+            newer.add(found(z, ["b"]))
+        np.testing.assert_array_equal(newer.plane(plane(1)) > 0, kept > 0)
+        assert newer.plane(plane(2)).any()
+
+
+def test_what_was_undone_or_rejected_is_predicted_again(
+    viewer: ViewerModel, view: PlaneView, trained: Any
+) -> None:
+    (result,) = ResultBook(viewer).take([view], trained.model, COLORS)["stack"]
+    for z in (1, 2):
+        result.add(found(z))
+    for z in (1, 2, 3):  # nothing was predicted on the last of them
+        viewer.dims.set_current_step(0, z)
+        result.layer.paint((z, 30, 30), 7)
+    result.status[plane(2)] = "rejected"
+    for z in (1, 3):
+        result.plane(plane(z))[result.plane(plane(z)) == 7] = 0
+    for z in (1, 2, 3):
+        result.add(found(z, ["a", "b"]))
+        assert len(np.unique(result.plane(plane(z)))) == 3
+
+
 def test_painted_numbers_are_not_given_away(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
     book, model = ResultBook(viewer), trained.model
-    (result,) = book.take([view], [plane(1)], model, COLORS)["stack"]
+    (result,) = book.take([view], model, COLORS)["stack"]
     result.add(found(1, ["a"]))
     result.plane(plane(1))[20:24, 20:24] = 2  # painted, and not accepted
-    assert book.take([view], [plane(2)], model, COLORS)["stack"] == [result]
+    assert book.take([view], model, COLORS)["stack"] == [result]
     result.add(found(2, ["b"]))
     result.renew()
     assert set(np.unique(result.plane(plane(2)))) == {0, 3}
@@ -156,7 +224,7 @@ def test_painted_numbers_are_not_given_away(viewer: ViewerModel, view: PlaneView
 def test_a_renamed_image_keeps_its_result(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
     session = Session(viewer)
     session.set_model(trained)
-    (result,) = session.new_results([view], [plane(1)])["stack"]
+    (result,) = session.new_results([view])["stack"]
     result.add(found(1))
     session.set_status(plane(1), "accepted")
     viewer.layers["stack"].name = "renamed"
@@ -172,8 +240,8 @@ def session(viewer: ViewerModel, trained: Any, monkeypatch: pytest.MonkeyPatch) 
     session = Session(viewer)
     session.set_model(trained)
     assert session.view is not None
-    planes = [plane(z) for z in range(4)]
-    (result,) = session.new_results([session.view], planes)["stack"]
+    [plane(z) for z in range(4)]
+    (result,) = session.new_results([session.view])["stack"]
     for z, doubt in enumerate((0.1, 0.4, 0.3, 0.2)):
         result.add(found(z, doubt=doubt))
     viewer.dims.set_current_step(0, 0)
@@ -268,9 +336,9 @@ def test_a_layer_with_other_data_takes_no_more_objects(viewer: ViewerModel, view
 
 def test_a_layer_with_other_data_is_not_filled_up(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
     book = ResultBook(viewer)
-    (old,) = book.take([view], [plane(1)], trained.model, COLORS)["stack"]
+    (old,) = book.take([view], trained.model, COLORS)["stack"]
     old.layer.data = np.ones((2, 40, 50), np.uint32)
-    (new,) = book.take([view], [plane(2)], trained.model, COLORS)["stack"]
+    (new,) = book.take([view], trained.model, COLORS)["stack"]
     assert new.layer != old.layer
 
 

@@ -42,7 +42,7 @@ def panel(make_panel: Callable[..., Panel[ReviewPanel]], trained: Any) -> Panel[
     session = panel.session
     session.set_model(trained)
     assert session.view is not None
-    (result,) = session.new_results([session.view], [plane(z) for z in range(PLANES)])["stack"]
+    (result,) = session.new_results([session.view])["stack"]
     give_doubts(result, {plane(z): 0.060 + 0.001 * z for z in range(PLANES)})
     result.counts = {plane(z): Counts(19, 0) for z in range(PLANES)}
     give_doubts(result, {plane(2): 0.4, plane(3): 0.3, plane(7): 0.2})
@@ -83,7 +83,7 @@ def test_nothing_stands_out_of_planes_that_are_alike(panel: Panel[ReviewPanel]) 
     assert result is not None
     give_doubts(result, {plane(z): 0.06 for z in range(PLANES)})
     panel.session.result_changed.emit()
-    assert panel.widget.standing_out.text().startswith("No plane stands out as unsure.")
+    assert panel.widget.standing_out.text().startswith("No plane is clearly less sure than the others.")
     assert not any(line.startswith("⚑") for line in lines(panel))
 
 
@@ -202,7 +202,7 @@ def test_only_rows_in_sight_want_pictures_even_of_thousands_of_planes(
     panel.session.set_model(trained)
     assert panel.session.view is not None
     planes = [plane(z) for z in range(3000)]
-    (result,) = panel.session.new_results([panel.session.view], planes)["stack"]
+    (result,) = panel.session.new_results([panel.session.view])["stack"]
     give_doubts(result, dict.fromkeys(planes, 0.06))
     result.counts = dict.fromkeys(planes, Counts(1, 0))
     panel.session.result_changed.emit()

@@ -101,7 +101,7 @@ def test_a_worse_round_gives_way_to_the_one_before(table: Table, trained: Traine
     assert table.session.trained is good
     assert changes == [1]
     assert table.book.offered == 0
-    with pytest.raises(BoxPromptError, match="no better round"):
+    with pytest.raises(BoxPromptError, match="no round to take back"):
         table.book.take_back()
     third = table.train(replace(good))
     assert (third.number, third.against) == (3, 1), "compared with the model that was in use"
@@ -112,6 +112,18 @@ def test_a_better_round_offers_nothing(table: Table, trained: TrainedModel) -> N
     table.train(spoiled(good, 0.3))
     assert "better than round 1" in describe(table.train(good))
     assert table.book.offered == 0
+
+
+def test_a_round_that_could_not_be_judged_can_be_taken_back(
+    table: Table, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = unlearnt(trained)
+    table.train(good)
+    monkeypatch.setattr("napari_boxprompt.gui.rounds.verdict", lambda _: "unknown")
+    table.train(spoiled(good, 0.3))
+    assert table.book.offered == 1
+    table.book.take_back()
+    assert table.session.trained is good
 
 
 def test_a_loaded_model_is_compared_with_but_has_no_number(table: Table, trained: TrainedModel) -> None:

@@ -49,7 +49,7 @@ def session(trained: Any) -> Session:
     session = Session(viewer)
     session.set_model(replace(trained, model=replace(trained.model, classes=("b", "a"))))
     assert session.view is not None
-    (result,) = session.new_results([session.view], [plane(z) for z in range(6)])["stack"]
+    (result,) = session.new_results([session.view])["stack"]
     for z in range(6):
         result.add(found(z, ["a"]))
     return session

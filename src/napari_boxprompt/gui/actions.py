@@ -181,18 +181,26 @@ class Actions:
     @told
     def export_labels(self) -> None:
         """Ask for a file and write the labels to it."""
-        name = f"{self._session.view.name if self._session.view else 'labels'}.ome.tif"
-        path, _ = QFileDialog.getSaveFileName(self._parent, "Export labels", name, TIFF_FILES)
+        name = f"{self._session.view.name} labels.ome.tif" if self._session.view else "labels.ome.tif"
+        path, kind = self._ask_name("Export labels", name, TIFF_FILES)
         if path:
-            exchange.export_labels(self._session.result, path)
-            show_info(f"The labels are in {path}.")
+            written = exchange.export_labels(self._session.result, exchange.named(path, kind))
+            show_info(f"{written.name} has the labels; it is in {written.parent}.")
 
     @told
     def export_boxes(self) -> None:
         """Ask for a file and write the boxes to it."""
-        path, _ = QFileDialog.getSaveFileName(self._parent, "Export boxes", "boxes.json", "COCO (*.json)")
+        path, kind = self._ask_name("Export boxes", "boxes.json", "COCO (*.json)")
         if path:
-            show_info(f"{exchange.save_boxes(self._session, path)} boxes are in {path}.")
+            place = exchange.named(path, kind)
+            count = exchange.save_boxes(self._session, place)
+            show_info(f"{place.name} has {count} boxes; it is in {place.parent}.")
+
+    def _ask_name(self, title: str, name: str, kinds: str) -> tuple[str, str]:
+        """Ask for a file to write, beside the image at first; return it and the kind that was chosen."""
+        place = exchange.proposed(self._session, name)
+        path, kind = QFileDialog.getSaveFileName(self._parent, title, place, kinds)
+        return path, kind
 
     @told
     def copy_command(self) -> None:

@@ -13,7 +13,7 @@ import tifffile
 
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.commandline import command_line
-from napari_boxprompt.errors import BoxError, BoxPromptError
+from napari_boxprompt.errors import BoxError, BoxPromptError, OutputError
 from napari_boxprompt.files import atomic_path
 from napari_boxprompt.formats import align, load_boxes
 from napari_boxprompt.gui.backend import load_backend
@@ -84,8 +84,38 @@ def save_boxes(session: Session, path: str | Path) -> int:
     return len(drawn)
 
 
-def export_labels(result: Result | None, path: str | Path) -> None:
-    """Write the label image as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``.
+def named(path: str, kind: str) -> Path:
+    """Return a file name with the ending of the kind that was chosen in a dialog, which adds none by itself.
+
+    Parameters
+    ----------
+    path : str
+        What was typed; a name that ends in what any of our files end in stays.
+    kind : str
+        As ``"OME-TIFF (*.ome.tif)"``.
+
+    Raises
+    ------
+    OutputError
+        A file of the longer name is there: the dialog has not asked whether it may be written over.
+    """
+    place, ending = Path(path), kind.partition("(*")[2].rstrip(")")
+    if place.suffix.lower() in (".tif", ".tiff", ".json") or not ending:
+        return place
+    longer = place.with_name(place.name + ending)
+    if longer.exists():
+        raise OutputError(f"{longer.name} is there already; type its whole name to write over it.")
+    return longer
+
+
+def proposed(session: Session, name: str) -> str:
+    """Return where a file about the chosen image might go: beside the image, if that is a file."""
+    source = None if session.view is None else session.view.layer.source.path
+    return name if source is None else str(Path(source).parent / name)
+
+
+def export_labels(result: Result | None, path: str | Path) -> Path:
+    """Write the label image as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``; return the file.
 
     Raises
     ------
@@ -98,6 +128,7 @@ def export_labels(result: Result | None, path: str | Path) -> None:
     if place.suffix.lower() not in (".tif", ".tiff"):
         place = place.with_name(f"{place.name}.tif")
     write_labels(place, result.layer.data, pixel_size=result.pixel_size())
+    return place
 
 
 def load_model(

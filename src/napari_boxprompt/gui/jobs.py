@@ -126,7 +126,10 @@ class Job(Generic[R]):
             logger.info("The job %r ended: %s", self.name, error, exc_info=True)
             last = partial(self._end_failed, str(error))
         except BaseException as error:
-            logger.exception("Unexpected error in the job %r", self.name)
+            if self._unwanted():  # Python may be ending: then libraries refuse to start threads of their own
+                logger.info("The job %r was cut off.", self.name, exc_info=True)
+            else:
+                logger.exception("Unexpected error in the job %r", self.name)
             last = partial(self._end_failed, _unexpected(self.name, error))
         else:
             last = partial(self._end, result)

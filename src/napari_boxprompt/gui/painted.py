@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from napari_boxprompt.gui.planes import PlaneView
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
@@ -124,7 +125,7 @@ class Painted:
 
         def on_paint(event: Any) -> None:
             # At the end of a stroke of the mouse; but before the pixels are there where a script paints.
-            before[:] = planes_touched(result, event.value)
+            before[:] = planes_touched(result.view, event.value)
             self.note_strokes(result, before)
 
         def on_update(_: Any) -> None:
@@ -211,25 +212,25 @@ def object_numbers(labels: npt.NDArray[Any]) -> list[int]:
     return [int(n) for n in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)) if n > 0]
 
 
-def planes_touched(result: Result, strokes: Any) -> list[PlaneId]:
+def planes_touched(view: PlaneView, strokes: Any) -> list[PlaneId]:
     """Return the planes that a step of napari's painting history has touched.
 
     Parameters
     ----------
-    result : Result
-        Whose layer was painted on.
+    view : PlaneView
+        How the image under the layer is cut into planes.
     strokes : sequence
         Of objects with a ``slice_key``, or of tuples that begin with a numpy index.
     """
     found: dict[PlaneId, None] = {}
-    axes, extent = result.view.plane_axes, result.view.extent
+    axes, extent = view.plane_axes, view.extent
     for stroke in strokes:
         key = getattr(stroke, "slice_key", None)
         if key is None:
             key = stroke[0]
         places = [_positions(key[axis], length) for axis, length in zip(axes, extent, strict=True)]
         grid = np.array(np.meshgrid(*places, indexing="ij")).reshape(len(axes), -1).T if axes else [()]
-        found |= dict.fromkeys(PlaneId(result.view.name, tuple(int(i) for i in place)) for place in grid)
+        found |= dict.fromkeys(PlaneId(view.name, tuple(int(i) for i in place)) for place in grid)
     return list(found)
 
 

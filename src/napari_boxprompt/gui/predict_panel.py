@@ -151,7 +151,7 @@ class PredictPanel(QWidget):
             return "predicting …"
         result = self._session.result
         if result is not None and result.doubts:
-            return f"{counted(result.count, 'object')} on {counted(len(result.doubts), 'plane')}"
+            return f"{counted(result.count, 'object')} on {counted(len(result.counts), 'plane')}"
         return "" if self._session.trained is not None else "waits for a model"
 
     def refresh(self) -> None:
@@ -181,7 +181,7 @@ class PredictPanel(QWidget):
         self._started, self._last = time.monotonic(), None
         self.bar.setRange(0, 0)
         self.bar.setFormat("Predicting")
-        say(self.said, _hidden(self._predicting.hidden))
+        say(self.said, f"Reading the first plane … {_hidden(self._predicting.hidden)}".strip())
         for widget in (self.bar, self.stop):
             widget.setVisible(True)
         self._timer.start()
@@ -189,6 +189,8 @@ class PredictPanel(QWidget):
 
     def _on_progress(self, event: Progress) -> None:
         self._last = event
+        if event.done:
+            say(self.said, _hidden(self._predicting.hidden))
         self.bar.setRange(0, event.total if event.done else 0)
         self.bar.setValue(event.done)
         left = time_left(event, time.monotonic() - self._started)

@@ -81,6 +81,8 @@ class Predicting:
     def planes(self, first: int = 0, last: int | None = None) -> None:
         """Segment planes of the image by their position, both ends included; all by default.
 
+        Those next to the plane on screen come first: they are looked at, and kept if it is stopped.
+
         Raises
         ------
         BoxPromptError
@@ -92,6 +94,11 @@ class Predicting:
         planes = view.images().planes[first : None if last is None else last + 1]
         if not planes:
             raise BoxPromptError(f"The image has planes 0 to {view.count - 1}; choose some of them.")
+        here = self._session.plane
+        if here in planes:
+            middle = planes.index(here)
+            near = sorted(range(len(planes)), key=lambda place: abs(place - middle))
+            planes = tuple(planes[place] for place in near)
         self.run([view], planes)
 
     def others(self) -> None:
@@ -116,7 +123,7 @@ class Predicting:
         """Segment planes of images into new layers, one for each image."""
         model = self._ready()
         images = combined_images(views)
-        self._results = self._session.new_results(views, planes)
+        self._results = self._session.new_results(views)
         self._begin(len(planes), self._session.results.hidden)
         self._jobs.start(
             JOB,

@@ -15,7 +15,7 @@ from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.backend import load_backend
-from napari_boxprompt.gui.layers import empty_labels, new_labels_layer, plane_slice
+from napari_boxprompt.gui.layers import empty_labels, layers_with_role, new_labels_layer, plane_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -138,7 +138,7 @@ class Preview:
             self._model(),
             self._version,
         )
-        if not boxes.on(plane):
+        if not boxes.on(plane) and plane not in self._learnt:
             self.hide()
         self._jobs.start(
             JOB,
@@ -165,6 +165,11 @@ class Preview:
         """Leave the processor to a training, and the plane on screen to its glimpses."""
         self.paused = True
         self._learnt = set()
+
+    def begin_prediction(self) -> None:
+        """What a model in training has made of a plane is not shown below what it predicts now."""
+        self._learnt = set()
+        self.request()
 
     def glimpse(self, plane: PlaneId, mask: npt.NDArray[np.uint8]) -> None:
         """Show what a model in training makes of a plane, once it makes something of it.
@@ -208,6 +213,8 @@ class Preview:
             view, data, name=f"{view.name} preview", role="preview", offset=offset, opacity=0.5
         )
         if self._layer is None:
+            for left in layers_with_role(self._session.viewer, "preview"):  # of a dock that was closed
+                self._session.viewer.layers.remove(left)
             self._insert(fresh)
             return fresh
         self._layer.translate = fresh.translate

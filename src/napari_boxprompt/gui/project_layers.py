@@ -159,7 +159,9 @@ class ProjectLayers:
             here, record = PlaneId(view.name, plane.index), self._project.record(plane)
             kept = True
             if plane in mine:
-                kept = result.put(here, mine[plane].labels, mine[plane].classes)
+                worked_on = record.status in ("corrected", "accepted")
+                kept = result.put(here, mine[plane].labels, mine[plane].classes, predicted=not worked_on)
+                result.painted |= {here} if record.status == "corrected" else set()
             # As they are wanted by the list of planes to review.
             result.scores[here] = PlaneScores(here, record.score or 0.0, 0.0)
             if record.status in ("accepted", "rejected"):

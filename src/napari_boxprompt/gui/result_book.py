@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
+    from napari_boxprompt.gui.left import Entry
     from napari_boxprompt.gui.results import Status
     from napari_boxprompt.prompting import PromptModel
 
@@ -30,20 +31,32 @@ class ResultBook:
     ----------
     viewer : ViewerModel
         Where their layers are.
+    entries : sequence of Entry
+        Results of an earlier session, and the models that they are of.
 
     Attributes
     ----------
     filled : psygnal.Signal
         A prediction has put a plane into a result; with both.
+    corrected : psygnal.Signal
+        The user has painted on a plane of a result for the first time.
     """
 
     filled = Signal(object, object)
+    corrected = Signal()
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, entries: Sequence[Entry] = ()) -> None:
         self._viewer = viewer
-        self._entries: list[tuple[Result, PromptModel | None]] = []
+        self._entries: list[Entry] = []
         self.hidden: tuple[str, ...] = ()
         """Names of the layers that the last new ones took the place of."""
+        for result, model in entries:
+            self._note(result, model)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Results whose layers are still in the viewer, oldest first, and the models that they are of."""
+        return [entry for entry in self._entries if entry[0].alive]
 
     @property
     def newest(self) -> Result | None:
@@ -56,30 +69,37 @@ class ResultBook:
         return [result for result, _ in self._entries if result.alive]
 
     def restore(self, view: PlaneView, colors: Mapping[str, Color]) -> Result:
-        """Make a result for planes that were kept, of no model that is known now."""
+        """Make a result for planes that were kept, of no model that is known now; older ones are hidden."""
+        for old in self.alive:
+            if old.view == view:
+                old.layer.visible = False
         result = Result(self._viewer, view, colors)
-        self._entries.append((result, None))
+        self._note(result, None)
         return result
+
+    def _note(self, result: Result, model: PromptModel | None) -> None:
+        result.corrected.connect(self._on_corrected)
+        self._entries.append((result, model))
+
+    def _on_corrected(self) -> None:
+        self.corrected.emit()
 
     def take(
         self,
         views: Sequence[PlaneView],
-        planes: Sequence[PlaneId],
         model: PromptModel,
         colors: Mapping[str, Color],
     ) -> dict[str, list[Result]]:
         """Layers for a prediction: one for each image, or one a class where classes overlap.
 
-        A layer of the same model that has none of these planes yet is filled up. Otherwise there is a new
-        one, and the older ones of the image are hidden, because two over each other cannot be read. What was
-        accepted is in the new one too.
+        The newest layer of an image is filled up if the same model has made it: what it has predicted there
+        before comes out the same. Otherwise there is a new one, and the older ones of the image are hidden,
+        because two over each other cannot be read. What was accepted or painted is in the new one too.
 
         Parameters
         ----------
         views : sequence of PlaneView
             The images.
-        planes : sequence of PlaneId
-            What will be predicted.
         model : PromptModel
             What predicts.
         colors : mapping of str to color
@@ -90,15 +110,14 @@ class ResultBook:
         dict
             By the name of the image.
         """
-        wanted = set(planes)
         channels = [None] if model.exclusive else list(range(len(model.classes)))
         taken: dict[str, list[Result]] = {}
         hidden: list[str] = []
         for view in views:
             mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
-            fitting = [old for old, by in mine if by is model and wanted.isdisjoint(old.doubts) and old.fits]
-            if len(fitting) == len(channels):
-                taken[view.name] = [old.reserving() for old in fitting]
+            last = mine[-len(channels) :]
+            if len(last) == len(channels) and all(by is model and old.fits for old, by in last):
+                taken[view.name] = [old.reserving() for old, _ in last]
                 continue
             hidden += [old.layer.name for old, _ in mine if old.layer.visible]
             for old, _ in mine:
@@ -106,19 +125,23 @@ class ResultBook:
             new = [Result(self._viewer, view, colors, channel) for channel in channels]
             if model.exclusive:
                 self._hand_down(view, new[0])
-            self._entries += [(result, model) for result in new]
+            active = self._viewer.layers.selection.active
+            if any(old.layer is active for old, _ in mine):  # its keys would act out of sight
+                self._viewer.layers.selection.active = new[0].layer
+            for result in new:
+                self._note(result, model)
             taken[view.name] = new
         self.hidden = tuple(hidden)
         return taken
 
     def _hand_down(self, view: PlaneView, new: Result) -> None:
-        """Put what was accepted into a new layer: a prediction must not take its place."""
+        """Put the user's work into a new layer: a prediction must not take its place."""
         planes: dict[Result, list[PlaneId]] = {}
-        for plane, result in self.accepted().items():
+        for plane, result in self.work().items():
             if result.view == view and result.is_whole and result.fits:
                 planes.setdefault(result, []).append(plane)
-        for result, accepted in planes.items():
-            new.inherit(result, accepted)
+        for result, worked_on in planes.items():
+            new.inherit(result, worked_on)
 
     def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
         """Planes of an image that a model has predicted, in layers that are still there."""
@@ -135,6 +158,14 @@ class ResultBook:
     def accepted(self) -> dict[PlaneId, Result]:
         """Planes that the user has accepted, and where."""
         return {plane: result for plane, (result, status) in self.said().items() if status == "accepted"}
+
+    def work(self) -> dict[PlaneId, Result]:
+        """Planes that the user has accepted or changed, and where last."""
+        changed: dict[PlaneId, Result] = {}
+        for result in self.alive:
+            planes = (*result.scores, *result.painted, *result.status) if result.fits else ()
+            changed |= {plane: result for plane in planes if result.is_work(plane)}
+        return changed | self.accepted()
 
     def note_images(self) -> None:
         """Images may have other names."""

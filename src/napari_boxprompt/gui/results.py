@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+from psygnal import Signal
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
+from napari_boxprompt.gui.painted import planes_touched
 from napari_boxprompt.ranking import standing_out, unsure_objects
 
 if TYPE_CHECKING:
@@ -45,6 +48,12 @@ class Counts(NamedTuple):
     unsure: int
 
 
+NOTHING = Counts(0, 0)
+
+WORK = -1
+"""In the place of a checksum: of a plane that a person has made as it is."""
+
+
 class Result:
     """One prediction run on one image.
 
@@ -58,7 +67,14 @@ class Result:
         Colour of each class.
     channel : int, optional
         Where classes may overlap, each has a layer of its own: the position of the class in a prediction.
+
+    Attributes
+    ----------
+    corrected : psygnal.Signal
+        The user has painted on a plane for the first time.
     """
+
+    corrected = Signal()
 
     def __init__(
         self,
@@ -71,18 +87,22 @@ class Result:
         self.scores: dict[PlaneId, PlaneScores] = {}
         self.counts: dict[PlaneId, Counts] = {}
         self.status: dict[PlaneId, Status] = {}
+        self.painted: set[PlaneId] = set()
+        """Planes on which the user was seen to paint."""
         self.agreement: dict[PlaneId, float] = {}
-        """Dice of what was accepted earlier, where it was predicted again."""
+        """Dice of what was accepted or painted earlier, where it was predicted again."""
         self._viewer, self._colors, self._channel = viewer, dict(colors), channel
         self._rows: list[dict[str, Any]] = []
         self._objects: dict[int, str] = {}
         self._painted = 0
+        self._made: dict[PlaneId, int] = {}  # checksums of planes as they were predicted
         self._renewed = 0.0
         what = "objects" if channel is None else list(self._colors)[channel]
         self.layer: Labels = new_labels_layer(
             view, empty_labels(view), name=f"{view.name} {what}", role="prediction", opacity=0.6
         )
         self._shape = self.layer.data.shape
+        self.layer.events.paint.connect(self._on_paint)
         active = viewer.layers.selection.active
         viewer.layers.append(self.layer)
         if active is not None:
@@ -135,7 +155,9 @@ class Result:
         return len(self._objects)
 
     def add(self, found: Found) -> None:
-        """Take the objects of one plane; colours and table follow within a second, or with `renew`.
+        """Take the objects of one plane, in the place of those predicted before; work of the user stays.
+
+        Colours and table follow within a second, or with `renew`.
 
         Raises
         ------
@@ -150,36 +172,69 @@ class Result:
         prediction = found.prediction
         here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
         self.scores[here] = replace(found.scores, plane=here)
-        if self.status.get(here) == "accepted":
+        if self.is_work(here):
             from napari_boxprompt.evaluation import dice  # PyTorch comes with it, which predicting has loaded
 
-            # What the user has accepted is not written over, but shows how good the prediction is.
+            # It is not written over, but shows how good the prediction is.
             self.agreement[here] = dice(prediction.labels > 0, self.plane(here) > 0)
             return
-        labels, first = prediction.labels, max(self._painted, *self._objects, 0)
-        if self._channel is not None:
-            labels = labels[self._channel]
-        self.plane(prediction.plane)[...] = np.where(labels > 0, labels + first, 0)
-        mine = set(np.unique(labels).tolist())
+        free = self._clear(here)
+        labels = prediction.labels if self._channel is None else prediction.labels[self._channel]
+        mine = [int(n) for n in np.unique(labels) if n > 0]
+        first = max(self._painted, *self._objects, *free, 0) + 1
+        # The numbers of the plane's last prediction come first: the same objects keep theirs.
+        numbers = dict(zip(mine, [*free, *range(first, first + len(mine))], strict=False))
+        table = np.zeros(max(mine, default=0) + 1, self.layer.data.dtype)
+        table[mine] = [numbers[n] for n in mine]
+        self.plane(here)[...] = table[labels]
+        self._made[here] = _checksum(self.plane(here))
         for item in prediction.objects:
-            if item.id not in mine:
+            if item.id not in numbers:
                 continue
-            self._objects[item.id + first] = item.label
+            number = numbers[item.id]
+            self._objects[number] = item.label
             self._rows.append(
                 {
-                    "index": item.id + first,
-                    "plane": " ".join(map(str, prediction.plane.index)),
+                    "index": number,
+                    "plane": " ".join(map(str, here.index)),
                     "class": item.label,
                     "area": item.area,
                     "score": round(item.score, 4),
                 }
             )
-        unsure = sum(item.id in mine for item in unsure_objects(prediction))
-        self.counts[here] = Counts(len(mine - {0}), unsure)
+        unsure = sum(item.id in numbers for item in unsure_objects(prediction))
+        self.counts[here] = Counts(len(mine), unsure)
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
             self.renew()
         elif here == self.view.plane_shown(self._viewer):
             self.layer.refresh()
+
+    def is_work(self, plane: PlaneId) -> bool:
+        """Whether the user has accepted a plane, or changed it in any way and not rejected it since."""
+        status = self.status.get(plane)
+        if status is not None:
+            return status == "accepted"
+        made = self._made.get(plane)
+        return bool(self.plane(plane).any()) if made is None else made != _checksum(self.plane(plane))
+
+    def _clear(self, plane: PlaneId) -> list[int]:
+        """Forget the objects of a plane, and what was said of it; return their numbers."""
+        if plane not in self.counts:
+            return []
+        where = " ".join(map(str, plane.index))
+        gone = {row["index"] for row in self._rows if row["plane"] == where}
+        self._rows = [row for row in self._rows if row["plane"] != where]
+        self._objects = {number: name for number, name in self._objects.items() if number not in gone}
+        self.status.pop(plane, None)
+        self.painted.discard(plane)
+        return sorted(gone)
+
+    def _on_paint(self, event: Any) -> None:
+        """A stroke has ended."""
+        new = set(planes_touched(self.view, event.value)) - self.painted
+        if new:
+            self.painted |= new
+            self.corrected.emit()
 
     def reserving(self) -> Self:
         """Return itself; numbers that the user has painted with, also on planes not accepted, stay free."""
@@ -211,10 +266,17 @@ class Result:
             row = {"index": number, "plane": where, "class": name, "area": there[number], "score": math.nan}
             self._rows.append(row)
         if before != [row["area"] for row in self._rows]:
-            self.counts[plane] = Counts(len(there), self.counts[plane].unsure)
+            self.counts[plane] = Counts(len(there), self.counts.get(plane, NOTHING).unsure)
             self.renew()
 
-    def put(self, plane: PlaneId, labels: np.ndarray[Any, Any], classes: Mapping[int, str]) -> bool:
+    def put(
+        self,
+        plane: PlaneId,
+        labels: np.ndarray[Any, Any],
+        classes: Mapping[int, str],
+        *,
+        predicted: bool = False,
+    ) -> bool:
         """Take a plane as it was kept; return whether its objects have the numbers that they had.
 
         Parameters
@@ -225,6 +287,8 @@ class Result:
             Numbers of the objects, ``(H, W)``.
         classes : mapping of int to str
             Class of each object; those not named have the first class.
+        predicted : bool
+            It is as it was predicted; else it is somebody's work.
         """
         numbers, areas = np.unique(labels, return_counts=True)
         there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
@@ -236,16 +300,23 @@ class Result:
             row = {"index": number + first, "plane": where, "class": name, "area": area, "score": math.nan}
             self._rows.append(row)
         self.counts[plane] = Counts(len(there), 0)
+        self._made[plane] = _checksum(self.plane(plane)) if predicted else WORK
         return not first
 
     def inherit(self, other: Result, planes: Sequence[PlaneId]) -> None:
-        """Take over accepted planes of an older result, whose objects get other numbers where they must."""
+        """Take over the user's work on planes of an older result; its objects may get other numbers."""
         first, numbers = max(self._objects, default=0), set[int]()
         for plane in planes:
             part = other.plane(plane)
             self.plane(plane)[...] = np.where(part > 0, part + first, 0)
             numbers.update(np.unique(part).tolist())
-            self.status[plane], self.counts[plane] = "accepted", other.counts[plane]
+            self._painted = max(self._painted, int(part.max(initial=0)) + first)
+            self.counts[plane] = other.counts.get(plane, NOTHING)
+            if plane in other.status:
+                self.status[plane] = other.status[plane]
+            if plane in other.painted:
+                self.painted.add(plane)
+            self._made[plane] = WORK
         kept = (row for row in other._rows if row["index"] in numbers)
         self._rows += [{**row, "index": row["index"] + first} for row in kept]
         self._objects |= {n + first: name for n, name in other._objects.items() if n in numbers}
@@ -259,6 +330,8 @@ class Result:
         self.counts = {PlaneId(name, plane.index): value for plane, value in self.counts.items()}
         self.agreement = {PlaneId(name, plane.index): value for plane, value in self.agreement.items()}
         self.status = {PlaneId(name, plane.index): value for plane, value in self.status.items()}
+        self.painted = {PlaneId(name, plane.index) for plane in self.painted}
+        self._made = {PlaneId(name, plane.index): value for plane, value in self._made.items()}
 
     def plane(self, plane: PlaneId) -> np.ndarray[Any, np.dtype[Any]]:
         """Labels of one plane, ``(H, W)``, a view into the layer's data."""
@@ -283,3 +356,8 @@ class Result:
     def standing_out(self) -> set[PlaneId]:
         """Planes that are clearly less sure than most, whatever the user has said of them."""
         return standing_out(self.doubts)
+
+
+def _checksum(labels: np.ndarray[Any, Any]) -> int:
+    """Tell planes apart; painting is not always told by an event, and undo is."""
+    return zlib.crc32(np.ascontiguousarray(labels).data)

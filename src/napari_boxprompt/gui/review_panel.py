@@ -270,7 +270,7 @@ def _pixmap(picture: npt.NDArray[np.uint8]) -> QPixmap:
 def _standing_out(number: int) -> str:
     """Say how many planes need a look, whatever the order of the list."""
     if not number:
-        return "No plane stands out as unsure."
+        return "No plane is clearly less sure than the others."
     stand = "stands" if number == 1 else "stand"
     return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out as unsure."
 
@@ -301,7 +301,8 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
 
 def _status(result: Result, plane: PlaneId, boxed: set[PlaneId]) -> str:
     """Say how far the work on a plane has come, and how unsure the model is of it."""
-    status = result.status.get(plane, "boxed" if plane in boxed else "predicted")
+    untouched = "boxed" if plane in boxed else "predicted"
+    status = result.status.get(plane, "corrected" if plane in result.painted else untouched)
     scores = result.scores.get(plane)
     return str(status) if scores is None else f"{status} · doubt {scores.doubt:.2f}"
 

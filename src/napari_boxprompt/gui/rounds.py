@@ -151,9 +151,9 @@ class RoundBook:
 
     @property
     def offered(self) -> int:
-        """Number of the round to take back: that before the newest, where it is in use and worse; else 0."""
+        """Number of the round before the newest, if that is in use and may be worse; else 0."""
         newest = self.newest
-        if newest is None or self.current != newest.number or verdict(newest) != "worse":
+        if newest is None or self.current != newest.number or verdict(newest) not in ("worse", "unknown"):
             return 0
         return newest.against if newest.against in self._models else 0
 
@@ -182,7 +182,7 @@ class RoundBook:
         """
         number = self.offered
         if not number:
-            raise BoxPromptError("There is no better round to take back.")
+            raise BoxPromptError("There is no round to take back.")
         if self._trainer.running:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
         self.rounds[-1] = self.rounds[-1].model_copy(update={"taken_back": True})

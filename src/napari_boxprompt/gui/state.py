@@ -12,6 +12,7 @@ from napari_boxprompt.errors import BoxError, BoxPromptError
 from napari_boxprompt.gui.adopting import stored_boxes
 from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import PlaneView, match_units, new_boxes_layer
+from napari_boxprompt.gui.left import leave, take
 from napari_boxprompt.gui.lessons import Lessons
 from napari_boxprompt.gui.result_book import ResultBook
 
@@ -70,8 +71,9 @@ class Session:
         self.view: PlaneView | None = None
         self.contrast: Normalization | None = None
         self.contrast_is_manual = False
-        self.trained: TrainedModel | None = None
-        self.results = ResultBook(viewer)
+        self.trained, left_results = take(viewer)
+        self.results = ResultBook(viewer, left_results)
+        self.results.corrected.connect(self._on_corrected)
         self.lessons = Lessons(self.results, self.boxes_of)
         self.box_layers: list[BoxLayer] = []
         self._plane: PlaneId | None = None
@@ -91,7 +93,9 @@ class Session:
         self._adopt_boxes()
 
     def close(self) -> None:
-        """Stop listening; layers stay as they are."""
+        """Stop listening; layers stay as they are, and the next session finds model and results."""
+        if self._connections:
+            leave(self.viewer, self.trained, self.results.entries)
         for emitter, slot in self._connections:
             emitter.disconnect(slot)
         self._connections = []
@@ -255,7 +259,7 @@ class Session:
             return set()
         return self.results.predicted(self.view, self.trained.model)
 
-    def new_results(self, views: Sequence[PlaneView], planes: Sequence[PlaneId]) -> dict[str, list[Result]]:
+    def new_results(self, views: Sequence[PlaneView]) -> dict[str, list[Result]]:
         """Layers for a prediction with the present model, by image name; see `ResultBook.take`."""
         if self.trained is None:
             raise BoxError("There is no model yet: train one, or load one.")
@@ -263,9 +267,9 @@ class Session:
         known = self.boxes.classes if self.boxes is not None else Classes.named(names)
         known = known.with_names(names)
         colors = {name: known.color_of(name) for name in names}
-        for plane, result in self.results.accepted().items():  # the user may have painted there since
+        for plane, result in self.results.work().items():  # the user may have painted there since
             result.adopt(plane, self.lessons.class_of_painted(result))
-        made = self.results.take(views, planes, self.trained.model, colors)
+        made = self.results.take(views, self.trained.model, colors)
         self.result_changed.emit()
         return made
 
@@ -278,6 +282,9 @@ class Session:
                 result.adopt(plane, self.lessons.class_of_painted(result))
             self.lessons.forget(plane)
             self.result_changed.emit()
+
+    def _on_corrected(self) -> None:
+        self.result_changed.emit()
 
     # Events of the viewer
 

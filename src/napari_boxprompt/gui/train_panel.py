@@ -235,7 +235,12 @@ class TrainPanel(QWidget):
         self.waits.setVisible(bool(reason) and not running)
         self.waits.setText(reason)
         lessons = self._session.lessons.describe(self._session.drawn)
-        say(self.lessons, lessons and f"Learns from {lessons}.")
+        told = [f"Learns from {lessons}."] if lessons else []
+        if (
+            not reason and len(self._session.all_boxes().boxed_planes) == 2
+        ):  # the least there is a training for
+            told.append("With boxes on one more plane, the model can also be checked.")
+        say(self.lessons, " ".join(told))
         self.train.setEnabled(not reason and not running)
         self.train.setVisible(not running)
         self.stop.setVisible(running)

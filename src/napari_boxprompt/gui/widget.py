@@ -129,6 +129,7 @@ class BoxPromptWidget(QWidget):
         session.model_changed.connect(self._steps.show_prediction)
         self.trainer.started.connect(self._steps.show_training)
         self.predicting.ended.connect(self._steps.show_review)
+        self.predicting.started.connect(self.preview.begin_prediction)
         self.preview.progressed.connect(self._show_preview_progress)
         self.image_panel.sample_wanted.connect(actions.open_sample)
         boxes.from_file.connect(actions.boxes_from_file)
