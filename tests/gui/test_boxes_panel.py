@@ -170,6 +170,16 @@ def test_many_problems_are_counted(panel: Panel[BoxesPanel]) -> None:
     assert panel.widget.problems.text().endswith("and 2 more.")
 
 
+def test_boxes_that_are_only_cut_are_told_last(panel: Panel[BoxesPanel]) -> None:
+    accident = Box(20, 20, 20.5, 26, PlaneId("stack", (1,)), "cell")
+    drawn(panel, *[box(1, y=-4.0 - i) for i in range(5)], accident)
+    lines = panel.widget.problems.text().split("<br>")
+    assert "drawn by accident" in lines[0]
+    assert "href='5'" in lines[0], "it leads to the sixth problem"
+    assert all("cut at the border" in line for line in lines[1:-1])
+    assert lines[-1] == "and 3 more."
+
+
 def test_classes_are_added_chosen_renamed_and_removed(
     panel: Panel[BoxesPanel], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

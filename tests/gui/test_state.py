@@ -63,6 +63,22 @@ def test_a_second_image_is_taken_when_it_is_made_active_without_boxes(viewer: Vi
     assert session.view.layer == first, "boxes are being drawn here"
 
 
+def test_choosing_an_image_takes_the_pen_from_the_boxes_of_another(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    first = viewer.add_image(np.zeros((3, 40, 50)), name="first")
+    second = viewer.add_image(np.zeros((40, 50)), name="second")
+    session.choose_image(first)
+    boxes = session.new_boxes_layer().shapes
+    session.choose_image(second)
+    assert viewer.layers.selection.active is second
+    others = session.new_boxes_layer().shapes
+    session.choose_image(first)
+    assert viewer.layers.selection.active is boxes
+    viewer.layers.selection.active = first
+    session.choose_image(second)
+    assert viewer.layers.selection.active is not others, "nothing is taken out of the hand without need"
+
+
 def test_plane_follows_the_sliders(viewer: ViewerModel) -> None:
     session = Session(viewer)
     viewer.add_image(np.zeros((5, 40, 50)), name="a", scale=(2, 1, 1))

@@ -205,10 +205,9 @@ class BoxesPanel(QWidget):
     def _show_problems(self, boxes: BoxLayer | None) -> None:
         found = () if boxes is None else boxes.problems
         self._faults.setVisible(bool(found))
-        lines = [
-            f"{problem.message} <a style='color:#2a8be0' href='{i}'>Show</a>"
-            for i, problem in enumerate(found[:MOST_PROBLEMS])
-        ]
+        # Boxes that are cut at the border are many and harm nothing: the others are read first.
+        first = sorted(range(len(found)), key=lambda i: found[i].kind == "partly outside")[:MOST_PROBLEMS]
+        lines = [f"{found[i].message} <a style='color:#2a8be0' href='{i}'>Show</a>" for i in first]
         if len(found) > MOST_PROBLEMS:
             lines.append(f"and {len(found) - MOST_PROBLEMS} more.")
         self.problems.setText("<br>".join(lines))

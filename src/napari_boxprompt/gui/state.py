@@ -139,9 +139,16 @@ class Session:
         if not same_pixels:
             self.contrast, self.contrast_is_manual = None, False
         self._plane = view.plane_shown(self.viewer)
+        self._take_in_hand(layer if boxes is None else boxes.shapes)
         self.image_changed.emit()
         self.plane_changed.emit()
         self.boxes_changed.emit()
+
+    def _take_in_hand(self, layer: Layer) -> None:
+        """Boxes of another image are not drawn on any more: the next one would be on the wrong image."""
+        active = self.viewer.layers.selection.active
+        if active != layer and any(boxes.shapes == active for boxes in self.box_layers):
+            self.viewer.layers.selection.active = layer
 
     def set_contrast(self, contrast: Normalization, *, manual: bool) -> None:
         """Set the brightness scale that the model sees on every plane."""
