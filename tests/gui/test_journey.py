@@ -222,7 +222,7 @@ def assert_objects(desk: Desk, stack: Stack) -> None:
 
 
 def paint_and_predict_again(desk: Desk) -> None:
-    """A correction stays where it was painted; the new prediction is a layer of its own."""
+    """A correction stays where it was painted, and all the rest comes out as before."""
     widget, viewer, old = desk.widget, desk.viewer, result_of(desk)
     viewer.dims.set_current_step(0, 2)
     widget.review_panel.buttons["edit"].click()
@@ -238,11 +238,8 @@ def paint_and_predict_again(desk: Desk) -> None:
     assert (painted != before).any(axis=(1, 2)).tolist() == [False, False, True, False]
 
     predict_all(desk)
-    new = result_of(desk)
-    assert new.layer != old.layer
-    assert old.layer in viewer.layers
+    assert result_of(desk) is old, "the same model gives the same"
     np.testing.assert_array_equal(old.layer.data, painted)
-    np.testing.assert_array_equal(np.asarray(new.layer.data) > 0, before > 0)
 
 
 def go_on_and_stop(desk: Desk, stack: Stack) -> None:
