@@ -183,7 +183,8 @@ def test_a_range_of_a_series_is_of_the_stack_in_view(ready: Panel[PredictPanel],
     ready.viewer.dims.set_current_step((0, 1), (1, 2))
     widget = ready.widget
     choose(ready, "Some planes …")
-    assert (widget.first.text(), widget.last.text()) == ("t 1, z from 0", "to 2"), "all of it"
+    assert (widget.first.text(), widget.last.text()) == ("z from 0", "to 2"), "all of it"
+    assert widget.some.text() == "Predict at t 1"
     widget.first.setValue(1)
     widget.some.click()
     end(ready, qtbot)

@@ -135,7 +135,8 @@ class PredictPanel(QWidget):
             box.setValue(value)
         names = [view.axis_names()[axis] for axis in view.plane_axes]
         place = ", ".join(f"{name} {i}" for name, i in zip(names[:-1], here[:-1], strict=True))
-        self.first.setPrefix(f"{place}, {names[-1]} from " if series else f"{names[-1]} from ")
+        self.first.setPrefix(f"{names[-1]} from ")
+        self.some.setText(f"Predict at {place}" if series else "Predict these")
         self._range.setVisible(True)
 
     def _predict_range(self) -> None:
