@@ -425,6 +425,20 @@ def test_a_prediction_takes_the_place_of_a_prediction_and_of_nothing_else(
     assert (newer.plane(plane(4)) > 0).sum() != (first.plane(plane(4)) > 0).sum()
 
 
+def test_what_was_painted_before_there_was_a_project_is_a_correction(
+    work: Work, reopen: Callable[[], Work]
+) -> None:
+    result = predicted(work)
+    result.plane(plane(2))[30:34, 30:34] = 50  # before it is written, and no event tells of it
+    kept = result.plane(plane(2)).copy()
+    work.close()
+    again = reopen()
+    assert again.project.masked_planes() == (stored(2),)
+    np.testing.assert_array_equal(shown(again).plane(plane(2)) > 0, kept > 0)
+    assert shown(again).is_work(plane(2))
+    assert not shown(again).is_work(plane(3))
+
+
 def test_a_stroke_on_a_prediction_that_came_back_corrects_it(work: Work, reopen: Callable[[], Work]) -> None:
     predicted(work)
     work.close()

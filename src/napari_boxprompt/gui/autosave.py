@@ -82,7 +82,7 @@ class Autosave:
         self._infos: dict[PlaneId, PlaneInfo] = dict(boxes.planes)
         self._seen: dict[PlaneId, object] = {}
         self._painted = Painted(session, project, table, reason, self._do)
-        self._predicted = Predicted(session, project, table, self._do)
+        self._predicted = Predicted(session, project, table, self._do, self._painted.note_strokes)
         self.know(restored)
         session.boxes_changed.connect(self.note_boxes)
         session.result_changed.connect(self.note_results)

@@ -10,7 +10,7 @@ from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui.painted import object_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
@@ -30,12 +30,20 @@ class Predicted:
     ----------
     session, project, table, do
         See `napari_boxprompt.gui.painted.Painted`.
+    correct : callable
+        Records planes of a result that the user has changed.
     """
 
     def __init__(
-        self, session: Session, project: Project, table: ImageTable, do: Callable[..., bool]
+        self,
+        session: Session,
+        project: Project,
+        table: ImageTable,
+        do: Callable[..., bool],
+        correct: Callable[[Result, Sequence[PlaneId]], None],
     ) -> None:
-        self._session, self._project, self._table, self._do = session, project, table, do
+        self._session, self._project, self._table = session, project, table
+        self._do, self._correct = do, correct
         self._kept: dict[PlaneId, Result] = {}
         self._waiting: dict[PlaneId, tuple[Result, PlaneId]] = {}
         self._refused = False
@@ -87,10 +95,12 @@ class Predicted:
 
     def _write(self, result: Result, here: PlaneId, plane: PlaneId) -> None:
         status = self._project.status(plane)
-        if status in ("corrected", "accepted") or result.status.get(here) == "accepted":
-            self._kept[plane] = result  # a prediction never takes the place of work
-            return
         if not result.alive or not result.fits:
+            return
+        if status in ("corrected", "accepted") or result.is_work(here):
+            self._kept[plane] = result  # a prediction never takes the place of work
+            if status not in ("corrected", "accepted"):
+                self._correct(result, [here])
             return
         labels = result.plane(here).copy()
         classes = {n: result.class_of(n) or result.classes[0] for n in object_numbers(labels)}
