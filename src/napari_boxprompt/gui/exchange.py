@@ -110,6 +110,7 @@ def named(path: str, kind: str) -> Path:
 
 def proposed(session: Session, name: str) -> str:
     """Return where a file about the chosen image might go: beside the image, if that is a file."""
+    # Not `file_of`: the copy that a project has of an array is no place for exports.
     source = None if session.view is None else session.view.layer.source.path
     return name if source is None else str(Path(source).parent / name)
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui.planes import planes_touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
-    from napari_boxprompt.gui.planes import PlaneView
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project, Status
 
-__all__ = ["Painted", "object_numbers", "planes_touched"]
+__all__ = ["Painted", "object_numbers"]
 
 
 class Painted:
@@ -210,32 +210,3 @@ def object_numbers(labels: npt.NDArray[Any]) -> list[int]:
     if top > 4 * labels.size + 65536:
         return [int(n) for n in np.unique(labels) if n > 0]
     return [int(n) for n in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)) if n > 0]
-
-
-def planes_touched(view: PlaneView, strokes: Any) -> list[PlaneId]:
-    """Return the planes that a step of napari's painting history has touched.
-
-    Parameters
-    ----------
-    view : PlaneView
-        How the image under the layer is cut into planes.
-    strokes : sequence
-        Of objects with a ``slice_key``, or of tuples that begin with a numpy index.
-    """
-    found: dict[PlaneId, None] = {}
-    axes, extent = view.plane_axes, view.extent
-    for stroke in strokes:
-        key = getattr(stroke, "slice_key", None)
-        if key is None:
-            key = stroke[0]
-        places = [_positions(key[axis], length) for axis, length in zip(axes, extent, strict=True)]
-        grid = np.array(np.meshgrid(*places, indexing="ij")).reshape(len(axes), -1).T if axes else [()]
-        found |= dict.fromkeys(PlaneId(view.name, tuple(int(i) for i in place)) for place in grid)
-    return list(found)
-
-
-def _positions(key: Any, length: int) -> list[int]:
-    """Return the positions along one axis that an index takes."""
-    if isinstance(key, slice):
-        return list(range(*key.indices(length)))
-    return [int(i) for i in np.unique(np.asarray(key)) if 0 <= i < length]

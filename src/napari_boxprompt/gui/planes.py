@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-__all__ = ["PlaneView", "combined_images"]
+__all__ = ["PlaneView", "combined_images", "planes_touched"]
 
 
 @dataclass(frozen=True)
@@ -228,3 +228,32 @@ class _PlaneReader:
             return pixels[:, :, np.newaxis]
         kept = sorted((*self._axes, self._channel_axis or 0))
         return np.moveaxis(pixels, kept.index(self._channel_axis or 0), -1)
+
+
+def planes_touched(view: PlaneView, strokes: Any) -> list[PlaneId]:
+    """Return the planes that a step of napari's painting history has touched.
+
+    Parameters
+    ----------
+    view : PlaneView
+        How the image under the layer is cut into planes.
+    strokes : sequence
+        Of objects with a ``slice_key``, or of tuples that begin with a numpy index.
+    """
+    found: dict[PlaneId, None] = {}
+    axes, extent = view.plane_axes, view.extent
+    for stroke in strokes:
+        key = getattr(stroke, "slice_key", None)
+        if key is None:
+            key = stroke[0]
+        places = [_positions(key[axis], length) for axis, length in zip(axes, extent, strict=True)]
+        grid = np.array(np.meshgrid(*places, indexing="ij")).reshape(len(axes), -1).T if axes else [()]
+        found |= dict.fromkeys(PlaneId(view.name, tuple(int(i) for i in place)) for place in grid)
+    return list(found)
+
+
+def _positions(key: Any, length: int) -> list[int]:
+    """Return the positions along one axis that an index takes."""
+    if isinstance(key, slice):
+        return list(range(*key.indices(length)))
+    return [int(i) for i in np.unique(np.asarray(key)) if 0 <= i < length]

@@ -8,6 +8,7 @@ from qtpy.QtCore import QTimer
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui.painted import object_numbers
+from napari_boxprompt.project import SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,9 +98,9 @@ class Predicted:
         status = self._project.status(plane)
         if not result.alive or not result.fits:
             return
-        if status in ("corrected", "accepted") or result.is_work(here):
+        if status in SETTLED or result.is_work(here):
             self._kept[plane] = result  # a prediction never takes the place of work
-            if status not in ("corrected", "accepted"):
+            if status not in SETTLED:
                 self._correct(result, [here])
             return
         labels = result.plane(here).copy()

@@ -169,7 +169,9 @@ class Preview:
     def begin_prediction(self) -> None:
         """What a model in training has made of a plane is not shown below what it predicts now."""
         self._learnt = set()
-        self.request()
+        boxes, plane = self._session.boxes, self._session.plane
+        if boxes is None or plane is None or not boxes.boxset.on(plane):
+            self.hide()
 
     def glimpse(self, plane: PlaneId, mask: npt.NDArray[np.uint8]) -> None:
         """Show what a model in training makes of a plane, once it makes something of it.

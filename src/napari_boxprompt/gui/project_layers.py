@@ -10,6 +10,7 @@ from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import ROLE_KEY, box_corners, layers_with_role, new_boxes_layer
 from napari_boxprompt.gui.project_images import file_of, image_layer
+from napari_boxprompt.project import SETTLED
 from napari_boxprompt.ranking import PlaneScores
 
 if TYPE_CHECKING:
@@ -159,8 +160,8 @@ class ProjectLayers:
             here, record = PlaneId(view.name, plane.index), self._project.record(plane)
             kept = True
             if plane in mine:
-                worked_on = record.status in ("corrected", "accepted")
-                kept = result.put(here, mine[plane].labels, mine[plane].classes, predicted=not worked_on)
+                predicted = record.status not in SETTLED
+                kept = result.put(here, mine[plane].labels, mine[plane].classes, predicted=predicted)
                 result.painted |= {here} if record.status == "corrected" else set()
             # As they are wanted by the list of planes to review.
             result.scores[here] = PlaneScores(here, record.score or 0.0, 0.0)

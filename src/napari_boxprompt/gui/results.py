@@ -15,7 +15,7 @@ from psygnal import Signal
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
-from napari_boxprompt.gui.painted import planes_touched
+from napari_boxprompt.gui.planes import planes_touched
 from napari_boxprompt.ranking import standing_out, unsure_objects
 
 if TYPE_CHECKING:

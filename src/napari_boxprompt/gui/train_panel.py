@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainPanel"]
 
+CHECKED_PLANES = 3
+"""Planes with boxes from which on one is held out, on which the model is checked."""
+
 CHOICES = {
     "model": ("litemedsam",),
     "generator": ("auto", "light", "wide", "simple"),
@@ -235,12 +238,10 @@ class TrainPanel(QWidget):
         self.waits.setVisible(bool(reason) and not running)
         self.waits.setText(reason)
         lessons = self._session.lessons.describe(self._session.drawn)
-        told = [f"Learns from {lessons}."] if lessons else []
-        if (
-            not reason and len(self._session.all_boxes().boxed_planes) == 2
-        ):  # the least there is a training for
-            told.append("With boxes on one more plane, the model can also be checked.")
-        say(self.lessons, " ".join(told))
+        lines = [f"Learns from {lessons}."] if lessons else []
+        if not reason and len(self._session.all_boxes().boxed_planes) < CHECKED_PLANES:
+            lines.append("With boxes on one more plane, the model can also be checked.")
+        say(self.lessons, " ".join(lines))
         self.train.setEnabled(not reason and not running)
         self.train.setVisible(not running)
         self.stop.setVisible(running)

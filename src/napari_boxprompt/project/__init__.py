@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from napari_boxprompt.project.archive import pack, unpack
-from napari_boxprompt.project.documents import STATUSES, ImageEntry, Look, MaskFile, PlaneRecord, Status
+from napari_boxprompt.project.documents import (
+    SETTLED,
+    STATUSES,
+    ImageEntry,
+    Look,
+    MaskFile,
+    PlaneRecord,
+    Status,
+)
 from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
 from napari_boxprompt.project.lessons import Lessons, project_lessons
 from napari_boxprompt.project.lock import LockOwner
@@ -13,6 +21,7 @@ from napari_boxprompt.project.rounds import Round, Verdict, best_round, describe
 from napari_boxprompt.project.storage import is_project
 
 __all__ = [
+    "SETTLED",
     "STATUSES",
     "ExportKind",
     "ImageEntry",

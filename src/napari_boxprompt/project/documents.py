@@ -13,6 +13,7 @@ from napari_boxprompt.normalization import Normalization
 __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
+    "SETTLED",
     "STATUSES",
     "ImageEntry",
     "Look",
@@ -33,6 +34,9 @@ Status = Literal["new", "predicted", "boxed", "corrected", "accepted", "rejected
 """How far the work on a plane has come."""
 
 STATUSES: tuple[Status, ...] = ("new", "predicted", "boxed", "corrected", "accepted", "rejected")
+
+SETTLED: frozenset[Status] = frozenset({"corrected", "accepted"})
+"""A mask with one of these is somebody's work; with another, it is a prediction that nobody has touched."""
 
 Region = tuple[float, float, float, float]
 

@@ -18,6 +18,7 @@ from napari_boxprompt.formats.alignment import NameIndex
 from napari_boxprompt.formats.outlines import encode_mask, load_coco_masks
 from napari_boxprompt.outputs import prepare_folder, write_labels
 from napari_boxprompt.project.archive import pack
+from napari_boxprompt.project.documents import SETTLED
 from napari_boxprompt.project.omezarr import open_labels, write_labels_zarr
 from napari_boxprompt.project.tables import write_objects, write_planes
 
@@ -253,7 +254,7 @@ def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
 
 def _take_mask(project: Project, plane: PlaneId, labels: npt.NDArray[Any], classes: dict[int, str]) -> bool:
     """Give a plane a mask unless somebody has worked on the one it has; return whether it was taken."""
-    if project.status(plane) in ("corrected", "accepted") and project.mask(plane) is not None:
+    if project.status(plane) in SETTLED and project.mask(plane) is not None:
         return False
     project.accept(plane, labels, classes)
     return True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_boxprompt.errors import BoxError, ProjectError
-from napari_boxprompt.project.documents import STATUSES
+from napari_boxprompt.project.documents import SETTLED, STATUSES
 from napari_boxprompt.project.folder import ProjectFolder, checked_classes
 from napari_boxprompt.project.gestures import (
     ImagesChange,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Project"]
 
 _OPEN: frozenset[Status] = frozenset({"new", "predicted", "rejected"})
-_SETTLED: frozenset[Status] = frozenset({"corrected", "accepted"})
 
 
 class Project(ProjectFolder):
@@ -212,7 +211,7 @@ class Project(ProjectFolder):
     def _boxed_status(self, change: PlaneChange) -> Status | None:
         """Return the status of a plane whose boxes change; None leaves it."""
         record, info = self.record(change.id), self._store.state.infos.get(change.id)
-        if record.status in _SETTLED:
+        if record.status in SETTLED:
             return None
         complete = change.complete if change.complete is not None else bool(info and info.complete)
         regions = change.complete_regions
@@ -322,7 +321,7 @@ class Project(ProjectFolder):
         return tuple(
             plane
             for plane, record in state.records.items()
-            if record.status in _SETTLED
+            if record.status in SETTLED
             and (record.mask is not None or plane in state.patches)
             and plane in self.images
         )
