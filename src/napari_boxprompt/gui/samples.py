@@ -34,7 +34,7 @@ CELLS_SCALE = (1.0, 0.25, 0.25)
 """Micrometres of a voxel of the synthetic cells."""
 
 BOXED = (2, 5, 9)
-"""Planes of the synthetic cells with boxes; the viewer opens the stack on the second."""
+"""Planes of the synthetic cells with boxes; the viewer opens the stack on the second, its middle."""
 
 SHAPE = (12, 256, 256)
 _CELLS = 30
@@ -70,7 +70,11 @@ def nuclei() -> list[LayerTuple]:
         The package with the images is not installed; the message names the command.
     """
     sample = load_nuclei()
-    sets = [sample.boxes(PlaneId("nuclei", (z,))) for z in sample.boxed]
+    # The viewer opens a stack in its middle; a plane without boxes there would look like a sample without any.
+    middle = (len(sample.image) - 1) // 2
+    nearest = min(sample.boxed, key=lambda z: abs(z - middle))
+    planes = [middle if z == nearest else z for z in sample.boxed]
+    sets = [sample.boxes(PlaneId("nuclei", (z,))) for z in planes]
     return _layers(sample.image, BoxSet.merge(sets), NUCLEI_SCALE)
 
 
@@ -93,7 +97,7 @@ def open_sample(viewer: ViewerModel) -> None:
     image, complete, boxes = (Layer.create(*layer) for layer in layers)
     for layer in (image, complete, boxes):
         viewer.add_layer(layer)
-    # The viewer opens a stack in its middle, where no boxes may be.
+    # Beside other layers the viewer may be on any plane.
     view = PlaneView(image, (1, 2))
     planes = {box.plane for box in read_boxes(boxes, view).boxes}
     view.show(viewer, min(planes, key=lambda plane: abs(plane.index[0] - view.count // 2)))

@@ -44,6 +44,8 @@ class Session:
     ----------
     layers_changed : psygnal.Signal
         Image layers came, went or have another name.
+    active_changed : psygnal.Signal
+        Another layer is selected.
     image_changed : psygnal.Signal
         Another image, channel or orientation of the planes.
     plane_changed : psygnal.Signal
@@ -59,6 +61,7 @@ class Session:
     """
 
     layers_changed = Signal()
+    active_changed = Signal()
     image_changed = Signal()
     plane_changed = Signal()
     boxes_changed = Signal()
@@ -108,6 +111,12 @@ class Session:
     def image_layers(self) -> list[Image]:
         """Image layers that have planes."""
         return [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim >= 2]
+
+    @property
+    def aside(self) -> Image | None:
+        """Image that is active in the viewer but not worked on, because boxes are drawn on another."""
+        active = self.viewer.layers.selection.active
+        return active if isinstance(active, Image) and self.view and self.view.layer != active else None
 
     @property
     def plane(self) -> PlaneId | None:
@@ -333,13 +342,13 @@ class Session:
     def _on_active(self, event: Any) -> None:
         """An image that becomes active is the one to work on, unless boxes are being drawn on another."""
         active = self.viewer.layers.selection.active
-        if not isinstance(active, Image) or (self.view is not None and self.view.layer == active):
-            return
-        if self.boxes is None or not self.boxes.shapes.nshapes:
+        chosen = self.view is not None and self.view.layer == active
+        if isinstance(active, Image) and not chosen and (self.boxes is None or not self.boxes.shapes.nshapes):
             try:
                 self.choose_image(active)
             except BoxPromptError:
-                return
+                pass  # the image panel says why when the user chooses it
+        self.active_changed.emit()
 
     def _on_units(self, event: Any = None) -> None:
         for layer in self.viewer.layers:
