@@ -12,6 +12,7 @@ from tests.helpers.synthetic import FakeModel
 
 from napari_boxprompt import refinement
 from napari_boxprompt.refinement import CERTAIN, refined
+from napari_boxprompt.supervision.targets import Answers
 
 if TYPE_CHECKING:
     import pytest
@@ -26,17 +27,22 @@ def squares(*boxes: tuple[int, int, int, int], value: float = 4.0) -> torch.Tens
     return logits
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, *masks: torch.Tensor) -> list[np.ndarray]:
-    """Let the frozen model give these masks, one for each box; return the boxes it was asked about."""
+def answer(
+    monkeypatch: pytest.MonkeyPatch, *masks: torch.Tensor, quality: tuple[float, ...] = (1.0,)
+) -> list[np.ndarray]:
+    """Let the frozen model give these masks, one for each box, and expect them to be so good.
+
+    The boxes it was asked about are returned.
+    """
     asked: list[np.ndarray] = []
+    left, expected = cycle(masks), cycle(quality)
 
-    left = cycle(masks)
-
-    def prompted(_model: object, _embedding: object, _view: object, boxes: np.ndarray) -> torch.Tensor:
+    def answers(_model: object, _embedding: object, _view: object, boxes: np.ndarray) -> Answers:
         asked.append(boxes)
-        return torch.stack([next(left) for _ in boxes])
+        given = [next(left) for _ in boxes]
+        return Answers(torch.stack(given), torch.tensor([next(expected) for _ in boxes]))
 
-    monkeypatch.setattr(refinement, "prompted", prompted)
+    monkeypatch.setattr(refinement, "answers", answers)
     return asked
 
 
@@ -118,6 +124,35 @@ def test_an_object_that_ran_out_is_cut_at_the_level_both_agree_on(monkeypatch: p
     np.testing.assert_array_equal(np.concatenate(asked), [[10, 10, 200, 50], [10, 10, 50, 50]])
     assert found[30, 30] == 3.0  # of 4 - 2 and 4
     assert found[100, 30] == -CERTAIN
+
+
+def ran_out() -> torch.Tensor:
+    """A square of logit 7.5 that has run out over a large area of logit 5.5."""
+    logits = squares((10, 10, 210, 210), value=5.5)
+    logits[20:80, 20:80] = 7.5
+    return logits
+
+
+def test_a_mask_that_the_frozen_model_does_not_trust_is_left_for_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large, small = squares((10, 10, 210, 210)), squares((20, 20, 80, 80))
+    answer(monkeypatch, large, small)
+    kept = refined(FakeModel(), EMBEDDING, ran_out(), single=True).logits
+    assert kept[150, 150] > 0, "both agree, and nothing speaks against it"
+    answer(monkeypatch, large, small, quality=(0.6, 0.95))
+    found = refined(FakeModel(), EMBEDDING, ran_out(), single=True).logits
+    assert found[50, 50] > 0
+    assert found[150, 150] == -CERTAIN
+
+
+def test_a_mask_that_is_another_at_the_next_level_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsteady = squares((10, 10, 210, 210), value=0.5)
+    unsteady[20:80, 20:80] = 4.0
+    answer(monkeypatch, unsteady, squares((20, 20, 80, 80)))
+    found = refined(FakeModel(), EMBEDDING, ran_out(), single=True).logits
+    assert found[50, 50] > 0
+    assert found[150, 150] == -CERTAIN
 
 
 def test_objects_that_ran_together_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ the level counts at which generator and frozen model agree best. The figures are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from napari_boxprompt._boxtypes import box_iou
 from napari_boxprompt.supervision.levels import tight_level
-from napari_boxprompt.supervision.targets import prompted
+from napari_boxprompt.supervision.targets import answers
 from napari_boxprompt.views import View
 
 if TYPE_CHECKING:
@@ -35,13 +35,16 @@ Box = tuple[int, int, int, int]
 LEAST_AREA = 16
 """Smaller objects, in pixels of the grid, stay as they are."""
 
+LEAST_PART = 0.02
+"""Parts of an object that remain at a higher level are left out below this part of its area."""
+
 AGREEMENT = 0.5
 """Least IoU of an object with the frozen model's mask of its box for that mask to count."""
 
 CERTAIN = 8.0
 """Logits are cut here before they are averaged, so that neither mask can outvote the other."""
 
-LEVELS = (0.0, 1.0, 2.0, 3.0, 4.0)
+LEVELS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 """Logits at which an object's box is taken."""
 
 FEW = 3
@@ -53,6 +56,12 @@ SAME = 0.95
 
 SIZE_POWER = 0.25
 """How much the area of an object counts beside its agreement, or a speck that both see alike would win."""
+
+TRUST_POWER = 4.0
+"""How much the trust in the frozen model's mask counts beside its agreement."""
+
+STEADY = 1.0
+"""A mask is steady if it is much the same at logits this far above and below its level."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class _Look:
         Its box, ``(y0, x0, y1, x1)``.
     second : numpy.ndarray
         float32 ``(G, G)``: logits of the frozen model for this box.
+    quality : float
+        IoU that the frozen model expects its mask to have.
     """
 
     root: int
@@ -78,11 +89,22 @@ class _Look:
     mask: npt.NDArray[np.bool_]
     box: Box
     second: npt.NDArray[np.float32]
+    quality: float
 
     @property
     def agreement(self) -> float:
         """IoU of both masks."""
         return _iou(self.mask, self.second > 0)
+
+    @property
+    def trust(self) -> float:
+        """How good the frozen model's mask seems by itself: expected IoU times steadiness.
+
+        These are the two by which Kirillov et al. (ICCV 2023, "Segment Anything") choose masks without knowing
+        the truth. Both are low for a box that no one object fills.
+        """
+        area = max(int((self.second > -STEADY).sum()), 1)
+        return self.quality * int((self.second > STEADY).sum()) / area
 
 
 class Refined(NamedTuple):
@@ -153,16 +175,24 @@ def _looks(
     looks = list[_Look]()
     for level in LEVELS:
         regions = roots if level == 0 else _objects(values - level)
-        masks = [(i, mask) for mask in regions for i in _root_of(mask, roots)]
+        masks = [
+            (i, mask)
+            for mask in regions
+            for i in _root_of(mask, roots)
+            if mask.sum() >= LEAST_PART * roots[i].sum()
+        ]
         boxes = [_box(mask) for _, mask in masks]
         known = [_known(looks, i, box) for (i, _), box in zip(masks, boxes, strict=True)]
-        asked = [box for box, second in zip(boxes, known, strict=True) if second is None]
-        answers = iter(prompted(frozen, embedding, whole, np.array(asked)).numpy() if asked else ())
-        for (i, mask), box, second in zip(masks, boxes, known, strict=True):
-            if second is None:
-                answer = next(answers)
+        asked = [box for box, before in zip(boxes, known, strict=True) if before is None]
+        found = iter(zip(*answers(frozen, embedding, whole, np.array(asked)), strict=True) if asked else ())
+        for (i, mask), box, before in zip(masks, boxes, known, strict=True):
+            if before is None:
+                logits, quality = next(found)
+                answer = logits.numpy()
                 second = (answer - tight_level(answer, box)).clip(-CERTAIN, CERTAIN)
-            looks.append(_Look(i, level, mask, box, second))
+                looks.append(_Look(i, level, mask, box, second, float(quality)))
+            else:
+                looks.append(replace(before, level=level, mask=mask, box=box))
     return looks
 
 
@@ -193,14 +223,14 @@ def _agreement(group: Sequence[_Look]) -> float:
 
 
 def _score(group: Sequence[_Look]) -> float:
-    area = sum(int(look.mask.sum()) for look in group)
-    return _agreement(group) * math.pow(area, SIZE_POWER)
+    areas = [int(look.mask.sum()) for look in group]
+    trust = float(np.average([look.trust for look in group], weights=areas))
+    return _agreement(group) * math.pow(sum(areas), SIZE_POWER) * math.pow(trust, TRUST_POWER)
 
 
-def _known(looks: Sequence[_Look], root: int, box: Box) -> npt.NDArray[np.float32] | None:
-    """The frozen model's logits for nearly the same box, where it was asked about one."""
-    near = (look.second for look in looks if look.root == root and box_iou(look.box, box) >= SAME)
-    return next(near, None)
+def _known(looks: Sequence[_Look], root: int, box: Box) -> _Look | None:
+    """Look at nearly the same box, where there was one."""
+    return next((look for look in looks if look.root == root and box_iou(look.box, box) >= SAME), None)
 
 
 def _root_of(mask: npt.NDArray[np.bool_], roots: Sequence[npt.NDArray[np.bool_]]) -> list[int]:

@@ -7,7 +7,7 @@ a complete region, outside every box of the class. Everything else outside the b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -223,15 +223,29 @@ def assign(boxes: npt.NDArray[np.float64], views: Sequence[View]) -> npt.NDArray
     return np.asarray(np.concatenate(scores).argmax(axis=0))
 
 
-def prompted(
+class Answers(NamedTuple):
+    """What the frozen model makes of boxes.
+
+    Attributes
+    ----------
+    logits : torch.Tensor of float32, shape (n, G, G)
+    quality : torch.Tensor of float32, shape (n,)
+        IoU that the model expects each mask to have.
+    """
+
+    logits: torch.Tensor
+    quality: torch.Tensor
+
+
+def answers(
     frozen: FrozenModel,
     embedding: torch.Tensor,
     view: View,
     boxes: npt.NDArray[np.float64],
     *,
     around: bool = False,
-) -> torch.Tensor:
-    """Logits ``(n, G, G)`` that the frozen model gives for boxes ``(n, 4)`` in image pixels.
+) -> Answers:
+    """Masks that the frozen model gives for boxes ``(n, 4)`` in image pixels.
 
     `embedding` is ``(256, 64, 64)``; boxes are cut to the view. With `around`, only the pixels that a box
     touches, and what they are interpolated from, are sure to be computed.
@@ -245,8 +259,21 @@ def prompted(
         for chunk, within in zip(grid.split(BOXES_AT_ONCE), touched.split(BOXES_AT_ONCE), strict=True):
             repeated = embedding.expand(len(chunk), -1, -1, -1)
             asked = within if around else None
-            parts.append(frozen.decode(repeated, *frozen.box_prompt(chunk), within=asked)[0][:, 0])
-    return torch.cat(parts).float().cpu()
+            logits, quality = frozen.decode(repeated, *frozen.box_prompt(chunk), within=asked)
+            parts.append((logits[:, 0], quality[:, 0]))
+    return Answers(*(torch.cat(part).float().cpu() for part in zip(*parts, strict=True)))
+
+
+def prompted(
+    frozen: FrozenModel,
+    embedding: torch.Tensor,
+    view: View,
+    boxes: npt.NDArray[np.float64],
+    *,
+    around: bool = False,
+) -> torch.Tensor:
+    """Logits ``(n, G, G)`` of `answers`."""
+    return answers(frozen, embedding, view, boxes, around=around).logits
 
 
 def pseudo_labels(
