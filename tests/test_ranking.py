@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -110,18 +111,33 @@ def test_objects_that_are_half_believed() -> None:
     assert unsure_objects(found) == [unsure]
 
 
+def doubtful(values: Mapping[int, float]) -> dict[int, PlaneScores]:
+    return {z: PlaneScores(PlaneId("a", (z,)), value, 0.0) for z, value in values.items()}
+
+
 def test_few_planes_stand_out_of_a_good_result() -> None:
     """As on the nuclei: most planes have nearly the same doubt, and that of some is several times as high."""
     good = {z: 0.06 + 0.01 * np.sin(z) for z in range(40)}
-    assert standing_out(good) == set()
-    assert standing_out({**good, 50: 0.3, 51: 0.18}) == {50, 51}
-    assert standing_out({**good, 50: 0.09}) == set()
+    assert standing_out(doubtful(good)) == {}
+    assert standing_out(doubtful({**good, 50: 0.3, 51: 0.18})) == {50: "doubt", 51: "doubt"}
+    assert standing_out(doubtful({**good, 50: 0.09})) == {}
+
+
+def test_a_sure_plane_stands_out_by_its_sizes_or_by_its_second_look() -> None:
+    """As on a nearly black plane: one giant object, of which the model is sure."""
+    planes = {z: replace(one, look=0.1) for z, one in doubtful(dict.fromkeys(range(20), 0.05)).items()}
+    planes[3] = replace(planes[3], size=1.2)
+    planes[4] = replace(planes[4], size=0.3)
+    planes[5] = replace(planes[5], look=0.4)
+    planes[6] = replace(planes[6], look=math.nan)
+    planes[7] = replace(planes[7], size=1.2, doubt=0.5)
+    assert standing_out(planes) == {7: "doubt", 5: "look", 3: "size"}
 
 
 def test_nothing_stands_out_of_nothing_or_of_one() -> None:
-    assert standing_out({}) == set()
-    assert standing_out({1: 0.9}) == set()
-    assert standing_out(dict.fromkeys(range(5), 0.4)) == set()
+    assert standing_out({}) == {}
+    assert standing_out(doubtful({1: 0.9})) == {}
+    assert standing_out(doubtful(dict.fromkeys(range(5), 0.4))) == {}
 
 
 # The order of planes

@@ -50,8 +50,9 @@ class Prediction:
     objects : tuple of Instance
         Objects by their numbers.
     agreement : float
-        How well objects agree with what the frozen model makes of their boxes, in 0..1; nan where nothing was
-        found, or where there is no second look (`PromptModel.refines`).
+        How well objects agree with what the frozen model makes of their boxes, and how far that can be
+        trusted, in 0..1; nan where nothing was found, or where there is no second look
+        (`PromptModel.refines`).
     vector : numpy.ndarray or None
         float32 ``(256,)``: mean of the frozen model's embedding. Planes that look alike have near ones.
     disagreement : float

@@ -64,7 +64,7 @@ SURE = 0.9
 FAR = 3.0
 """A plane stands out that lies this many spreads above the middle, as outliers are usually told."""
 
-LEAST = 0.05
+LEAST: Mapping[Strategy, float] = MappingProxyType({"doubt": 0.05, "look": 0.05, "size": math.log(1.5)})
 """Smallest difference from the middle that stands out, however alike the planes are."""
 
 
@@ -102,31 +102,6 @@ def unsure_objects(prediction: Prediction) -> list[Instance]:
     return [item for item in prediction.objects if item.score < SURE]
 
 
-def standing_out(doubts: Mapping[Plane, float]) -> set[Plane]:
-    """Planes that are clearly more doubtful than most of the others.
-
-    Parameters
-    ----------
-    doubts : mapping of plane to float
-        `doubt` of each plane.
-
-    Returns
-    -------
-    set
-        Those whose doubt is above the median by more than `FAR` times the spread, which is the median
-        distance from the median, scaled as for a normal distribution (1.4826), and by more than `LEAST`.
-        Few of many similar planes, and none where all are alike: what a good doubt is differs from image
-        to image, so that only a comparison says which plane needs a look.
-    """
-    if not doubts:
-        return set()
-    values = np.array(list(doubts.values()))
-    middle = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - middle)))
-    least = middle + max(FAR * spread, LEAST)
-    return {plane for plane, value in doubts.items() if value > least}
-
-
 @dataclass(frozen=True)
 class PlaneScores:
     """What a prediction says about how much boxes on its plane would teach; more is worth more.
@@ -141,7 +116,8 @@ class PlaneScores:
         Mean over objects of how far their area lies outside the range learnt from the boxes, as the logarithm
         of the factor; 0 where all are of usual size.
     look : float
-        One minus the agreement of objects with what the frozen model makes of their boxes; nan where unknown.
+        One minus `Prediction.agreement`, that of objects with what the frozen model makes of their boxes;
+        nan where unknown.
     vector : numpy.ndarray or None
         float32 ``(256,)``, how the plane looks to the frozen model.
     views : float
@@ -193,6 +169,38 @@ def plane_scores(prediction: Prediction, object_area: Mapping[str, Sequence[floa
         prediction.vector,
         prediction.disagreement,
     )
+
+
+def standing_out(scores: Mapping[Plane, PlaneScores]) -> dict[Plane, Strategy]:
+    """Planes that need a look more clearly than most of the others.
+
+    Parameters
+    ----------
+    scores : mapping of plane to PlaneScores
+        Scores of each plane.
+
+    Returns
+    -------
+    dict
+        The planes, each with what stands out: ``"doubt"``, ``"look"`` or ``"size"``, the first that does. A
+        score stands out that is above the median by more than `FAR` times the spread, which is the median
+        distance from the median, scaled as for a normal distribution (1.4826), and by more than `LEAST`. Few
+        of many similar planes, and none where all are alike: what a good score is differs from image to
+        image, so that only a comparison says which plane needs a look.
+    """
+    found: dict[Plane, Strategy] = {}
+    for name, least in LEAST.items():
+        values = {plane: float(getattr(score, name)) for plane, score in scores.items()}
+        known = np.array([value for value in values.values() if not math.isnan(value)])
+        if not len(known):
+            continue
+        middle = float(np.median(known))
+        spread = 1.4826 * float(np.median(np.abs(known - middle)))
+        limit = middle + max(FAR * spread, least)
+        for plane, value in values.items():
+            if value > limit:
+                found.setdefault(plane, name)
+    return found
 
 
 def order_planes(

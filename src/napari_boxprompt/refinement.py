@@ -3,7 +3,8 @@
 Where a generator has found an object but not its outline, the frozen model draws the outline better from a
 box, as it does from a person's. Both masks are then averaged. Where an object has run into its surroundings,
 its box is wrong too; so the boxes of what remains of it at higher levels of the logits are tried as well, and
-the level counts at which generator and frozen model agree best. The figures are in docs/benchmarks.
+the level counts at which generator and frozen model agree best and the frozen model trusts its own mask most.
+The figures are in docs/adr/0021.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ class _Look:
     def trust(self) -> float:
         """How good the frozen model's mask seems by itself: expected IoU times steadiness.
 
-        These are the two by which Kirillov et al. (ICCV 2023, "Segment Anything") choose masks without knowing
-        the truth. Both are low for a box that no one object fills.
+        These are the two by which Kirillov et al. (ICCV 2023, "Segment Anything") choose masks without the
+        truth. Both are low for a box that no one object fills.
         """
         area = max(int((self.second > -STEADY).sum()), 1)
         return self.quality * int((self.second > STEADY).sum()) / area
@@ -115,8 +116,8 @@ class Refined(NamedTuple):
     logits : torch.Tensor
         ``(G, G)``, within plus and minus `CERTAIN`.
     agreement : float
-        IoU of generator and frozen model, the mean over objects weighted by their areas; nan where none was
-        looked at.
+        IoU of generator and frozen model times the trust in the latter's mask (`_Look.trust`), each a mean
+        over objects weighted by their areas; nan where none was looked at.
     """
 
     logits: torch.Tensor
@@ -161,7 +162,8 @@ def refined(frozen: FrozenModel, embedding: torch.Tensor, logits: torch.Tensor, 
         if single:
             result[others] = -CERTAIN
         _average(result, values, group, roots[group[0].root], others & (not single))
-    return Refined(torch.from_numpy(result), _agreement([look for group in chosen for look in group]))
+    seen = [look for group in chosen for look in group]
+    return Refined(torch.from_numpy(result), _agreement(seen) * _trust(seen))
 
 
 def _looks(
@@ -217,15 +219,20 @@ def _by_level(looks: Sequence[_Look]) -> list[list[_Look]]:
 
 
 def _agreement(group: Sequence[_Look]) -> float:
-    if not group:
-        return math.nan
-    return float(np.average([look.agreement for look in group], weights=[look.mask.sum() for look in group]))
+    return _mean(group, [look.agreement for look in group])
+
+
+def _trust(group: Sequence[_Look]) -> float:
+    return _mean(group, [look.trust for look in group])
+
+
+def _mean(group: Sequence[_Look], values: Sequence[float]) -> float:
+    return float(np.average(values, weights=[look.mask.sum() for look in group])) if group else math.nan
 
 
 def _score(group: Sequence[_Look]) -> float:
-    areas = [int(look.mask.sum()) for look in group]
-    trust = float(np.average([look.trust for look in group], weights=areas))
-    return _agreement(group) * math.pow(sum(areas), SIZE_POWER) * math.pow(trust, TRUST_POWER)
+    area = sum(int(look.mask.sum()) for look in group)
+    return _agreement(group) * math.pow(area, SIZE_POWER) * math.pow(_trust(group), TRUST_POWER)
 
 
 def _known(looks: Sequence[_Look], root: int, box: Box) -> _Look | None:

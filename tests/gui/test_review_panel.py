@@ -64,12 +64,24 @@ def test_only_planes_that_stand_out_are_flagged_with_a_reason(panel: Panel[Revie
         "plane 11: 19 objects · unsure outlines",
         "plane 10: 19 objects · unsure outlines",
     ]
-    assert panel.widget.standing_out.text() == "⚑ 3 planes stand out as unsure."
+    assert panel.widget.standing_out.text() == "⚑ 3 planes stand out."
     result = panel.session.result
     assert result is not None
     result.counts[plane(7)] = Counts(1, 1)
     panel.session.result_changed.emit()
     assert lines(panel)[2] == "⚑ plane 7: 1 unsure object"
+
+
+def test_sure_planes_of_unusual_objects_are_flagged(panel: Panel[ReviewPanel]) -> None:
+    result = panel.session.result
+    assert result is not None
+    result.scores = {here: replace(scores, look=0.1) for here, scores in result.scores.items()}
+    result.scores[plane(5)] = replace(result.scores[plane(5)], size=1.5)
+    result.scores[plane(6)] = replace(result.scores[plane(6)], look=0.5)
+    panel.session.result_changed.emit()
+    assert any(line.startswith("⚑ plane 5: 19 objects, unusual sizes") for line in lines(panel))
+    assert any(line.startswith("⚑ plane 6: 19 objects, second look disagrees") for line in lines(panel))
+    assert panel.widget.standing_out.text() == "⚑ 5 planes stand out."
 
 
 def test_what_was_judged_leaves_the_flags_as_they_were(panel: Panel[ReviewPanel]) -> None:
@@ -83,7 +95,7 @@ def test_nothing_stands_out_of_planes_that_are_alike(panel: Panel[ReviewPanel]) 
     assert result is not None
     give_doubts(result, {plane(z): 0.06 for z in range(PLANES)})
     panel.session.result_changed.emit()
-    assert panel.widget.standing_out.text().startswith("No plane is clearly less sure than the others.")
+    assert panel.widget.standing_out.text() == "No plane stands out from the others."
     assert not any(line.startswith("⚑") for line in lines(panel))
 
 
@@ -108,7 +120,7 @@ def test_another_order_is_another_list_with_other_reasons(panel: Panel[ReviewPan
     result, combo = panel.session.result, panel.widget.order
     assert result is not None
     assert combo.currentText() == "most useful first"
-    result.scores |= {plane(5): PlaneScores(plane(5), 0.05, 2.0)}
+    result.scores |= {plane(5): PlaneScores(plane(5), 0.05, 0.3)}
     combo.setCurrentIndex(combo.findText("unusual sizes first"))
     combo.activated.emit(combo.currentIndex())
     assert lines(panel)[0] == "plane 5: 19 objects · unusual sizes"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
-    from napari_boxprompt.ranking import PlaneScores
+    from napari_boxprompt.ranking import PlaneScores, Strategy
 
 __all__ = ["Counts", "Result", "Status"]
 
@@ -353,9 +353,9 @@ class Result:
         self.layer.features = pd.DataFrame(rows)
         self.layer.refresh()
 
-    def standing_out(self) -> set[PlaneId]:
-        """Planes that are clearly less sure than most, whatever the user has said of them."""
-        return standing_out(self.doubts)
+    def standing_out(self) -> dict[PlaneId, Strategy]:
+        """Planes that need a look more clearly than most, and why, whatever the user has said of them."""
+        return standing_out(self.scores)
 
 
 def _checksum(labels: np.ndarray[Any, Any]) -> int:

@@ -21,6 +21,7 @@ from napari_boxprompt.gui.ordering import ORDERS
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import counted
 from napari_boxprompt.gui.thumbnails import SIDE
+from napari_boxprompt.ranking import REASONS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.review import Review
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.thumbnails import Thumbnails
+    from napari_boxprompt.ranking import Strategy
 
 __all__ = ["ReviewPanel"]
 
@@ -160,9 +162,9 @@ class ReviewPanel(QWidget):
         waiting, boxed = order.waiting(), set(self._session.all_boxes().boxed_planes)
         accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
         for plane in (*waiting, *accepted):
-            # Of a plane that stands out, the line says already that outlines are unsure.
-            told = plane in result.status or (plane in flagged and order.because(plane) == "doubt")
-            text = _line(result, plane, plane in flagged) + ("" if told else _because(order.reason(plane)))
+            # Of a plane that stands out, the line says already why.
+            told = plane in result.status or order.because(plane) == flagged.get(plane, "")
+            text = _line(result, plane, flagged.get(plane)) + ("" if told else _because(order.reason(plane)))
             if self._thumbnails is not None:  # beside a picture there is room for it
                 text += f"\n\u2003 {_status(result, plane, boxed)}"
             item = QListWidgetItem(text)
@@ -270,16 +272,16 @@ def _pixmap(picture: npt.NDArray[np.uint8]) -> QPixmap:
 def _standing_out(number: int) -> str:
     """Say how many planes need a look, whatever the order of the list."""
     if not number:
-        return "No plane is clearly less sure than the others."
+        return "No plane stands out from the others."
     stand = "stands" if number == 1 else "stand"
-    return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out as unsure."
+    return f"{STANDS_OUT} {counted(number, 'plane')} {stand} out."
 
 
 def _where(plane: PlaneId) -> str:
     return " · ".join(map(str, plane.index)) or plane.image
 
 
-def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
+def _line(result: Result, plane: PlaneId, flagged: Strategy | None) -> str:
     """Name a plane, and say what to look for where it stands out."""
     mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
     where = f"plane {_where(plane)}" if plane.index else plane.image
@@ -290,7 +292,9 @@ def _line(result: Result, plane: PlaneId, flagged: bool) -> str:
     if agreement is not None and result.status.get(plane) == "accepted":
         return f"{mark} {where}: new prediction agrees {agreement:.2f}"
     said = counted(objects, "object") if objects else "nothing found"
-    if flagged and not objects:
+    if flagged in ("look", "size"):
+        said += f", {REASONS[flagged]}"
+    elif flagged and not objects:
         said = "only something faint"
     elif flagged and unsure == objects:
         said = counted(objects, "unsure object")

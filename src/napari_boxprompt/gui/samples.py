@@ -70,7 +70,7 @@ def nuclei() -> list[LayerTuple]:
         The package with the images is not installed; the message names the command.
     """
     sample = load_nuclei()
-    # The viewer opens a stack in its middle; a plane without boxes there would look like a sample without any.
+    # The viewer opens a stack in its middle; a plane without boxes would look like a sample without any.
     middle = (len(sample.image) - 1) // 2
     nearest = min(sample.boxed, key=lambda z: abs(z - middle))
     planes = [middle if z == nearest else z for z in sample.boxed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -344,10 +345,8 @@ class Session:
         active = self.viewer.layers.selection.active
         chosen = self.view is not None and self.view.layer == active
         if isinstance(active, Image) and not chosen and (self.boxes is None or not self.boxes.shapes.nshapes):
-            try:
+            with suppress(BoxPromptError):  # the image panel says why when the user chooses it
                 self.choose_image(active)
-            except BoxPromptError:
-                pass  # the image panel says why when the user chooses it
         self.active_changed.emit()
 
     def _on_units(self, event: Any = None) -> None:
