@@ -146,6 +146,14 @@ def test_a_mask_that_the_frozen_model_does_not_trust_is_left_for_a_smaller_one(
     assert found[150, 150] == -CERTAIN
 
 
+def test_trust_alone_does_not_choose_a_mask_that_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    large, elsewhere = squares((10, 10, 210, 210)), squares((20, 20, 200, 200))
+    answer(monkeypatch, large, elsewhere, quality=(0.1, 1.0))
+    found = refined(FakeModel(), EMBEDDING, ran_out(), single=True)
+    assert found.logits[205, 205] > 0
+    assert found.agreement < 0.11
+
+
 def test_a_mask_that_is_another_at_the_next_level_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     unsteady = squares((10, 10, 210, 210), value=0.5)
     unsteady[20:80, 20:80] = 4.0

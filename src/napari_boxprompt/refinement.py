@@ -136,7 +136,8 @@ def refined(frozen: FrozenModel, embedding: torch.Tensor, logits: torch.Tensor, 
     logits : torch.Tensor
         ``(G, G)`` of one class.
     single : bool
-        There is one object of the class in an image: the one on which both agree best is kept.
+        There is one object of the class in an image: the one is kept on which both agree best, and which the
+        frozen model trusts most.
 
     Returns
     -------
@@ -230,9 +231,12 @@ def _mean(group: Sequence[_Look], values: Sequence[float]) -> float:
     return float(np.average(values, weights=[look.mask.sum() for look in group])) if group else math.nan
 
 
-def _score(group: Sequence[_Look]) -> float:
+def _score(group: Sequence[_Look]) -> tuple[bool, float]:
+    """Whether it counts at all, and how much."""
     area = sum(int(look.mask.sum()) for look in group)
-    return _agreement(group) * math.pow(area, SIZE_POWER) * math.pow(_trust(group), TRUST_POWER)
+    agreement = _agreement(group)
+    score = agreement * math.pow(area, SIZE_POWER) * math.pow(_trust(group), TRUST_POWER)
+    return agreement >= AGREEMENT, score
 
 
 def _known(looks: Sequence[_Look], root: int, box: Box) -> _Look | None:
