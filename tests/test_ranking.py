@@ -134,6 +134,22 @@ def test_a_sure_plane_stands_out_by_its_sizes_or_by_its_second_look() -> None:
     assert standing_out(planes) == {7: "doubt", 5: "look", 3: "size"}
 
 
+def test_giants_stand_out_though_most_planes_have_them() -> None:
+    """As in a stack of which a third is empty, and a model of two boxed planes that fills the dark."""
+    planes = {z: replace(one, size=2.0) for z, one in doubtful(dict.fromkeys(range(20), 0.05)).items()}
+    assert standing_out(planes) == dict.fromkeys(range(20), "size")
+
+
+def test_a_giant_counts_among_many_objects_of_usual_size() -> None:
+    usual = [Instance(i, "a", 100, (0, 0, 10, 10), 1.0) for i in range(1, 12)]
+    giant = Instance(12, "a", 20_000, (0, 0, 200, 200), 1.0)
+    empty = [np.zeros((4, 4), kind) for kind in ("u1", "u1", "u4")]
+    areas = {"a": (50.0, 100.0, 200.0)}
+    assert plane_scores(Prediction(PlaneId("a"), *empty, tuple(usual)), areas).size == 0.0
+    found = plane_scores(Prediction(PlaneId("a"), *empty, (*usual, giant)), areas).size
+    assert found == pytest.approx(math.log(100) * 20_000 / 21_100)
+
+
 def test_nothing_stands_out_of_nothing_or_of_one() -> None:
     assert standing_out({}) == {}
     assert standing_out(doubtful({1: 0.9})) == {}
@@ -280,6 +296,6 @@ def test_scores_of_a_prediction() -> None:
     assert given_areas.doubt == doubt(found)
     assert given_areas.look == 0.25
     assert given_areas.views == 0.3
-    assert given_areas.size == pytest.approx(math.log(2) * 2 / 3)  # 400 and 25 are off by a factor of two
+    assert given_areas.size == pytest.approx(math.log(2) * 425 / 525)  # 400 and 25 are twice off
     assert given_areas.vector is vector
     assert plane_scores(found, {}).size == 0.0

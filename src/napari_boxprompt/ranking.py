@@ -64,8 +64,11 @@ SURE = 0.9
 FAR = 3.0
 """A plane stands out that lies this many spreads above the middle, as outliers are usually told."""
 
-LEAST: Mapping[Strategy, float] = MappingProxyType({"doubt": 0.05, "look": 0.05, "size": math.log(1.5)})
+LEAST: Mapping[Strategy, float] = MappingProxyType({"doubt": 0.05, "look": 0.05})
 """Smallest difference from the middle that stands out, however alike the planes are."""
+
+TWICE = math.log(2.0)
+"""Objects that are so much outside the range of the boxes stand out, whatever the other planes hold."""
 
 
 def doubt(prediction: Prediction) -> float:
@@ -113,8 +116,9 @@ class PlaneScores:
     doubt : float
         `doubt`, in 0..1.
     size : float
-        Mean over objects of how far their area lies outside the range learnt from the boxes, as the logarithm
-        of the factor; 0 where all are of usual size.
+        How far the areas of objects lie outside the range learnt from the boxes, as the logarithm of the
+        factor; the mean over objects, weighted by their areas, so that a giant counts among many specks. 0
+        where all are of usual size.
     look : float
         One minus `Prediction.agreement`, that of objects with what the frozen model makes of their boxes;
         nan where unknown.
@@ -172,7 +176,7 @@ def plane_scores(prediction: Prediction, object_area: Mapping[str, Sequence[floa
 
 
 def standing_out(scores: Mapping[Plane, PlaneScores]) -> dict[Plane, Strategy]:
-    """Planes that need a look more clearly than most of the others.
+    """Planes that clearly need a look.
 
     Parameters
     ----------
@@ -182,25 +186,27 @@ def standing_out(scores: Mapping[Plane, PlaneScores]) -> dict[Plane, Strategy]:
     Returns
     -------
     dict
-        The planes, each with what stands out: ``"doubt"``, ``"look"`` or ``"size"``, the first that does. A
-        score stands out that is above the median by more than `FAR` times the spread, which is the median
-        distance from the median, scaled as for a normal distribution (1.4826), and by more than `LEAST`. Few
-        of many similar planes, and none where all are alike: what a good score is differs from image to
-        image, so that only a comparison says which plane needs a look.
+        The planes, each with what stands out: ``"doubt"``, ``"look"`` or ``"size"``, the first that does.
+
+    Notes
+    -----
+    Doubt and second look are compared with the other planes, since what is good differs from image to image.
+    They stand out above the median by more than `FAR` times the spread, which is the median distance from
+    the median, scaled as for a normal distribution (1.4826), and by more than `LEAST`: few of many similar
+    planes, and none where all are alike. Sizes are compared with the boxes, be it that they are above
+    `TWICE` on most of the planes.
     """
     found: dict[Plane, Strategy] = {}
     for name, least in LEAST.items():
         values = {plane: float(getattr(score, name)) for plane, score in scores.items()}
         known = np.array([value for value in values.values() if not math.isnan(value)])
-        if not len(known):
-            continue
-        middle = float(np.median(known))
-        spread = 1.4826 * float(np.median(np.abs(known - middle)))
-        limit = middle + max(FAR * spread, least)
-        for plane, value in values.items():
-            if value > limit:
-                found.setdefault(plane, name)
-    return found
+        if len(known):
+            middle = float(np.median(known))
+            spread = 1.4826 * float(np.median(np.abs(known - middle)))
+            limit = middle + max(FAR * spread, least)
+            found = {**{plane: name for plane, value in values.items() if value > limit}, **found}
+    unusual: dict[Plane, Strategy] = {plane: "size" for plane, score in scores.items() if score.size > TWICE}
+    return unusual | found
 
 
 def order_planes(
@@ -322,9 +328,10 @@ def _novelty(nearest: npt.NDArray[np.float64], farthest: float) -> npt.NDArray[n
 
 
 def _unusual_size(prediction: Prediction, object_area: Mapping[str, Sequence[float]]) -> float:
-    factors = []
+    factors, areas = [], []
     for item in prediction.objects:
         low, _, high = object_area.get(item.label, (0.0, 0.0, math.inf))
         if low > 0:
             factors.append(max(0.0, math.log(low / item.area), math.log(item.area / high)))
-    return float(np.mean(factors)) if factors else 0.0
+            areas.append(item.area)
+    return float(np.average(factors, weights=areas)) if factors else 0.0
