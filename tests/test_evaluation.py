@@ -104,15 +104,15 @@ def test_oracle_sees_the_tiles_that_a_prediction_sees(
     plane = scene.images.planes[4]
     values, boxes = scene.images.read(plane), scene.boxes.on(plane)
     asked: list[View] = []
-    prompted = evaluation.prompted
+    answers = evaluation.answers
 
     def noted(frozen: object, embedding: object, view: View, drawn: np.ndarray) -> object:
         asked.append(view)
         grid = view.boxes_to_grid(drawn)
         assert (np.minimum(grid[:, 2:], 256) - np.maximum(grid[:, :2], 0) >= 1).all()
-        return prompted(frozen, embedding, view, drawn)  # type: ignore[arg-type]
+        return answers(frozen, embedding, view, drawn)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation, "prompted", noted)
+    monkeypatch.setattr(evaluation, "answers", noted)
     oracle_mask(encoder, values, normalization, 64.0, boxes)
     tiles = [view for row in tile_views(scene.images.shape(plane), 64.0) for view in row]
     assert asked == [view for view in tiles if view in asked]

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.prediction import assemble
-from napari_boxprompt.supervision.targets import prompted
+from napari_boxprompt.supervision.targets import answers
 from napari_boxprompt.views import GRID, View, tile_views
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def oracle_mask(
         if not seen.any():
             return torch.full((1, GRID, GRID), -8.0)
         embedding = encoder.encode(encoder.inputs(pixels, [view]))[0]
-        return prompted(encoder.frozen, embedding, view, array[seen]).amax(dim=0, keepdim=True)
+        return answers(encoder.frozen, embedding, view, array[seen]).logits.amax(dim=0, keepdim=True)
 
     mask, _ = assemble(pixels.shape, tile_views(pixels.shape, tile), maps, 1, exclusive=True)
     return mask.astype(bool)

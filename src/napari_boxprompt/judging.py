@@ -16,7 +16,7 @@ from napari_boxprompt.formats import align
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.prediction import assemble
 from napari_boxprompt.project.rounds import Round
-from napari_boxprompt.supervision.targets import prompted
+from napari_boxprompt.supervision.targets import answers
 from napari_boxprompt.training.holdout import LEARNT, noted_planes, stable_place
 from napari_boxprompt.training.validation import box_agreement, surroundings
 from napari_boxprompt.views import GRID, View, tile_views
@@ -325,7 +325,7 @@ def _prompted_maps(
             cut = np.clip(view.boxes_to_grid(boxes), 0, GRID)
             seen = ((cut[:, 2:] - cut[:, :2]) >= 1).all(axis=1)
             if seen.any():
-                found[k] = prompted(encoder.frozen, embedding, view, boxes[seen]).amax(dim=0)
+                found[k] = answers(encoder.frozen, embedding, view, boxes[seen]).logits.amax(dim=0)
         return found
 
     return maps

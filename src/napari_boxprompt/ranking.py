@@ -196,17 +196,20 @@ def standing_out(scores: Mapping[Plane, PlaneScores]) -> dict[Plane, Strategy]:
     planes, and none where all are alike. Sizes are compared with the boxes, be it that they are above
     `TWICE` on most of the planes.
     """
-    found: dict[Plane, Strategy] = {}
+    limits: dict[Strategy, float] = {"size": TWICE}
     for name, least in LEAST.items():
-        values = {plane: float(getattr(score, name)) for plane, score in scores.items()}
-        known = np.array([value for value in values.values() if not math.isnan(value)])
+        values = np.array([getattr(score, name) for score in scores.values()], float)
+        known = values[~np.isnan(values)]
         if len(known):
             middle = float(np.median(known))
             spread = 1.4826 * float(np.median(np.abs(known - middle)))
-            limit = middle + max(FAR * spread, least)
-            found = {**{plane: name for plane, value in values.items() if value > limit}, **found}
-    unusual: dict[Plane, Strategy] = {plane: "size" for plane, score in scores.items() if score.size > TWICE}
-    return unusual | found
+            limits[name] = middle + max(FAR * spread, least)
+    return {
+        plane: name
+        for name in ("size", "look", "doubt")  # of several, the last stays
+        for plane, score in scores.items()
+        if name in limits and getattr(score, name) > limits[name]
+    }
 
 
 def order_planes(

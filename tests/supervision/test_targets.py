@@ -19,9 +19,9 @@ from napari_boxprompt.supervision.targets import (
     BOXES_AT_ONCE,
     BoxLabel,
     PlaneTargets,
+    answers,
     assign,
     mask_labels,
-    prompted,
     pseudo_labels,
     size_range,
 )
@@ -124,7 +124,8 @@ def test_boxes_of_each_class_in_their_order(encoder: Encoder) -> None:
 
 def test_more_boxes_than_are_decoded_at_once(encoder: Encoder) -> None:
     boxes = np.array([[4.0 * i, 10, 4 * i + 4, 50] for i in range(2 * BOXES_AT_ONCE + 3)])
-    logits = prompted(encoder.frozen, torch.zeros(256, 64, 64) + 0.05, View.square(0, 0, 256), boxes)
+    embedding = torch.zeros(256, 64, 64) + 0.05
+    logits = answers(encoder.frozen, embedding, View.square(0, 0, 256), boxes).logits
     assert logits.shape == (len(boxes), GRID, GRID)
     middles = logits[torch.arange(len(boxes)), :, 30].argmax(dim=1)
     np.testing.assert_allclose(middles, boxes[:, 0] + 2, atol=2.1)

@@ -264,18 +264,6 @@ def answers(
     return Answers(*(torch.cat(part).float().cpu() for part in zip(*parts, strict=True)))
 
 
-def prompted(
-    frozen: FrozenModel,
-    embedding: torch.Tensor,
-    view: View,
-    boxes: npt.NDArray[np.float64],
-    *,
-    around: bool = False,
-) -> torch.Tensor:
-    """Logits ``(n, G, G)`` of `answers`."""
-    return answers(frozen, embedding, view, boxes, around=around).logits
-
-
 def pseudo_labels(
     frozen: FrozenModel,
     views: Sequence[View],
@@ -313,8 +301,8 @@ def pseudo_labels(
         best = assign(array, views)
         for index in np.unique(best):
             chosen = np.flatnonzero(best == index)
-            logits = prompted(frozen, embeddings[index], views[index], array[chosen], around=True)
-            for i, logit in zip(chosen.tolist(), logits, strict=True):
+            found = answers(frozen, embeddings[index], views[index], array[chosen], around=True)
+            for i, logit in zip(chosen.tolist(), found.logits, strict=True):
                 made[i] = _box_label(drawn[i].as_tuple(), logit, views[index], tight=tight)
     classes = np.array([boxes.classes.index(box.label) for box in drawn], int)
     return tuple(
