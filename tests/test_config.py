@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -97,7 +98,11 @@ def test_settings_survive_json_and_do_not_change() -> None:
 
 
 @pytest.mark.parametrize("settings", [TrainConfig, LossConfig, AugmentConfig])
-def test_every_setting_is_described(settings: type[BaseModel]) -> None:
+def test_every_setting_has_a_title_and_a_description(settings: type[BaseModel]) -> None:
+    titles = [field.title or "" for field in settings.model_fields.values()]
+    assert len(set(titles)) == len(titles)
+    for title in titles:
+        assert re.fullmatch(r"[A-Z][a-z -]+", title), title
     for name, field in settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name

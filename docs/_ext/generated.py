@@ -118,7 +118,7 @@ def settings_page() -> str:
         "them are saved in the trained model.",
         "",
     ]
-    head = ("name", "meaning", "range", "default")
+    head = ("name", "in the widget", "meaning", "range", "default")
     lines += ["## Training", "", *table(head, field_rows(TrainConfig, ""))]
     lines += ["## Box constraints", "", *table(head, field_rows(LossConfig, "loss."))]
     lines += ["## Augmented views", "", *table(head, field_rows(AugmentConfig, "augment."))]
@@ -128,7 +128,13 @@ def settings_page() -> str:
 
 def field_rows(model: type[BaseModel], prefix: str) -> list[tuple[str, ...]]:
     return [
-        (code(prefix + name), field.description or "", field_range(field), code(field.default))
+        (
+            code(prefix + name),
+            field.title or "",
+            field.description or "",
+            field_range(field),
+            code(field.default),
+        )
         for name, field in model.model_fields.items()
         if field.default is not PydanticUndefined
     ]

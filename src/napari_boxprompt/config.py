@@ -1,4 +1,4 @@
-"""Settings of a training, each with its meaning: forms, CLI options and saved runs read them here."""
+"""Settings of a training, each with title and meaning: forms, CLI options and saved runs read them here."""
 
 from __future__ import annotations
 
@@ -32,29 +32,55 @@ class LossConfig(_Settings):
     """Which constraints are used, and how strongly; most are of Gaillochet et al. 2025 (arXiv 2507.02743)."""
 
     pseudo_label: Weight = Field(
-        1.0, description="Weight of the agreement with the masks that the frozen model gives for your boxes."
+        1.0,
+        title="Pseudo-label weight",
+        description="Weight of the agreement with the masks that the frozen model gives for your boxes.",
     )
-    size: Weight = Field(0.01, description="Weight of the area range inside each box.")
-    outside: Weight = Field(0.01, description="Weight of emptiness outside all boxes, where marked complete.")
-    consistency: Weight = Field(0.1, description="Weight of giving the same mask in two views of one image.")
-    tightness: Weight = Field(0.0001, description="Weight of the object touching all four sides of its box.")
+    size: Weight = Field(0.01, title="Size weight", description="Weight of the area range inside each box.")
+    outside: Weight = Field(
+        0.01,
+        title="Outside weight",
+        description="Weight of emptiness outside all boxes, where marked complete.",
+    )
+    consistency: Weight = Field(
+        0.1,
+        title="Consistency weight",
+        description="Weight of giving the same mask in two views of one image.",
+    )
+    tightness: Weight = Field(
+        0.0001,
+        title="Tightness weight",
+        description="Weight of the object touching all four sides of its box.",
+    )
     affinity: Weight = Field(
-        0.5, description="Weight of neighbouring pixels that look alike being the same, in and around boxes."
+        0.5,
+        title="Affinity weight",
+        description="Weight of neighbouring pixels that look alike being the same, in and around boxes.",
     )
     activation: Literal["sigmoid", "minmax"] = Field(
-        "sigmoid", description="How logits become probabilities; 'minmax' as in the paper's released code."
+        "sigmoid",
+        title="Activation",
+        description="How logits become probabilities; 'minmax' as in the paper's released code.",
     )
     outside_variant: Literal["masked", "released"] = Field(
-        "masked", description="'released' also pushes the object itself to background, as the released code."
+        "masked",
+        title="Outside constraint",
+        description="'released' also pushes the object itself to background, as the released code.",
     )
     size_range: Literal["learnt", "fixed"] = Field(
-        "learnt", description="Area range of a class: learnt from its pseudo-labels, or 0.7-0.9 of the box."
+        "learnt",
+        title="Size range",
+        description="Area range of a class: learnt from its pseudo-labels, or 0.7-0.9 of the box.",
     )
     barrier: Literal["fraction", "epochs"] = Field(
-        "fraction", description="The constraints harden with the fraction of training done, or per 5 epochs."
+        "fraction",
+        title="Hardening",
+        description="The constraints harden with the fraction of training done, or per 5 epochs.",
     )
     consistency_of: Literal["views", "embedding"] = Field(
-        "views", description="Consistency between encoded views, or under flips of the embedding (released)."
+        "views",
+        title="Consistency between",
+        description="Consistency between encoded views, or under flips of the embedding (released).",
     )
 
 
@@ -65,13 +91,36 @@ def _as_choice(value: object) -> object:
 class AugmentConfig(_Settings):
     """Random views of each training image, encoded like images of their own."""
 
-    views: int = Field(5, ge=0, le=64, description="Augmented views encoded for each training image or tile.")
-    rotation: float = Field(20.0, ge=0.0, le=180.0, description="Largest rotation of a view, in degrees.")
-    zoom: float = Field(1.5, ge=1.0, le=4.0, description="Largest enlargement or reduction of a view.")
-    shift: float = Field(0.1, ge=0.0, le=0.5, description="Largest shift, as a fraction of the view's side.")
-    gamma: float = Field(2.0, ge=1.0, le=4.0, description="Largest brightening or darkening exponent.")
+    views: int = Field(
+        5,
+        ge=0,
+        le=64,
+        title="Views per image",
+        description="Augmented views encoded for each training image or tile.",
+    )
+    rotation: float = Field(
+        20.0,
+        ge=0.0,
+        le=180.0,
+        title="Largest rotation",
+        description="Largest rotation of a view, in degrees.",
+    )
+    zoom: float = Field(
+        1.5, ge=1.0, le=4.0, title="Largest zoom", description="Largest enlargement or reduction of a view."
+    )
+    shift: float = Field(
+        0.1,
+        ge=0.0,
+        le=0.5,
+        title="Largest shift",
+        description="Largest shift, as a fraction of the view's side.",
+    )
+    gamma: float = Field(
+        2.0, ge=1.0, le=4.0, title="Largest gamma", description="Largest brightening or darkening exponent."
+    )
     mirror: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_as_choice)] = Field(
         "auto",
+        title="Mirror views",
         description="Mirror half of the views; wrong where left and right differ. auto: see where boxes lie.",
     )
 
@@ -83,58 +132,100 @@ def _as_text(value: object) -> object:
 class TrainConfig(_Settings):
     """Everything that decides a training besides images and boxes."""
 
-    preset: str = Field("balanced", description="Name of the preset these settings started from.")
-    model: str = Field("litemedsam", description="Frozen model: a name of 'boxprompt models' or a file.")
+    preset: str = Field(
+        "balanced", title="Preset", description="Name of the preset these settings started from."
+    )
+    model: str = Field(
+        "litemedsam",
+        title="Frozen model",
+        description="Frozen model: a name of 'boxprompt models' or a file.",
+    )
     generator: str = Field(
         "auto",
+        title="Prompt generator",
         description="Prompt generator, the only part trained. auto: wide on whole images, light on tiles.",
     )
     generator_weights: str = Field(
-        "", description="File of published ImageNet weights that the generator 'hardnet85' starts from."
+        "",
+        title="Generator weights",
+        description="File of published ImageNet weights that the generator 'hardnet85' starts from.",
     )
-    steps: int = Field(360, ge=1, le=1_000_000, description="Training steps.")
-    batch: int = Field(4, ge=1, le=256, description="Views in a training step.")
-    learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Adam's learning rate at its peak.")
-    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Adam's weight decay.")
+    steps: int = Field(360, ge=1, le=1_000_000, title="Steps", description="Training steps.")
+    batch: int = Field(4, ge=1, le=256, title="Views per step", description="Views in a training step.")
+    learning_rate: float = Field(
+        4e-3, gt=0.0, le=1.0, title="Learning rate", description="Adam's learning rate at its peak."
+    )
+    weight_decay: float = Field(
+        1e-4, ge=0.0, le=1.0, title="Weight decay", description="Adam's weight decay."
+    )
     optimizer: Literal["adamw", "adam"] = Field(
-        "adamw", description="Weight decay apart from the gradient (adamw), or as a part of it (adam)."
+        "adamw",
+        title="Optimizer",
+        description="Weight decay apart from the gradient (adamw), or as a part of it (adam).",
     )
     schedule: Literal["cosine", "step"] = Field(
         "cosine",
+        title="Rate schedule",
         description="Learning rate: a warm-up and a cosine, or constant and a tenth from half way on.",
     )
-    clip: float = Field(1.0, gt=0.0, description="Largest norm of a gradient step.")
-    ema: float = Field(0.97, ge=0.0, lt=1.0, description="Memory of the weight average that is kept.")
-    validate_every: int = Field(40, ge=1, description="Steps between checks on held-out boxed planes.")
+    clip: float = Field(
+        1.0, gt=0.0, title="Gradient clipping", description="Largest norm of a gradient step."
+    )
+    ema: float = Field(
+        0.97,
+        ge=0.0,
+        lt=1.0,
+        title="Weight averaging",
+        description="Memory of the weight average that is kept.",
+    )
+    validate_every: int = Field(
+        40, ge=1, title="Steps between checks", description="Steps between checks on held-out boxed planes."
+    )
     hold_out: float = Field(
         0.1,
         ge=0.0,
         le=0.5,
+        title="Held-out fraction",
         description="Fraction of boxed planes held out for checks (from three planes on).",
     )
     max_encodings: int = Field(
         160,
         ge=1,
+        title="Most views encoded",
         description="Most views that are encoded for training; fewer per image when there are many.",
     )
     tile: Literal["auto", "whole"] | Annotated[float, Field(ge=32.0, le=100_000.0)] = Field(
-        "auto", description="Side of a tile in image pixels, 'whole' images, or 'auto': from your boxes."
+        "auto",
+        title="Tile side",
+        description="Side of a tile in image pixels, 'whole' images, or 'auto': from your boxes.",
     )
     refine: bool = Field(
         True,
+        title="Second look",
         description="Give each found object a second look, prompted by its box; on whole images only.",
     )
     levels: Literal["tight", "zero"] = Field(
-        "tight", description="Cut the frozen model's masks where they reach the sides of your boxes, or at 0."
+        "tight",
+        title="Mask cut",
+        description="Cut the frozen model's masks where they reach the sides of your boxes, or at 0.",
     )
-    seed: int = Field(0, ge=0, description="Seed of every random choice.")
-    device: str = Field("auto", description="auto, cpu, cuda or mps.")
+    seed: int = Field(0, ge=0, title="Random seed", description="Seed of every random choice.")
+    device: str = Field("auto", title="Device", description="auto, cpu, cuda or mps.")
     precision: Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)] = Field(
         "auto",
+        title="Precision",
         description="Number format of the frozen model's work; auto picks what this machine does fast.",
     )
-    loss: LossConfig = Field(default_factory=LossConfig, description="Box constraints.")
-    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="Augmented views.")
+    loss: LossConfig = Field(
+        default_factory=LossConfig,
+        title="Box constraints",
+        description="What your boxes demand of the masks, and how strongly.",
+    )
+    augment: AugmentConfig = Field(
+        default_factory=AugmentConfig,
+        title="Augmented views",
+        description="Random views of each training image, and how far they go.",
+    )
 
 
 # What the code released with Gaillochet et al. 2025 does; of the 200 epochs of 20 images, 5 steps of 4 each.

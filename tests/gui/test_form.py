@@ -17,11 +17,11 @@ from magicgui.widgets import ComboBox
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pytestqt.qtbot import QtBot
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QAbstractButton, QLabel
 
 from napari_boxprompt.config import PRESETS, TrainConfig, make_config
 from napari_boxprompt.errors import ConfigError
-from napari_boxprompt.gui.form import SettingsForm
+from napari_boxprompt.gui.form import FIRST, SettingsForm
 from napari_boxprompt.gui.train_panel import CHOICES
 
 Place = tuple[str, ...]
@@ -43,15 +43,33 @@ def form(qtbot: QtBot) -> SettingsForm:
     return form
 
 
-def test_each_setting_has_a_widget_with_its_meaning(form: SettingsForm) -> None:
+def test_each_setting_has_a_widget_with_its_title_and_meaning(form: SettingsForm) -> None:
     assert set(form._widgets) == {place for place, _ in fields()}
     shown = {label.text(): label.toolTip() for label in form.findChildren(QLabel)}
     for place, info in fields():
-        assert info.description
-        assert form._widgets[place].tooltip == info.description
-        assert shown[place[-1].replace("_", " ")] == info.description
+        tooltip = f"{info.description}\nOn the command line: --set {'.'.join(place)}=…"
+        assert form._widgets[place].tooltip == tooltip
+        assert shown.pop(str(info.title)) == tooltip
     for group in ("loss", "augment"):
-        assert shown[f"<b>{group}</b>"] == TrainConfig.model_fields[group].description
+        info = TrainConfig.model_fields[group]
+        assert shown.pop(f"<b>{info.title}</b>") == info.description
+    assert not [text for text in shown if text.strip()]
+
+
+def test_no_setting_is_shown_by_its_raw_name(form: SettingsForm) -> None:
+    names = {place[-1] for place, _ in fields()} | {place[-1].replace("_", " ") for place, _ in fields()}
+    shown = [widget.text() for kind in (QLabel, QAbstractButton) for widget in form.findChildren(kind)]
+    assert not [text for text in shown if "_" in text or text in names]
+
+
+def test_what_only_experts_change_is_folded_away(form: SettingsForm) -> None:
+    folded = {
+        place for place, widget in form._widgets.items() if form.experts.body.isAncestorOf(widget.native)
+    }
+    assert not form.experts.is_open
+    assert set(FIRST) == set(form._widgets) - folded
+    assert ("steps",) not in folded
+    assert ("loss", "affinity") in folded
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,4 +1,4 @@
-"""A form for the settings of a training, built from their model: names, limits and tooltips are its own."""
+"""A form for the settings of a training, built from their model: titles, limits and tooltips are its own."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from decimal import Decimal
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, create_widget
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, create_widget
 from pydantic import BaseModel
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_boxprompt.config import PRESETS, TrainConfig, make_config
+from napari_boxprompt.gui.section import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from magicgui.widgets.bases import ValueWidget
     from pydantic.fields import FieldInfo
 
 __all__ = ["SettingsForm"]
+
+FIRST: tuple[tuple[str, ...], ...] = (
+    ("model",),
+    ("steps",),
+    ("augment", "views"),
+    ("augment", "mirror"),
+    ("refine",),
+    ("tile",),
+    ("hold_out",),
+)
+"""Settings that are changed before others, and by people who have never trained a network."""
 
 ELSEWHERE = frozenset({"preset"})
 """Settings that have a widget of their own outside the form."""
@@ -40,42 +52,37 @@ class SettingsForm(QWidget):
         super().__init__()
         self._widgets: dict[tuple[str, ...], ValueWidget[Any]] = {}
         self._preset = "balanced"
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        self._add_group(layout, TrainConfig, (), choices)
+        settings = {place: info for place, info in _settings(TrainConfig) if place[-1] not in ELSEWHERE}
+        rare = QWidget()
+        self.experts = Section("For experts", rare, is_open=False)
+        layout, first, rest = QVBoxLayout(self), QFormLayout(), QFormLayout(rare)
+        for part in (layout, first, rest):
+            part.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(first)
+        layout.addWidget(self.experts)
+        for place in FIRST:
+            self._add(first, place, settings.pop(place), choices)
+        group: tuple[str, ...] = ()
+        for place, info in settings.items():
+            if place[:-1] != group:
+                group = place[:-1]
+                rest.addRow(_heading(TrainConfig.model_fields[group[0]]))
+            self._add(rest, place, info, choices)
         self.setValue(make_config())
 
-    def _add_group(
+    def _add(
         self,
-        layout: QVBoxLayout,
-        model: type[BaseModel],
+        form: QFormLayout,
         place: tuple[str, ...],
+        info: FieldInfo,
         choices: Mapping[str, Sequence[str]],
     ) -> None:
-        rows: list[ValueWidget[Any]] = []
-        groups: list[tuple[str, FieldInfo, type[BaseModel]]] = []
-        for name, info in model.model_fields.items():
-            if name in ELSEWHERE:
-                continue
-            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                groups.append((name, info, info.annotation))
-                continue
-            widget = _widget(name, info, choices.get(name))
-            widget.changed.connect(lambda _=None: self.valueChanged.emit())
-            self._widgets[(*place, name)] = widget
-            rows.append(widget)
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        for widget in rows:
-            label = QLabel(widget.label)
-            label.setToolTip(widget.tooltip)
-            form.addRow(label, widget.native)
-        layout.addLayout(form)
-        for name, info, group in groups:
-            heading = QLabel(f"<b>{_label(name)}</b>")
-            heading.setToolTip(info.description or "")
-            layout.addWidget(heading)
-            self._add_group(layout, group, (*place, name), choices)
+        widget = _widget(place, info, choices.get(place[-1]))
+        widget.changed.connect(lambda _=None: self.valueChanged.emit())
+        self._widgets[place] = widget
+        label = QLabel(info.title or place[-1])
+        label.setToolTip(widget.tooltip)
+        form.addRow(label, widget.native)
 
     def set_choices(self, name: str, choices: Sequence[str]) -> None:
         """Offer other values for a text setting; the chosen one stays."""
@@ -126,46 +133,51 @@ class SettingsForm(QWidget):
         self.valueChanged.emit()
 
 
-def _label(name: str) -> str:
-    return name.replace("_", " ")
+def _settings(
+    model: type[BaseModel], place: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Each setting that is no group of others, with its place; those of groups last."""
+    groups: list[tuple[str, type[BaseModel]]] = []
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            groups.append((name, info.annotation))
+        else:
+            yield (*place, name), info
+    for name, group in groups:
+        yield from _settings(group, (*place, name))
 
 
-def _widget(name: str, info: FieldInfo, choices: Sequence[str] | None) -> ValueWidget[Any]:
+def _heading(info: FieldInfo) -> QLabel:
+    heading = QLabel(f"<b>{info.title}</b>")
+    heading.setToolTip(info.description or "")
+    return heading
+
+
+def _widget(place: tuple[str, ...], info: FieldInfo, choices: Sequence[str] | None) -> ValueWidget[Any]:
     """Widget for one setting."""
-    options: dict[str, Any] = {"tooltip": info.description or ""}
+    tooltip = f"{info.description}\nOn the command line: --set {'.'.join(place)}=…"
+    named: dict[str, Any] = {"name": place[-1], "label": info.title}
     annotation: Any = info.annotation
     limits = [*info.metadata]
     if get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
         limits += more
-    if choices is not None:
-        return create_widget(  # type: ignore[return-value]  # a combo box is a value widget
-            value=info.default,
-            annotation=str,
-            name=name,
-            label=_label(name),
-            widget_type="ComboBox",
-            options={**options, "choices": tuple(choices)},
-        )
     if get_origin(annotation) in (Union, UnionType):
-        return LineEdit(value=str(info.default), name=name, label=_label(name), tooltip=options["tooltip"])
+        return LineEdit(value=str(info.default), tooltip=tooltip, **named)
+    options: dict[str, Any] = {"tooltip": tooltip}
     if get_origin(annotation) is Literal:
-        return create_widget(  # type: ignore[return-value]
-            value=info.default,
-            annotation=str,
-            name=name,
-            label=_label(name),
-            widget_type="ComboBox",
-            options={**options, "choices": get_args(annotation)},
-        )
-    if annotation in (int, float):
+        choices = get_args(annotation)
+    if choices is not None:
+        options |= {"widget_type": "ComboBox", "choices": tuple(choices)}
+        annotation = str
+    elif annotation in (int, float):
         options |= _limits(limits, annotation)
-    widget = create_widget(
-        value=info.default, annotation=annotation, name=name, label=_label(name), options=options
-    )
+    widget = create_widget(value=info.default, annotation=annotation, options=options, **named)
     if isinstance(widget, FloatSpinBox):
         _show_digits(widget, _digits(info.default) + 2)
-    return widget  # type: ignore[return-value]
+    elif isinstance(widget, CheckBox):
+        widget.text = ""  # its title stands beside it
+    return widget  # type: ignore[return-value]  # each of these is a value widget
 
 
 def _digits(value: float) -> int:
