@@ -12,7 +12,8 @@ pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from pytestqt.qtbot import QtBot
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QLabel, QToolButton
+from superqt import QElidingLabel
 
 from napari_boxprompt.gui.steps import Steps
 
@@ -48,6 +49,39 @@ def test_at_first(steps: Steps) -> None:
     assert opened(steps) == {"Image", "Boxes", "Train"}
     steps.refresh()
     assert [steps.sections[name].summary for name in NAMES] == [name.lower() for name in NAMES]
+
+
+def drawn(steps: Steps, name: str) -> tuple[str, int, int]:
+    """What stands beside a heading, how wide that is, and how much room there is."""
+    label = steps.sections[name].findChild(QElidingLabel)
+    text = QLabel.text(label)
+    return text, label.fontMetrics().horizontalAdvance(text), label.width()
+
+
+@pytest.mark.parametrize("style", ["", "* { font-size: 15pt; }"])
+def test_a_line_that_is_cut_says_so(steps: Steps, qtbot: QtBot, style: str) -> None:
+    long = "80 boxes on 5 planes, 5 complete, 2 of them only in parts"
+    for name, section in steps.sections.items():
+        section.set_summary(long if name == "Boxes" else "short")
+    steps.resize(350, 300)  # so low that there is a scroll bar
+    with qtbot.waitExposed(steps):
+        steps.show()
+    steps.setStyleSheet(style)
+    qtbot.wait(50)
+    text, width, room = drawn(steps, "Boxes")
+    assert text.endswith("…")
+    assert long.startswith(text[:-1])
+    assert width <= room
+    assert steps.sections["Boxes"].findChild(QElidingLabel).toolTip() == long
+    assert drawn(steps, "Image")[0] == "short"
+
+
+def test_a_line_has_all_the_room_beside_its_heading(steps: Steps, qtbot: QtBot) -> None:
+    section = steps.sections["Boxes"]
+    with qtbot.waitExposed(steps):
+        steps.show()
+    label, button = section.findChild(QElidingLabel), section.findChild(QToolButton)
+    assert label.geometry().left() == button.geometry().right() + 1
 
 
 def test_what_is_done_is_folded(steps: Steps, session: Any) -> None:

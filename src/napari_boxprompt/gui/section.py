@@ -40,6 +40,7 @@ class Section(QWidget):
         self._summary.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         heading = QHBoxLayout()
         heading.setContentsMargins(0, 0, 4, 0)
+        heading.setSpacing(0)  # beside a scroll bar each pixel counts, and the button has a padding
         heading.addWidget(self._button)
         heading.addWidget(self._summary, 1)
         layout = QVBoxLayout(self)

@@ -38,12 +38,19 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Time in words: ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
+    """Time in words: ``8 s``, ``1 min 20 s``, ``15 min``, ``2 h 5 min``, ``12 h``.
+
+    What says nothing at that length is left out, as there is little room.
+    """
     whole = max(1, round(seconds))
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
-        # Ten seconds more or less say nothing at that length.
+    if whole < 595:
         minutes, rest = divmod(round(whole, -1), 60)
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 600:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    return f"{round(minutes / 60)} h"
