@@ -165,6 +165,8 @@ def test_accepted_masks_of_held_out_planes_give_a_dice(
     found = scene_judge(model, spoiled(model, 0.3), masks=masks)
     assert found.scores["mask_dice"] > 0.9
     assert found.previous["mask_dice"] < found.scores["mask_dice"]
+    layered = {plane: mask[np.newaxis] for plane, mask in masks.items()}
+    assert scene_judge(model, masks=layered).scores == found.scores
     learnt = scene.images.planes[5]
     assert "mask_dice" not in scene_judge(model, masks={learnt: scene.mask(learnt)}).scores
 

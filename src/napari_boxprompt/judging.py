@@ -16,7 +16,7 @@ from napari_boxprompt.formats import align
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.prediction import assemble
 from napari_boxprompt.project.rounds import Round
-from napari_boxprompt.supervision.targets import answers
+from napari_boxprompt.supervision.targets import answers, class_pixels
 from napari_boxprompt.training.holdout import LEARNT, noted_planes, stable_place
 from napari_boxprompt.training.validation import box_agreement, surroundings
 from napari_boxprompt.views import GRID, View, tile_views
@@ -106,7 +106,7 @@ def judge(
     previous : Predictor, optional
         The model of the round before.
     masks : mapping of PlaneId to numpy.ndarray, optional
-        Accepted masks ``(H, W)``, k + 1 for class k of the new model.
+        Accepted masks, as for `napari_boxprompt.training.fit`, of the classes of the new model.
 
     Yields
     ------
@@ -238,8 +238,8 @@ class _Jury:
 
     def _dice(self, truth: npt.NDArray[np.integer], found: Sequence[npt.NDArray[np.bool_]]) -> float:
         """Mean over the classes."""
-        numbers = [self._new.model.classes.index(name) + 1 for name in self._classes]
-        values = [dice(mask, truth == number) for mask, number in zip(found, numbers, strict=True)]
+        places = [self._new.model.classes.index(name) for name in self._classes]
+        values = [dice(mask, class_pixels(truth, k)) for mask, k in zip(found, places, strict=True)]
         return float(np.mean(values))
 
     def judgement(self, planes: Sequence[PlaneId], reason: str) -> Judgement:

@@ -122,4 +122,3 @@ def test_lessons_of_a_project(folder: Path, many: Discs) -> None:
         assert lessons.boxes.planes[first].complete
         assert not lessons.boxes.planes[second].complete, "painted, but nobody said that it is all"
         assert len(lessons.drawn.on(first)) == 2
-        assert lessons.left_out == ()

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("napari", reason="napari is not installed")
 
 from napari.components import ViewerModel
-from tests.gui.test_results import found, plane
+from tests.gui.test_results import found, overlapping_on, plane
 
 from napari_boxprompt.boxes import Box, BoxSet
 from napari_boxprompt.config import make_config
@@ -160,10 +160,30 @@ def test_a_class_that_the_model_did_not_know_is_not_background_on_its_planes(ses
     assert not boxes.planes[plane(3)].complete
 
 
-def test_one_of_several_overlapping_classes_does_not_teach(session: Session) -> None:
-    newest(session)._channel = 0
+def test_classes_that_overlap_teach_each_its_own(session: Session, trained: Any) -> None:
+    assert session.boxes is not None
+    assert session.view is not None
+    session.boxes.add_boxes(BoxSet(exclusive=False))
+    overlapping = replace(trained.model, classes=("a", "b"), exclusive=False)
+    session.set_model(replace(trained, model=overlapping))
+    a, b = session.new_results([session.view])["stack"]
+    for result in (a, b):
+        result.add(overlapping_on(3))
     session.set_status(plane(3), "accepted")
-    assert not masks(session)
+    _, boxes = session.training_set()
+    assert (boxes.classes, boxes.exclusive) == (("a", "b"), False)
+    assert boxes.planes[plane(3)].complete
+    assert [box.label for box in boxes.on(plane(3))] == ["a", "b"]
+    b.layer.data[3, 30:35, 30:35] = 9  # painted, with no other class to have than that of its layer
+    session.lessons.forget()
+    assert [box.label for box in session.training_set()[1].on(plane(3))] == ["a", "b", "b"]
+    found = masks(session)[plane(3)]
+    assert found.dtype == np.uint8
+    assert np.array_equal(found > 0, np.stack([a.plane(plane(3)), b.plane(plane(3))]) > 0)
+    assert (found[0] & found[1]).any(), "they do overlap"
+    session.viewer.layers.remove(b.layer)
+    assert [box.label for box in session.training_set()[1].on(plane(3))] == ["a"]
+    assert not session.training_set()[1].planes[plane(3)].complete, "of the other class nothing is known now"
 
 
 def test_a_layer_that_is_gone_or_has_other_data_teaches_nothing(session: Session) -> None:

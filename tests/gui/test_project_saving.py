@@ -469,15 +469,3 @@ def test_a_refused_prediction_is_said_once(work: Work, monkeypatch: pytest.Monke
     work.session.result_changed.emit()
     work.close()
     assert work.project.counts()["predicted"] == 6
-
-
-def test_classes_that_may_overlap_are_not_kept(work: Work) -> None:
-    view = work.session.view
-    assert view is not None
-    result = Result(work.viewer, view, COLORS, channel=0)
-    result.add(found(1, ["a"]))
-    work.session.results._entries.append((result, None))
-    work.session.results.filled.emit(result, plane(1))
-    work.session.result_changed.emit()
-    work.close()
-    assert work.project.record(stored(1)).mask is None

@@ -45,6 +45,15 @@ def found(z: int, labels: Sequence[str] = ("a",), doubt: float = 0.1) -> Found:
     return Found(prediction, PlaneScores(plane(z), doubt, 0.0))
 
 
+def overlapping_on(z: int) -> Found:
+    """An object of class a and one of class b that share pixels."""
+    labels = np.zeros((2, 40, 50), np.uint32)
+    labels[0, 4:20, 4:20], labels[1, 8:30, 8:30] = 1, 2
+    objects = (Instance(1, "a", 256, (4, 4, 20, 20), 0.9), Instance(2, "b", 484, (8, 8, 30, 30), 0.8))
+    both = Prediction(plane(z), (labels > 0).astype(np.uint8), labels.astype(np.uint8), labels, objects)
+    return Found(both, PlaneScores(plane(z), 0.2, 0.0))
+
+
 @pytest.fixture
 def viewer() -> ViewerModel:
     viewer = ViewerModel()
@@ -109,12 +118,8 @@ def test_overlapping_classes_have_layers_of_their_own(
     model = dataclasses.replace(trained.model, classes=("a", "b"), exclusive=False)
     book = ResultBook(viewer)
     results = book.take([view], model, COLORS)["stack"]
-    labels = np.zeros((2, 40, 50), np.uint32)
-    labels[0, 4:20, 4:20], labels[1, 8:30, 8:30] = 1, 2
-    objects = (Instance(1, "a", 256, (4, 4, 20, 20), 0.9), Instance(2, "b", 484, (8, 8, 30, 30), 0.8))
-    both = Prediction(plane(1), (labels > 0).astype(np.uint8), labels.astype(np.uint8), labels, objects)
     for result in results:
-        result.add(Found(both, PlaneScores(plane(1), 0.2, 0.0)))
+        result.add(overlapping_on(1))
         result.renew()
     assert [result.layer.name for result in results] == ["stack a", "stack b"]
     assert [list(result.layer.features["class"]) for result in results] == [["", "a"], ["", "b"]]

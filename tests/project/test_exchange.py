@@ -161,9 +161,29 @@ def test_zarr(labelled, tmp_path, folder):
         (tmp_path / "flat.zarr").mkdir()
         with pytest.raises(ProjectError, match="no OME-Zarr labels"):
             import_into(other, tmp_path / "flat.zarr")
+    labelled.accept(DEEP, np.ones((2, SIDE, SIDE), int))
+    with pytest.raises(ProjectError, match="overlap"):
+        export_project(labelled, "zarr", tmp_path / "more")
     labelled.set_classes(["cell", "nucleus"], exclusive=False)
     with pytest.raises(ProjectError, match="overlap"):
         export_project(labelled, "zarr", tmp_path / "more")
+
+
+def test_a_mask_with_a_class_axis_gives_all_of_its_image_one(labelled, tmp_path):
+    with Project.create(tmp_path / "other", labelled.folder.with_name("images")) as other:
+        other.set_classes(["cell", "nucleus"], exclusive=False)
+        flat = np.zeros((SIDE, SIDE), int)
+        flat[:4], flat[4:9] = 1, 2
+        both = np.stack([np.eye(SIDE, dtype=int) * 3, np.eye(SIDE, dtype=int) * 4])
+        other.accept(DEEP, flat, {1: "cell", 2: "nucleus"})
+        other.accept(PlaneId(DEEP.image, (0,)), both, {3: "nucleus", 4: "cell"})
+        export_project(other, "tiff", tmp_path / "masks")
+    classes = tifffile.imread(tmp_path / "masks" / f"{DEEP.image}_mask.ome.tif")
+    objects = tifffile.imread(tmp_path / "masks" / f"{DEEP.image}_objects.ome.tif")
+    assert classes.shape[1:] == (2, SIDE, SIDE)
+    assert np.array_equal(objects[DEEP.index], np.stack([flat * (flat == 1), flat * (flat == 2)]))
+    assert np.array_equal(objects[0], both[::-1]), "in the order of the classes of the project"
+    assert np.array_equal(classes[0], np.stack([np.eye(SIDE), 2 * np.eye(SIDE)]))
 
 
 def test_csv_in_physical_units(images, tmp_path):

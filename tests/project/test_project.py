@@ -159,6 +159,19 @@ def test_overlapping_classes_have_a_mask_each(project, reopen):
     assert (found.shape, int(found[0].sum()), int(found[1].sum())) == ((2, SIDE, SIDE), 36 - 4, 2 * (49 - 4))
 
 
+def test_layers_of_a_mask_are_in_the_order_of_the_classes(project):
+    labels = np.zeros((1, SIDE, SIDE), int)
+    labels[0, 3:9, 3:9] = 7  # of two classes, one has objects
+    project.accept(FLAT, labels, {7: "nucleus"})
+    project.accept(SECOND, labels[0], {7: "nucleus"})
+    masks = project.class_masks()
+    assert masks[FLAT].shape == (2, SIDE, SIDE)
+    assert np.array_equal(masks[FLAT][1], labels[0] // 7 * 2)
+    assert not masks[FLAT][0].any()
+    flat, deep = project.mask(SECOND), project.mask(FLAT)
+    assert np.array_equal(flat.split(project.classes).labels, deep.split(project.classes).labels)
+
+
 def test_boxes_of_a_set_are_added_as_one_gesture(project, reopen):
     project.set_boxes(FLAT, [box(FLAT)])
     infos = {FLAT: PlaneInfo(), SECOND: PlaneInfo(complete=True)}

@@ -373,6 +373,9 @@ def test_known_masks_take_the_place_of_pseudo_labels() -> None:
         ("a", "b"),
     )
     labels = mask_labels(mask, boxes, plane)
+    layers = np.stack([mask == k + 1 for k in range(len(boxes.classes))]).astype(np.uint8)
+    for (one,), (other,) in zip(labels, mask_labels(layers, boxes, plane), strict=True):
+        np.testing.assert_array_equal(one.probability, other.probability)
     targets = PlaneTargets(plane, (40, 50), labels, complete=True).render(View.square(0, 0, 256))
     for k, target in enumerate(targets):
         np.testing.assert_array_equal(target.pseudo[:40, :50].numpy(), mask == k + 1)

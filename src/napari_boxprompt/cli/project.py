@@ -155,8 +155,6 @@ def train(
         lessons = project_lessons(project)
         for problem in project.problems:
             errors.print(problem, style="yellow", highlight=False, soft_wrap=True)
-        if lessons.left_out:
-            errors.print("Masks of classes that overlap are not learnt from.", style="yellow")
         found, stopped = _train_round(project, lessons, config, cache, go_on=go_on)
         show_table(f"{folder.name}, round {found.number}", _round_rows(found))
     if stopped:

@@ -166,8 +166,10 @@ class Autosave:
             known = drawn.planes.get(here, PlaneInfo())
             regions = tuple(r for r in info.complete_regions if r not in known.complete_regions)
             planes[here] = PlaneInfo(boxes.view.shape, info.complete and not known.complete, regions)
-        if missing or any(info.complete or info.complete_regions for info in planes.values()):
-            boxes.add_boxes(BoxSet(tuple(missing), planes, boxes.classes.with_names(self._labels()).names))
+        exclusive = self._project.exclusive or not boxes.exclusive  # else it has to be told
+        if missing or not exclusive or any(i.complete or i.complete_regions for i in planes.values()):
+            names = boxes.classes.with_names(self._labels()).names
+            boxes.add_boxes(BoxSet(tuple(missing), planes, names, self._project.exclusive))
 
     def _labels(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(box.label for drawn in self._boxes.values() for box in drawn))
@@ -215,8 +217,9 @@ class Autosave:
         if not colors:
             return
         names = tuple(dict.fromkeys((*colors, *self._labels(), *self._painted.classes)))
-        if names != self._project.classes:
-            self._do(self._project.set_classes, names)
+        exclusive = self._project.exclusive and all(boxes.exclusive for boxes in self._layers.values())
+        if (names, exclusive) != (self._project.classes, self._project.exclusive):
+            self._do(self._project.set_classes, names, exclusive=exclusive)
         colors = {name: color for name, color in self._project.colors.items() if name in names} | colors
         if colors != self._project.colors:
             self._do(self._project.set_colors, colors)

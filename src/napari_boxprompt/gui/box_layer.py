@@ -61,7 +61,8 @@ class BoxLayer:
         self, viewer: ViewerModel, view: PlaneView, shapes: Shapes, complete: Shapes | None = None
     ) -> None:
         self._viewer, self.view, self.shapes, self.complete = viewer, view, shapes, complete
-        self.exclusive = True
+        self.exclusive = bool(shapes.metadata.get(ROLE_KEY, {}).get("exclusive", True))
+        """Whether classes exclude each other, or may overlap."""
         self._busy = False
         self._reading: BoxReading | None = None
         self._marked: dict[PlaneId, PlaneInfo] | None = None
@@ -220,6 +221,7 @@ class BoxLayer:
         """Add boxes and complete areas, for instance from a file; classes that are new are added."""
         with self._quietly():
             untouched = not self.shapes.nshapes and self.classes == Classes()
+            self.exclusive = self.exclusive and boxes.exclusive
             self.classes = (Classes.named if untouched else self.classes.with_names)(boxes.classes)
             labels = [*self._labels(), *(box.label for box in boxes.boxes)]
             if boxes.boxes:
@@ -358,6 +360,7 @@ class BoxLayer:
             "role": "boxes",
             "image": self.view.name,
             "classes": self.classes.stored(),
+            "exclusive": self.exclusive,
         }
         if shapes.metadata.get(ROLE_KEY) != stored:
             shapes.metadata = {**shapes.metadata, ROLE_KEY: stored}

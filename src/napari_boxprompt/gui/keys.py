@@ -64,8 +64,9 @@ def bind_all(session: Session, actions: Actions) -> None:
         for layer in (boxes.shapes, boxes.complete):
             if layer is not None:
                 bind(layer, BOX_KEYS, called)
-    if result is not None and result.alive:
-        bind(result.layer, REVIEW_KEYS, called)
+    for one in () if result is None else result.siblings:
+        if one.alive:
+            bind(one.layer, REVIEW_KEYS, called)
 
 
 def bind(layer: Layer, keys: tuple[Key, ...], actions: Mapping[str, Callable[[], object]]) -> None:

@@ -45,13 +45,12 @@ class Lessons:
 
     def __init__(self, results: ResultBook, boxes_of: Callable[[Image], BoxLayer | None]) -> None:
         self._results, self._boxes_of = results, boxes_of
-        self._boxes: dict[PlaneId, tuple[Result, tuple[Box, ...]]] = {}
+        self._boxes: dict[PlaneId, tuple[tuple[Result, ...], tuple[Box, ...]]] = {}
 
     def accepted(self, drawn: Sequence[BoxLayer] = ()) -> dict[PlaneId, Result]:
         """Accepted planes that can teach, with the result each is accepted in.
 
-        Not among them are planes cut along other axes than the boxes of their image, and layers that hold one
-        of several overlapping classes: what is accepted there says nothing of the other classes.
+        Not among them are planes cut along other axes than the boxes of their image.
 
         Parameters
         ----------
@@ -62,7 +61,7 @@ class Lessons:
         found: dict[PlaneId, Result] = {}
         for plane, result in self._results.accepted().items():
             view = views.setdefault(plane.image, result.view)
-            if result.is_whole and result.fits and _same_planes(view, result.view):
+            if result.together and _same_planes(view, result.view):
                 found[plane] = result
         return found
 
@@ -104,13 +103,20 @@ class Lessons:
         Parameters
         ----------
         boxes : BoxSet
-            From `training_set`: its classes give the numbers, class k is k + 1.
+            From `training_set`: its classes give the numbers, class k is k + 1, or the layers, where
+            classes may overlap.
         drawn : sequence of BoxLayer
             As for `training_set`.
         """
         number = {name: k + 1 for k, name in enumerate(boxes.classes)}
         masks = {}
         for plane, result in self.accepted(drawn).items():
+            if result.only is not None:
+                layers = {one.only: one.plane(plane) > 0 for one in result.together}
+                empty = np.zeros(result.view.shape, bool)
+                found = [layers.get(name, empty) for name in boxes.classes]
+                masks[plane] = np.stack(found).astype(np.uint8)
+                continue
             objects, places = np.unique(result.plane(plane), return_inverse=True)
             values = [number.get(self._class_of(result, int(i)), 0) if i > 0 else 0 for i in objects]
             masks[plane] = np.array(values, np.uint8)[places].reshape(result.view.shape)
@@ -124,7 +130,12 @@ class Lessons:
             self._boxes.pop(plane, None)
 
     def class_of_painted(self, result: Result) -> str:
-        """Class of objects that the user paints into a result: that of the next box, if there are boxes."""
+        """Class of objects that the user paints into a result: that of the next box, if there are boxes.
+
+        A result that has one class gets no other.
+        """
+        if result.only is not None:
+            return result.only
         boxes = self._boxes_of(result.view.layer)
         return result.classes[0] if not boxes or not boxes.boxset else boxes.classes.current.name
 
@@ -139,14 +150,15 @@ class Lessons:
 
     def _part(self, plane: PlaneId, result: Result) -> BoxSet:
         """Objects of an accepted plane as boxes; complete for the classes that its model knew."""
-        known = self._boxes.get(plane)
-        if known is None or known[0] is not result:
-            found = boxes_from_labels(result.plane(plane), plane)
-            named = tuple(replace(box, label=self._class_of(result, box.id)) for box in found)
-            known = self._boxes[plane] = (result, named)
+        known, together = self._boxes.get(plane), result.together
+        if known is None or known[0] != together:
+            found = [(one, box) for one in together for box in boxes_from_labels(one.plane(plane), plane)]
+            named = tuple(replace(box, label=self._class_of(one, box.id)) for one, box in found)
+            known = self._boxes[plane] = (together, named)
         boxes = known[1]
         classes = tuple(dict.fromkeys((*result.classes, *(box.label for box in boxes))))
-        return BoxSet(boxes, {plane: PlaneInfo(result.view.shape, complete=True)}, classes)
+        complete = {plane: PlaneInfo(result.view.shape, complete=True)}
+        return BoxSet(boxes, complete, classes, exclusive=result.only is None)
 
     def _class_of(self, result: Result, number: int) -> str:
         return result.class_of(number) or self.class_of_painted(result)

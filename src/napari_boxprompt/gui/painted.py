@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.plane_mask import PlaneMask
 from napari_boxprompt.gui.planes import planes_touched
+from napari_boxprompt.project import SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,9 +21,9 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
-    from napari_boxprompt.project import Project, Status
+    from napari_boxprompt.project import Mask, Project, Status
 
-__all__ = ["Painted", "object_numbers"]
+__all__ = ["Painted"]
 
 
 class Painted:
@@ -46,9 +50,8 @@ class Painted:
         self._watched: list[tuple[Result, tuple[tuple[Any, Callable[[Any], None]], ...]]] = []
         self._said: dict[PlaneId, tuple[Result, str]] = {}
         self._scored: dict[PlaneId, float] = {}
-        # What the project has of planes that are painted on, to find what a stroke has changed.
-        self._copies: dict[tuple[int, PlaneId], npt.NDArray[Any]] = {}
-        self._names: dict[tuple[int, PlaneId], dict[int, str]] = {}
+        # Planes that are painted on: what the project has of them, to find what a stroke has changed.
+        self._masks: dict[tuple[int, PlaneId], PlaneMask] = {}
         self.classes: dict[str, None] = {}
         """Classes of objects in masks."""
         for plane in project.masked_planes():
@@ -88,7 +91,7 @@ class Painted:
             if before == (result, status):
                 continue
             inherited = before is not None and before[1] == status == "accepted" and before[0] is not result
-            if status == "accepted" and result.is_whole and result.fits and not inherited:
+            if status == "accepted" and result.together and not inherited:
                 if not self._write(result, here, plane, "accepted"):
                     continue
             elif status == "rejected" and not self._do(self._project.set_status, plane, "rejected"):
@@ -117,7 +120,7 @@ class Painted:
     def _watch(self) -> None:
         known = [result for result, _ in self._watched]
         for result in self._session.results.alive:
-            if result.is_whole and not any(result is one for one in known):
+            if not any(result is one for one in known):
                 self._listen(result)
 
     def _listen(self, result: Result) -> None:
@@ -136,7 +139,7 @@ class Painted:
         def on_drawn(_: Any) -> None:
             # Undo says nothing but that all was drawn anew; it is seen on the plane on screen.
             here = result.view.plane_shown(self._session.viewer)
-            undone = [here] if here is not None and (id(result), here) in self._copies else []
+            undone = [here] if here is not None and (id(result.siblings), here) in self._masks else []
             self.note_strokes(result, dict.fromkeys((*before, *undone)))
             before.clear()
 
@@ -153,7 +156,8 @@ class Painted:
     def note_all(self) -> None:
         """Look at all planes that were painted on: an undo is not told where its plane is out of sight."""
         for result, _ in self._watched:
-            self.note_strokes(result, [plane for number, plane in self._copies if number == id(result)])
+            painted = [plane for number, plane in self._masks if number == id(result.siblings)]
+            self.note_strokes(result, painted)
 
     def note_strokes(self, result: Result, planes: Iterable[PlaneId]) -> None:
         """Record what is different on planes of a result since the last time."""
@@ -163,50 +167,49 @@ class Painted:
                 continue
             said = self._session.results.said().get(here)
             status: Status = "corrected" if said is None else said[1]
-            before = self._copies.get((id(result), here))
-            if before is None:
+            mask = self._masks.get((id(result.siblings), here))
+            if mask is None or mask.known is None:
                 self._write(result, here, plane, status)
                 continue
-            now = result.plane(here)
-            changed = now != before
+            now = mask.labels()
+            changed = (now != mask.known).reshape(-1, *now.shape[-2:]).any(axis=0)
             rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
             if not rows.size:
                 continue
-            part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-            names = self._name_objects(result, here, now[part])
-            if self._do(
-                self._project.paint,
-                plane,
-                now[part].copy(),
-                int(rows[0]),
-                int(columns[0]),
-                classes=names,
-                status=status,
-            ):
-                before[part] = now[part]
+            part = (..., slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            if self._record(mask, plane, now[part], status, int(rows[0]), int(columns[0])):
+                mask.known[part] = now[part]
 
     def _write(self, result: Result, here: PlaneId, plane: PlaneId, status: Status) -> bool:
         """Record a whole plane; remember it if it was painted on."""
-        labels = result.plane(here).copy()
-        names = self._name_objects(result, here, labels)
-        if not self._do(self._project.paint, plane, labels, classes=names, status=status):
+        mask = self._masks.get((id(result.siblings), here))
+        if mask is None:
+            kept = None if result.only is None else self._kept(plane)
+            mask = PlaneMask(result, here, self._project.classes, kept)
+        labels = mask.labels()
+        if not self._record(mask, plane, labels, status):
             return False
-        self._copies[(id(result), here)] = labels
+        mask.known = labels.copy()
+        self._masks[(id(result.siblings), here)] = mask
         return True
 
-    def _name_objects(self, result: Result, here: PlaneId, labels: npt.NDArray[Any]) -> dict[int, str]:
-        """Classes of all objects of a plane, with those that are new in a part of it."""
-        names = self._names.setdefault((id(result), here), {})
-        for number in object_numbers(labels):
-            if number not in names or result.class_of(number) is not None:
-                names[number] = result.class_of(number) or self._session.lessons.class_of_painted(result)
+    def _record(
+        self,
+        mask: PlaneMask,
+        plane: PlaneId,
+        labels: npt.NDArray[Any],
+        status: Status,
+        y: int = 0,
+        x: int = 0,
+    ) -> bool:
+        part, names = mask.numbered(labels, self._session.lessons.class_of_painted)
         self.classes |= dict.fromkeys(names.values())
-        return dict(names)
+        return self._do(self._project.paint, plane, part, y, x, classes=names, status=status)
 
-
-def object_numbers(labels: npt.NDArray[Any]) -> list[int]:
-    """Return the numbers of the objects; counting is many times faster than sorting."""
-    top = int(labels.max(initial=0))
-    if top > 4 * labels.size + 65536:
-        return [int(n) for n in np.unique(labels) if n > 0]
-    return [int(n) for n in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)) if n > 0]
+    def _kept(self, plane: PlaneId) -> Mask | None:
+        """Somebody's work on a plane, None where there is none."""
+        if self._project.status(plane) not in SETTLED:
+            return None
+        with suppress(BoxPromptError):  # it was said when the project was opened
+            return self._project.mask(plane)
+        return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 
 from napari_boxprompt.boxes import PlaneId
-from napari_boxprompt.gui.painted import object_numbers
+from napari_boxprompt.gui.plane_mask import PlaneMask
 from napari_boxprompt.project import SETTLED
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Predicted:
     ) -> None:
         self._session, self._project, self._table = session, project, table
         self._do, self._correct = do, correct
-        self._kept: dict[PlaneId, Result] = {}
+        self._kept: dict[PlaneId, list[Result]] = {}
         self._waiting: dict[PlaneId, tuple[Result, PlaneId]] = {}
         self._refused = False
         self._timer = QTimer()
@@ -56,7 +56,7 @@ class Predicted:
         """Take it that the project has this result already."""
         entry = self._table.entry_of(result.view)
         if entry is not None:
-            self._kept |= {PlaneId(entry.name, here.index): result for here in result.scores}
+            self._kept |= {PlaneId(entry.name, here.index): result.siblings for here in result.scores}
 
     def note(self) -> None:
         """Record what is not recorded yet; of several predictions of a plane, the newest."""
@@ -64,10 +64,10 @@ class Predicted:
         newest: dict[PlaneId, tuple[Result, PlaneId]] = {}
         for result in self._session.results.alive:
             entry = self._table.entry_of(result.view)
-            if entry is not None and result.is_whole:
+            if entry is not None:
                 newest |= {PlaneId(entry.name, here.index): (result, here) for here in result.scores}
         self._waiting = {
-            plane: found for plane, found in newest.items() if self._kept.get(plane) is not found[0]
+            plane: found for plane, found in newest.items() if self._kept.get(plane) is not found[0].siblings
         }
         if self._waiting:
             self._timer.start(0)
@@ -84,7 +84,7 @@ class Predicted:
 
     def _take(self, result: Result, here: PlaneId) -> None:
         plane = self._table.stored(result.view, here)
-        if plane is not None and result.is_whole and not self._refused:
+        if plane is not None and not self._refused:
             self._write(result, here, plane)
 
     def _write_next(self) -> None:
@@ -96,17 +96,17 @@ class Predicted:
 
     def _write(self, result: Result, here: PlaneId, plane: PlaneId) -> None:
         status = self._project.status(plane)
-        if not result.alive or not result.fits:
+        if not result.together:
             return
         if status in SETTLED or result.is_work(here):
-            self._kept[plane] = result  # a prediction never takes the place of work
+            self._kept[plane] = result.siblings  # a prediction never takes the place of work
             if status not in SETTLED:
                 self._correct(result, [here])
             return
-        labels = result.plane(here).copy()
-        classes = {n: result.class_of(n) or result.classes[0] for n in object_numbers(labels)}
+        mask = PlaneMask(result, here)
+        labels, classes = mask.numbered(mask.labels(), self._session.lessons.class_of_painted)
         new: Status = status if status in ("boxed", "rejected") else "predicted"
         if self._do(self._project.paint, plane, labels, classes=classes, status=new):
-            self._kept[plane] = result
+            self._kept[plane] = result.siblings
         else:
             self._refused = True  # it was said once; the next end of a prediction tries again

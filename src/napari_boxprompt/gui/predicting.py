@@ -186,11 +186,12 @@ class Predicting:
             results = self._results.get(event.prediction.plane.image, [])
             if not any(result.alive for result in results):
                 self.stop()  # the user has deleted the layer
-            for result in results:
-                if result.alive:
-                    result.add(event)
-                    here = PlaneId(result.view.name, event.prediction.plane.index)
-                    self._session.results.filled.emit(result, here)
+            there = [result for result in results if result.alive]
+            for result in there:
+                result.add(event)
+            for result in there[-1:]:  # when all that belong together have it
+                here = PlaneId(result.view.name, event.prediction.plane.index)
+                self._session.results.filled.emit(result, here)
         elif isinstance(event, Progress):
             self._done = event.done
             self.progressed.emit(event)

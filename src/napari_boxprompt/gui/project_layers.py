@@ -122,10 +122,8 @@ class ProjectLayers:
         known = self._project.colors
         pairs = [(label, known[label]) for label in self._project.classes if label in known]
         classes = Classes.restored(pairs, self._project.classes)
-        layer.metadata = {
-            **layer.metadata,
-            ROLE_KEY: {**layer.metadata[ROLE_KEY], "classes": classes.stored()},
-        }
+        told = {"classes": classes.stored(), "exclusive": self._project.exclusive}
+        layer.metadata = {**layer.metadata, ROLE_KEY: {**layer.metadata[ROLE_KEY], **told}}
         viewer.add_layer(layer)  # adopted by the event of its insertion
         found = self._session.boxes_of(view.layer)
         if found is not None:
@@ -149,29 +147,40 @@ class ProjectLayers:
 
     def _show_masks(self, view: PlaneView, name: str, masks: dict[PlaneId, Mask]) -> None:
         """Make a result of the planes that have a mask, or that were rejected."""
-        mine = {plane: mask for plane, mask in masks.items() if plane.image == name and mask.labels.ndim == 2}
+        mine = {plane: mask for plane, mask in masks.items() if plane.image == name}
         planes = [plane for plane in self._project.images.planes if plane.image == name]
         rejected = [plane for plane in planes if self._project.status(plane) == "rejected"]
         if not mine and not rejected:
             return
-        result = self._session.results.restore(view, self._colors())
+        exclusive = self._project.exclusive and all(mask.labels.ndim == 2 for mask in mine.values())
+        result = self._session.results.restore(view, self._colors(), exclusive=exclusive)
         same: dict[PlaneId, str] = {}
         for plane in dict.fromkeys((*mine, *rejected)):
             here, record = PlaneId(view.name, plane.index), self._project.record(plane)
             kept = True
             if plane in mine:
                 predicted = record.status not in SETTLED
-                kept = result.put(here, mine[plane].labels, mine[plane].classes, predicted=predicted)
-                result.painted |= {here} if record.status == "corrected" else set()
-            # As they are wanted by the list of planes to review.
-            result.scores[here] = PlaneScores(here, record.score or 0.0, 0.0)
-            if record.status in ("accepted", "rejected"):
-                result.status[here] = record.status
-                if kept:
-                    same[plane] = record.status
-        result.renew()
+                kept = self._put(result, here, mine[plane], predicted=predicted)
+            for one in result.siblings:
+                one.painted |= {here} if plane in mine and record.status == "corrected" else set()
+                # As they are wanted by the list of planes to review.
+                one.scores[here] = PlaneScores(here, record.score or 0.0, 0.0)
+                if record.status in ("accepted", "rejected"):
+                    one.status[here] = record.status
+            if here in result.status and kept:
+                same[plane] = record.status
+        for one in result.siblings:
+            one.renew()
         self.restored.append((result, same))
         self._session.result_changed.emit()
+
+    def _put(self, result: Result, here: PlaneId, mask: Mask, *, predicted: bool) -> bool:
+        """Show a mask; return whether its objects have the numbers that they had."""
+        if result.only is None:
+            return result.put(here, mask.labels, mask.classes, predicted=predicted)
+        layers = zip(result.siblings, mask.split(self._project.classes).labels, strict=True)
+        kept = [one.put(here, layer, {}, predicted=predicted) for one, layer in layers]
+        return all(kept)
 
     def _colors(self) -> dict[str, Color]:
         known = self._project.colors

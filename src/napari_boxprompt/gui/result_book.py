@@ -37,7 +37,7 @@ class ResultBook:
     Attributes
     ----------
     filled : psygnal.Signal
-        A prediction has put a plane into a result; with both.
+        A prediction has put a plane into a result and its siblings; with both.
     corrected : psygnal.Signal
         The user has painted on a plane of a result for the first time.
     """
@@ -68,14 +68,24 @@ class ResultBook:
         """Results whose layers are still in the viewer, oldest first."""
         return [result for result, _ in self._entries if result.alive]
 
-    def restore(self, view: PlaneView, colors: Mapping[str, Color]) -> Result:
-        """Make a result for planes that were kept, of no model that is known now; older ones are hidden."""
+    def restore(self, view: PlaneView, colors: Mapping[str, Color], *, exclusive: bool = True) -> Result:
+        """Make a result for planes that were kept, of no model that is known now; older ones are hidden.
+
+        Where classes do not exclude each other, each gets one; the last is returned.
+        """
         for old in self.alive:
             if old.view == view:
                 old.layer.visible = False
-        result = Result(self._viewer, view, colors)
-        self._note(result, None)
-        return result
+        return self._make(view, colors, None, exclusive=exclusive)
+
+    def _make(
+        self, view: PlaneView, colors: Mapping[str, Color], model: PromptModel | None, *, exclusive: bool
+    ) -> Result:
+        kind = Result if exclusive else Result.of_each_class
+        last = kind(self._viewer, view, colors)
+        for result in last.siblings:
+            self._note(result, model)
+        return last
 
     def _note(self, result: Result, model: PromptModel | None) -> None:
         result.corrected.connect(self._on_corrected)
@@ -94,7 +104,8 @@ class ResultBook:
 
         The newest layer of an image is filled up if the same model has made it: what it has predicted there
         before comes out the same. Otherwise there is a new one, and the older ones of the image are hidden,
-        because two over each other cannot be read. What was accepted or painted is in the new one too.
+        because two over each other cannot be read. What was accepted or painted is in the new one too:
+        where that has classes that overlap, the new one has a layer for each, whatever the model says.
 
         Parameters
         ----------
@@ -110,38 +121,48 @@ class ResultBook:
         dict
             By the name of the image.
         """
-        channels = [None] if model.exclusive else list(range(len(model.classes)))
         taken: dict[str, list[Result]] = {}
         hidden: list[str] = []
         for view in views:
             mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
-            last = mine[-len(channels) :]
-            if len(last) == len(channels) and all(by is model and old.fits for old, by in last):
-                taken[view.name] = [old.reserving() for old, _ in last]
+            newest, by = mine[-1] if mine else (None, None)
+            if newest is not None and by is model and len(newest.together) == len(newest.siblings):
+                taken[view.name] = [old.reserving() for old in newest.siblings]
                 continue
             hidden += [old.layer.name for old, _ in mine if old.layer.visible]
             for old, _ in mine:
                 old.layer.visible = False
-            new = [Result(self._viewer, view, colors, channel) for channel in channels]
-            if model.exclusive:
-                self._hand_down(view, new[0])
+            new = self._following(view, model, colors)
             active = self._viewer.layers.selection.active
             if any(old.layer is active for old, _ in mine):  # its keys would act out of sight
-                self._viewer.layers.selection.active = new[0].layer
-            for result in new:
-                self._note(result, model)
-            taken[view.name] = new
+                self._viewer.layers.selection.active = new.layer
+            taken[view.name] = new.siblings
         self.hidden = tuple(hidden)
         return taken
 
-    def _hand_down(self, view: PlaneView, new: Result) -> None:
-        """Put the user's work into a new layer: a prediction must not take its place."""
+    def _following(self, view: PlaneView, model: PromptModel, colors: Mapping[str, Color]) -> Result:
+        """Make a result with the user's work in it: a prediction must not take its place."""
         planes: dict[Result, list[PlaneId]] = {}
         for plane, result in self.work().items():
-            if result.view == view and result.is_whole and result.fits:
+            if result.view == view and result.together:
                 planes.setdefault(result, []).append(plane)
-        for result, worked_on in planes.items():
-            new.inherit(result, worked_on)
+        exclusive = model.exclusive and all(result.only is None for result in planes)
+        if not exclusive:
+            first = next(iter(colors.values()))
+            olds = [old for result in planes for old in result.siblings]
+            others = {name: old.colors.get(name, first) for old in olds for name in old.used}
+            colors = {**colors, **others, **colors}  # those of the model come first
+        last = self._make(view, colors, model, exclusive=exclusive)
+        for new in last.siblings:
+            new.known = model.classes
+            for result, worked_on in planes.items():
+                sources: dict[Result, list[PlaneId]] = {}
+                for plane in worked_on:
+                    sources.setdefault(result.holding(new.only, plane), []).append(plane)
+                for source, some in sources.items():
+                    new.inherit(source, some)
+                new.status |= {plane: result.status[plane] for plane in worked_on if plane in result.status}
+        return last
 
     def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
         """Planes of an image that a model has predicted, in layers that are still there."""
@@ -163,7 +184,8 @@ class ResultBook:
         """Planes that the user has accepted or changed, and where last."""
         changed: dict[PlaneId, Result] = {}
         for result in self.alive:
-            planes = (*result.scores, *result.painted, *result.status) if result.fits else ()
+            last = result.together[-1:] == (result,)  # of siblings, each would say the same
+            planes = (*result.scores, *result.painted, *result.status) if last else ()
             changed |= {plane: result for plane in planes if result.is_work(plane)}
         return changed | self.accepted()
 

@@ -1,20 +1,22 @@
-"""Predictions as Labels layers: one layer for a run, filled plane by plane, never over an older one."""
+"""Predictions as Labels layers, filled plane by plane, never over an older one.
+
+A run has one layer, or one for each class where classes may overlap.
+"""
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 from psygnal import Signal
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
+from napari_boxprompt.gui.object_table import ObjectTable
 from napari_boxprompt.gui.planes import planes_touched
 from napari_boxprompt.ranking import standing_out, unsure_objects
 
@@ -55,7 +57,7 @@ WORK = -1
 
 
 class Result:
-    """One prediction run on one image.
+    """One prediction run on one image, or one class of it where classes may overlap.
 
     Parameters
     ----------
@@ -65,8 +67,8 @@ class Result:
         How the image is cut into planes.
     colors : mapping of str to color
         Colour of each class.
-    channel : int, optional
-        Where classes may overlap, each has a layer of its own: the position of the class in a prediction.
+    only : str, optional
+        The class that it has the objects of; of all by default.
 
     Attributes
     ----------
@@ -81,9 +83,11 @@ class Result:
         viewer: ViewerModel,
         view: PlaneView,
         colors: Mapping[str, Color],
-        channel: int | None = None,
+        only: str | None = None,
     ) -> None:
-        self.view = view
+        self.view, self.only = view, only
+        self.siblings: list[Result] = [self]
+        """Results of the same run, one for each class, itself among them."""
         self.scores: dict[PlaneId, PlaneScores] = {}
         self.counts: dict[PlaneId, Counts] = {}
         self.status: dict[PlaneId, Status] = {}
@@ -91,15 +95,16 @@ class Result:
         """Planes on which the user was seen to paint."""
         self.agreement: dict[PlaneId, float] = {}
         """Dice of what was accepted or painted earlier, where it was predicted again."""
-        self._viewer, self._colors, self._channel = viewer, dict(colors), channel
-        self._rows: list[dict[str, Any]] = []
-        self._objects: dict[int, str] = {}
+        self._viewer, self.colors = viewer, dict(colors)
+        self.known = tuple(self.colors)
+        """Classes that its model knows, where that is said: those of which it shows nothing too."""
+        self._table = ObjectTable()
         self._painted = 0
         self._made: dict[PlaneId, int] = {}  # checksums of planes as they were predicted
         self._renewed = 0.0
-        what = "objects" if channel is None else list(self._colors)[channel]
+        name = f"{view.name} {only or 'objects'}"
         self.layer: Labels = new_labels_layer(
-            view, empty_labels(view), name=f"{view.name} {what}", role="prediction", opacity=0.6
+            view, empty_labels(view), name=name, role="prediction", opacity=0.6
         )
         self._shape = self.layer.data.shape
         self.layer.events.paint.connect(self._on_paint)
@@ -107,6 +112,14 @@ class Result:
         viewer.layers.append(self.layer)
         if active is not None:
             viewer.layers.selection.active = active  # a result must not take the tool out of the hand
+
+    @classmethod
+    def of_each_class(cls, viewer: ViewerModel, view: PlaneView, colors: Mapping[str, Color]) -> Result:
+        """Make a result for each class; return the last, which is on top."""
+        made: list[Result] = [cls(viewer, view, colors, name) for name in colors]
+        for result in made:
+            result.siblings = made
+        return made[-1]
 
     @property
     def alive(self) -> bool:
@@ -126,13 +139,27 @@ class Result:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes that its model knows, also those of which it found nothing."""
-        return tuple(self._colors)
+        """Classes that its model knows, also those of which it found nothing; not those without a layer."""
+        there = [one.only for one in self.together]
+        return tuple(name for name in self.known if self.only is None or name in there)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it holds objects of every class, and not of one of several that overlap."""
-        return self._channel is None
+    def together(self) -> tuple[Result, ...]:
+        """Itself and its siblings, as far as their layers are there and can take objects."""
+        return tuple(one for one in self.siblings if one.alive and one.fits)
+
+    def holding(self, name: str | None, plane: PlaneId) -> Result:
+        """Return the sibling that has the objects of a class on a plane, itself where none has.
+
+        One whose layer was deleted has only what is the user's work.
+        """
+        fitting = (one for one in self.siblings if one.only in (None, name) and one.fits)
+        return next((one for one in fitting if one.alive or one._is_work(plane)), self)
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Classes that it has objects of."""
+        return tuple(dict.fromkeys(self._table.classes.values())) if self.only is None else (self.only,)
 
     @property
     def doubts(self) -> dict[PlaneId, float]:
@@ -141,18 +168,18 @@ class Result:
 
     def class_of(self, number: int) -> str | None:
         """Class of an object, None for one that was painted and not adopted."""
-        return self._objects.get(number)
+        return self.only or self._table.classes.get(number)
 
     def color_of(self, number: int) -> tuple[float, float, float]:
         """RGB in 0..1 of the class of an object; that of the first class where that is not known."""
-        first = next(iter(self._colors.values()))
-        red, green, blue, *_ = self._colors.get(self._objects.get(number, ""), first)
+        first = next(iter(self.colors.values()))
+        red, green, blue, *_ = self.colors.get(self.class_of(number) or "", first)
         return red, green, blue
 
     @property
     def count(self) -> int:
         """Objects found."""
-        return len(self._objects)
+        return len(self._table.classes)
 
     def add(self, found: Found) -> None:
         """Take the objects of one plane, in the place of those predicted before; work of the user stays.
@@ -172,16 +199,19 @@ class Result:
         prediction = found.prediction
         here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
         self.scores[here] = replace(found.scores, plane=here)
+        labels = prediction.labels
+        if self.only is not None:
+            wanted = [item.id for item in prediction.objects if item.label == self.only]
+            labels = np.where(np.isin(labels, wanted), labels, 0).reshape(-1, *labels.shape[-2:]).max(axis=0)
         if self.is_work(here):
             from napari_boxprompt.evaluation import dice  # PyTorch comes with it, which predicting has loaded
 
             # It is not written over, but shows how good the prediction is.
-            self.agreement[here] = dice(prediction.labels > 0, self.plane(here) > 0)
+            self.agreement[here] = dice(labels > 0, self.plane(here) > 0)
             return
         free = self._clear(here)
-        labels = prediction.labels if self._channel is None else prediction.labels[self._channel]
         mine = [int(n) for n in np.unique(labels) if n > 0]
-        first = max(self._painted, *self._objects, *free, 0) + 1
+        first = max(self._painted, *self._table.classes, *free, 0) + 1
         # The numbers of the plane's last prediction come first: the same objects keep theirs.
         numbers = dict(zip(mine, [*free, *range(first, first + len(mine))], strict=False))
         table = np.zeros(max(mine, default=0) + 1, self.layer.data.dtype)
@@ -191,17 +221,7 @@ class Result:
         for item in prediction.objects:
             if item.id not in numbers:
                 continue
-            number = numbers[item.id]
-            self._objects[number] = item.label
-            self._rows.append(
-                {
-                    "index": number,
-                    "plane": " ".join(map(str, here.index)),
-                    "class": item.label,
-                    "area": item.area,
-                    "score": round(item.score, 4),
-                }
-            )
+            self._table.add(numbers[item.id], here, item.label, item.area, round(item.score, 4))
         unsure = sum(item.id in numbers for item in unsure_objects(prediction))
         self.counts[here] = Counts(len(mine), unsure)
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
@@ -210,7 +230,10 @@ class Result:
             self.layer.refresh()
 
     def is_work(self, plane: PlaneId) -> bool:
-        """Whether the user has accepted a plane, or changed it in any way and not rejected it since."""
+        """Whether the user has accepted a plane, or changed any class of it and not rejected it since."""
+        return any(one._is_work(plane) for one in self.together)
+
+    def _is_work(self, plane: PlaneId) -> bool:
         status = self.status.get(plane)
         if status is not None:
             return status == "accepted"
@@ -221,19 +244,16 @@ class Result:
         """Forget the objects of a plane, and what was said of it; return their numbers."""
         if plane not in self.counts:
             return []
-        where = " ".join(map(str, plane.index))
-        gone = {row["index"] for row in self._rows if row["plane"] == where}
-        self._rows = [row for row in self._rows if row["plane"] != where]
-        self._objects = {number: name for number, name in self._objects.items() if number not in gone}
         self.status.pop(plane, None)
         self.painted.discard(plane)
-        return sorted(gone)
+        return self._table.forget(plane)
 
     def _on_paint(self, event: Any) -> None:
         """A stroke has ended."""
         new = set(planes_touched(self.view, event.value)) - self.painted
         if new:
-            self.painted |= new
+            for one in self.siblings:
+                one.painted |= new
             self.corrected.emit()
 
     def reserving(self) -> Self:
@@ -255,17 +275,7 @@ class Result:
             return
         numbers, areas = np.unique(self.plane(plane), return_counts=True)
         there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
-        before = [row["area"] for row in self._rows]
-        where = " ".join(map(str, plane.index))
-        for row in self._rows:
-            if row["plane"] == where:
-                row["area"] = there.get(row["index"], 0)  # 0: it was rubbed out
-        painted = sorted(there.keys() - self._objects.keys())
-        for number in painted:
-            self._objects[number] = name
-            row = {"index": number, "plane": where, "class": name, "area": there[number], "score": math.nan}
-            self._rows.append(row)
-        if before != [row["area"] for row in self._rows]:
+        if self._table.measure(plane, there, name):
             self.counts[plane] = Counts(len(there), self.counts.get(plane, NOTHING).unsure)
             self.renew()
 
@@ -292,22 +302,23 @@ class Result:
         """
         numbers, areas = np.unique(labels, return_counts=True)
         there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
-        first = max(self._objects, default=0) if there.keys() & self._objects.keys() else 0
+        used = self._table.classes.keys()
+        first = max(used, default=0) if there.keys() & used else 0
         self.plane(plane)[...] = np.where(labels > 0, labels.astype(np.uint32) + np.uint32(first), 0)
-        where = " ".join(map(str, plane.index))
         for number, area in there.items():
-            name = self._objects[number + first] = classes.get(number, self.classes[0])
-            row = {"index": number + first, "plane": where, "class": name, "area": area, "score": math.nan}
-            self._rows.append(row)
+            self._table.add(number + first, plane, self.only or classes.get(number, self.known[0]), area)
         self.counts[plane] = Counts(len(there), 0)
         self._made[plane] = _checksum(self.plane(plane)) if predicted else WORK
         return not first
 
     def inherit(self, other: Result, planes: Sequence[PlaneId]) -> None:
-        """Take over the user's work on planes of an older result; its objects may get other numbers."""
-        first, numbers = max(self._objects, default=0), set[int]()
+        """Take over the user's work on planes of an older result; its objects may get other numbers.
+
+        Where it has one class only, it takes the objects of that.
+        """
+        first, numbers = max(self._table.classes, default=0), set[int]()
         for plane in planes:
-            part = other.plane(plane)
+            part = other._objects_on(plane, self.only)
             self.plane(plane)[...] = np.where(part > 0, part + first, 0)
             numbers.update(np.unique(part).tolist())
             self._painted = max(self._painted, int(part.max(initial=0)) + first)
@@ -317,10 +328,16 @@ class Result:
             if plane in other.painted:
                 self.painted.add(plane)
             self._made[plane] = WORK
-        kept = (row for row in other._rows if row["index"] in numbers)
-        self._rows += [{**row, "index": row["index"] + first} for row in kept]
-        self._objects |= {n + first: name for n, name in other._objects.items() if n in numbers}
+        self._table.take(other._table, numbers, first)
         self.renew()
+
+    def _objects_on(self, plane: PlaneId, name: str | None) -> np.ndarray[Any, np.dtype[Any]]:
+        """Labels of a plane, of the objects of one class if it is named."""
+        labels = self.plane(plane)
+        if name in (None, self.only):
+            return labels
+        wanted = [number for number in np.unique(labels) if number and self.class_of(int(number)) == name]
+        return np.where(np.isin(labels, wanted), labels, 0)
 
     def note_image(self) -> None:
         """The image may have another name: planes are called after it."""
@@ -347,10 +364,8 @@ class Result:
     def renew(self) -> None:
         """Bring colours and table up to date."""
         self._renewed = time.monotonic()
-        self.layer.colormap = class_colormap(self._objects, self._colors)
-        # The first row belongs to the background.
-        rows = [{"index": 0, "plane": "", "class": "", "area": 0, "score": 0.0}, *self._rows]
-        self.layer.features = pd.DataFrame(rows)
+        self.layer.colormap = class_colormap(self._table.classes, self.colors)
+        self.layer.features = self._table.features()
         self.layer.refresh()
 
     def standing_out(self) -> dict[PlaneId, Strategy]:

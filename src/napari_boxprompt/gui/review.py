@@ -11,6 +11,8 @@ from napari_boxprompt.gui.ordering import ReviewOrder
 from napari_boxprompt.gui.telling import told
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.results import Result, Status
     from napari_boxprompt.gui.state import Session
@@ -69,7 +71,7 @@ class Review:
         napari begins with number 1, and a stroke anywhere would become part of object 1. To go on with an
         object there is, the user picks it with napari's own tool.
         """
-        layer = self._result().layer
+        layer = self._layer(self._result())
         self._session.viewer.layers.selection.active = layer
         layer.visible = True
         layer.selected_label = int(np.max(layer.data)) + 1
@@ -81,7 +83,12 @@ class Review:
         if result is not None:
             result.view.show(self._session.viewer, plane)
             # Whoever reviews wants the keys of the review, which are those of this layer.
-            self._session.viewer.layers.selection.active = result.layer
+            self._session.viewer.layers.selection.active = self._layer(result)
+
+    def _layer(self, result: Result) -> Labels:
+        """Where classes have layers of their own, the one that the user is in; else the only one."""
+        active = self._session.viewer.layers.selection.active
+        return next((one.layer for one in result.together if one.layer == active), result.layer)
 
     def _judge(self, status: Status) -> None:
         result, plane = self._result(), self._session.plane

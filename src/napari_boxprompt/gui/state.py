@@ -285,7 +285,7 @@ class Session:
         known = known.with_names(names)
         colors = {name: known.color_of(name) for name in names}
         for plane, result in self.results.work().items():  # the user may have painted there since
-            result.adopt(plane, self.lessons.class_of_painted(result))
+            self._adopt(plane, result)
         made = self.results.take(views, self.trained.model, colors)
         self.result_changed.emit()
         return made
@@ -294,11 +294,16 @@ class Session:
         """Accept or reject a plane of the newest result."""
         result = self.result
         if result is not None:
-            result.status[plane] = status
+            for one in (*result.together, result):
+                one.status[plane] = status
             if status == "accepted":
-                result.adopt(plane, self.lessons.class_of_painted(result))
+                self._adopt(plane, result)
             self.lessons.forget(plane)
             self.result_changed.emit()
+
+    def _adopt(self, plane: PlaneId, result: Result) -> None:
+        for one in result.together:
+            one.adopt(plane, self.lessons.class_of_painted(one))
 
     def _on_corrected(self) -> None:
         self.result_changed.emit()

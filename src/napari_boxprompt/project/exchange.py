@@ -145,12 +145,15 @@ def _masked_images(project: Project) -> dict[str, list[PlaneId]]:
 
 
 def _write_zarr(project: Project, folder: Path) -> int:
+    overlap = "OME-Zarr labels cannot hold classes that overlap; export TIFF."
     if not project.exclusive:
-        raise ProjectError("OME-Zarr labels cannot hold classes that overlap; export TIFF.")
+        raise ProjectError(overlap)
 
     def parts(planes: list[PlaneId]) -> Iterator[tuple[Any, Any, npt.NDArray[np.uint8]]]:
         for plane in planes:
             mask = project.mask(plane)
+            if mask is not None and mask.labels.ndim == 3:
+                raise ProjectError(overlap)
             if mask is not None:
                 yield plane.index, mask.labels, mask.class_mask(project.classes)
 
@@ -166,7 +169,10 @@ def _write_masks(project: Project, folder: Path) -> int:
     for name, planes in images.items():
         entry = project.entries[name]
         masks = {plane: mask for plane in planes if (mask := project.mask(plane)) is not None}
-        lead = next(iter(masks.values())).labels.shape[:-2]
+        lead: tuple[int, ...] = ()
+        if any(mask.labels.ndim == 3 for mask in masks.values()):
+            lead = (len(project.classes),)
+            masks = {plane: mask.split(project.classes) for plane, mask in masks.items()}
         objects = np.zeros((*entry.extent, *lead, *entry.shape), np.uint32)
         classes = np.zeros(objects.shape, np.uint8)
         for plane, mask in masks.items():

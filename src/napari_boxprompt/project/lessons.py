@@ -27,17 +27,14 @@ class Lessons(NamedTuple):
     boxes : BoxSet
         Boxes of all planes; on those with a mask, the boxes of its objects.
     masks : dict of PlaneId to numpy.ndarray
-        Class masks ``(H, W)`` uint8, k + 1 for class k of `boxes`.
+        Class masks uint8, see `napari_boxprompt.training.fit`; class k is that of `boxes`.
     drawn : BoxSet
         Boxes that were drawn by a person, by which a model is judged.
-    left_out : tuple of PlaneId
-        Planes whose masks have classes that overlap: these do not teach.
     """
 
     boxes: BoxSet
     masks: dict[PlaneId, npt.NDArray[np.uint8]]
     drawn: BoxSet
-    left_out: tuple[PlaneId, ...]
 
 
 def project_lessons(project: Project) -> Lessons:
@@ -53,20 +50,20 @@ def project_lessons(project: Project) -> Lessons:
     drawn = project.usable_boxes()
     found = ((plane, project.mask(plane)) for plane in project.masked_planes())
     painted = {plane: mask for plane, mask in found if mask is not None}
-    flat = {plane: mask for plane, mask in painted.items() if mask.labels.ndim == 2}
-    parts = [drawn.restrict(plane for plane in drawn.planes if plane not in flat)]
-    for plane, mask in flat.items():
+    parts = [drawn.restrict(plane for plane in drawn.planes if plane not in painted)]
+    for plane, mask in painted.items():
         info = drawn.planes.get(plane, PlaneInfo())
         complete = info.complete or project.status(plane) == "accepted"
         known = replace(info, shape=_shape(mask), complete=complete)
-        boxes = boxes_from_labels(mask.labels, plane)
+        layers = mask.labels.reshape(-1, *_shape(mask))
+        boxes = (box for layer in layers for box in boxes_from_labels(layer, plane))
         named = tuple(replace(box, label=_class_of(mask, box.id, project.classes)) for box in boxes)
         parts.append(BoxSet(named, {plane: known}, project.classes, project.exclusive))
     used = {box.label for part in parts for box in part.boxes}  # others have nothing to learn from
     classes = tuple(name for name in project.classes if name in used)
     learnt = BoxSet.merge(replace(part, classes=classes) for part in parts)
-    masks = {plane: _class_mask(mask, classes, project.classes) for plane, mask in flat.items()}
-    return Lessons(learnt, masks, drawn, tuple(painted.keys() - flat.keys()))
+    masks = {plane: _class_mask(mask, classes, project.classes) for plane, mask in painted.items()}
+    return Lessons(learnt, masks, drawn)
 
 
 def _shape(mask: Mask) -> tuple[int, int]:
@@ -80,6 +77,9 @@ def _class_of(mask: Mask, number: int, classes: tuple[str, ...]) -> str:
 
 
 def _class_mask(mask: Mask, used: tuple[str, ...], classes: tuple[str, ...]) -> npt.NDArray[np.uint8]:
+    if mask.labels.ndim == 3:
+        layers = mask.split(classes).labels
+        return np.stack([layers[classes.index(name)] > 0 for name in used]).astype(np.uint8)
     numbers, inverse = np.unique(mask.labels, return_inverse=True)
     values = [used.index(_class_of(mask, int(n), classes)) + 1 if n else 0 for n in numbers]
     return np.asarray(values, np.uint8)[inverse].reshape(mask.labels.shape)

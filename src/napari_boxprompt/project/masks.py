@@ -55,7 +55,17 @@ class Mask:
     classes: Mapping[int, str] = field(default_factory=dict)
 
     def class_mask(self, names: tuple[str, ...]) -> npt.NDArray[np.uint8]:
-        """Return 0 for background and k + 1 for the k-th of `names`, in the shape of `labels`."""
+        """Return 0 for background and k + 1 for the k-th of `names`; a class axis is in their order."""
+        return (self if self.labels.ndim == 2 else self.split(names))._class_numbers(names)
+
+    def split(self, names: tuple[str, ...]) -> Mask:
+        """Return the objects of each of `names` in a layer of its own, ``(classes, H, W)``."""
+        found = self._class_numbers(names)
+        parts = (np.where(found == k, self.labels, 0) for k in range(1, len(names) + 1))
+        layers = [part.reshape(-1, *part.shape[-2:]).max(axis=0) for part in parts]
+        return Mask(np.stack(layers), self.classes)
+
+    def _class_numbers(self, names: tuple[str, ...]) -> npt.NDArray[np.uint8]:
         numbers, inverse = np.unique(self.labels, return_inverse=True)
         place = {name: k for k, name in enumerate(names, start=1)}
         values = [place.get(self.classes.get(int(n), ""), 1) if n else 0 for n in numbers]

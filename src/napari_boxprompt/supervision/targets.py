@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.models.base import FrozenModel
 
-__all__ = ["BoxLabel", "ClassTargets", "PlaneTargets", "mask_labels", "pseudo_labels", "size_range"]
+__all__ = [
+    "BoxLabel",
+    "ClassTargets",
+    "PlaneTargets",
+    "class_pixels",
+    "mask_labels",
+    "pseudo_labels",
+    "size_range",
+]
 
 Region = tuple[int, int, int, int]
 
@@ -310,6 +318,11 @@ def pseudo_labels(
     )
 
 
+def class_pixels(mask: npt.NDArray[np.integer], k: int) -> npt.NDArray[np.bool_]:
+    """Pixels of class k in a class mask ``(H, W)``, or ``(K, H, W)`` where classes may overlap."""
+    return np.asarray(mask == k + 1 if mask.ndim == 2 else mask[k] > 0)
+
+
 def mask_labels(
     mask: npt.NDArray[np.integer], boxes: BoxSet, plane: PlaneId
 ) -> tuple[tuple[BoxLabel, ...], ...]:
@@ -318,14 +331,15 @@ def mask_labels(
     Parameters
     ----------
     mask : numpy.ndarray
-        ``(H, W)``; value k + 1 is class k of `boxes`, 0 is background.
+        ``(H, W)``; value k + 1 is class k of `boxes`, 0 is background. Where classes may overlap,
+        ``(K, H, W)`` of 0 and 1.
     boxes : BoxSet
         Boxes of the objects in the mask.
     plane : PlaneId
         The plane.
     """
     return tuple(
-        tuple(_known_label(box.as_tuple(), mask == k + 1) for box in boxes.on(plane, name))
+        tuple(_known_label(box.as_tuple(), class_pixels(mask, k)) for box in boxes.on(plane, name))
         for k, name in enumerate(boxes.classes)
     )
 

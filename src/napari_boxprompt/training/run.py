@@ -358,7 +358,8 @@ def fit(
         the weights that were saved are taken instead.
     masks : mapping of PlaneId to numpy.ndarray, optional
         Class masks ``(H, W)`` of boxed planes on which they are known, 0 for background and k + 1 for class
-        k: there they take the place of what the frozen model makes of the boxes.
+        k, or ``(K, H, W)`` of 0 and 1 where classes may overlap: there they take the place of what the frozen
+        model makes of the boxes.
     previous : PromptModel, optional
         Model of the round before, `start` by default: what it held out stays held out, so that the two can be
         compared.
