@@ -6,7 +6,9 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,20 @@ def finish(desk: Desk, held: Held) -> None:
     assert not [text for text in desk.said if "unexpected" in text.lower()]
 
 
+def train_as(desk: Desk, ended: Trained) -> None:
+    """Train in no time, with this in the end, and let it be judged."""
+    trainer = desk.widget.trainer
+
+    def at_once(stop: Any, **_: Any) -> Generator[object, None, Trained]:
+        yield Progress("train", 1, 2)
+        return ended
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "train", at_once)
+        trainer.start(desk.widget.train_panel.config)
+        desk.settle()
+
+
 def close_by_x(desk: Desk) -> None:
     desk.dock.destroyOnClose()
 
@@ -151,6 +167,65 @@ def test_a_new_dock_finds_model_and_verdicts_again(desk: Desk, trained: TrainedM
     assert len(desk.viewer.layers) == layers, "the same model fills the same layer"
     np.testing.assert_array_equal(again.result.plane(place), accepted)
     assert not desk.said
+
+
+def test_a_new_dock_finds_rounds_settings_and_undo_again(desk: Desk, trained: TrainedModel) -> None:
+    from napari_boxprompt.gui.commands import open_widget
+
+    desk.settle()
+    widget = desk.widget
+    panel, boxes = widget.train_panel, widget.session.boxes
+    assert boxes is not None
+    panel.preset.setCurrentIndex(panel.preset.findData("fast"))
+    panel.preset.activated.emit(panel.preset.currentIndex())
+    panel.form.setValue(panel.config.model_copy(update={"steps": 77}))
+    for steps in (5, 6):
+        train_as(desk, Trained(replace(trained), stopped=False, steps=steps))
+    models, rounds = dict(widget.rounds.models), list(widget.rounds.rounds)
+    assert [record.number for record in rounds] == [1, 2]
+    boxes.toggle_complete(PlaneId("stack", (2,)))
+    close_by_x(desk)
+    desk.wait(lambda: not workers())
+    desk.viewer.layers["stack boxes"].add([[0, 40, 40], [0, 40, 50], [0, 50, 50], [0, 50, 40]])  # meanwhile
+
+    desk.widget = again = open_widget(desk.viewer.__wrapped__)
+    desk.settle()
+    assert (again.train_panel.config.preset, again.train_panel.config.steps) == ("fast", 77)
+    assert again.train_panel.preset.currentData() == "fast"
+    assert again.rounds.rounds == rounds
+    assert again.session.trained is models[2]
+    assert again.rounds.current == 2
+    view = again.train_panel.rounds
+    assert view is not None
+    assert not view.isHidden()
+    assert view.said.text()
+    assert again.train_panel.summary.startswith("model ready")
+    train_as(desk, Trained(replace(trained), stopped=False, steps=7))
+    assert (again.rounds.last, again.rounds.rounds[-1].against) == (3, 2)
+    found = again.session.boxes
+    assert found is not None
+    assert len(found.boxset) == 3
+    found.undo()
+    assert len(found.boxset) == 2
+    assert found.is_complete(PlaneId("stack", (2,)))
+    found.undo()
+    assert not found.is_complete(PlaneId("stack", (2,)))
+
+
+def test_rounds_of_a_project_stay_with_it(desk: Desk, trained: TrainedModel, tmp_path: Path) -> None:
+    from napari_boxprompt.gui.commands import open_widget
+
+    desk.settle()
+    train_as(desk, Trained(trained, stopped=False, steps=5))
+    desk.widget.projects.new(tmp_path / "project")
+    desk.wait(lambda: desk.widget.projects.state == "saved")
+    desk.settle()
+    assert len(desk.widget.rounds.rounds) == 1
+    close_by_x(desk)
+    desk.wait(lambda: not workers())
+    desk.widget = open_widget(desk.viewer.__wrapped__)
+    assert not desk.widget.rounds.rounds
+    desk.settle()
 
 
 def test_what_a_dock_leaves_keeps_no_viewer_alive(trained: TrainedModel) -> None:

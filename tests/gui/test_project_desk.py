@@ -533,7 +533,7 @@ def test_a_round_that_was_taken_back_stays_so(open_desk: OpenDesk, tmp_path: Pat
     train(steps=1, learning_rate=1e-5)
     rounds = desk.widget.rounds
     assert rounds.offered == 1
-    first, weights = desk.widget.session.trained, rounds.model_of(1).model.weights
+    first, weights = desk.widget.session.trained, rounds.models[1].model.weights
     rounds.take_back()
     quiet(desk)
     with Project.open(folder, read_only=True) as project:

@@ -148,7 +148,7 @@ def test_only_two_models_are_kept(table: Table, trained: TrainedModel) -> None:
     for _ in range(4):
         table.train(replace(unlearnt(trained)))
     assert len(table.book.rounds) == 4
-    assert set(table.book._models) == {3, 4}
+    assert set(table.book.models) == {3, 4}
 
 
 def test_a_training_that_gave_nothing_is_no_round(table: Table) -> None:

@@ -19,6 +19,7 @@ from napari_boxprompt.gui.drawing import Drawing, replace_shapes, style_next, st
 from napari_boxprompt.gui.history import History
 from napari_boxprompt.gui.hits import keep_clickable
 from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, read_boxes
+from napari_boxprompt.gui.left import take
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +71,8 @@ class BoxLayer:
             shapes.metadata.get(ROLE_KEY, {}).get("classes", ()), shapes.features.get("class", ())
         )
         self._restyle()
-        self._history = History(self._capture())
+        self.history: History[Drawing] = take(shapes) or History(self._capture())
+        self.history.record(self._capture())  # the layer may have changed since it was left
         self._watch(shapes)
         if complete is not None:
             style_complete(complete, self._width)
@@ -104,7 +106,7 @@ class BoxLayer:
 
     def _on_features(self, event: Any = None) -> None:
         # Napari tells of one gesture up to three times.
-        if not self._busy and self._capture() != self._history.present:
+        if not self._busy and self._capture() != self.history.present:
             self._take()
 
     def _take(self) -> None:
@@ -113,7 +115,7 @@ class BoxLayer:
             return
         self._restyle()
         self._reading = self._marked = None
-        if self._history.record(self._capture()):
+        if self.history.record(self._capture()):
             self.changed.emit()
 
     @contextmanager
@@ -172,7 +174,7 @@ class BoxLayer:
         """Offer other classes in a layer that has no boxes; there is nothing to undo."""
         self.classes = classes
         self._restyle()
-        self._history = History(self._capture())
+        self.history = History(self._capture())
 
     def add_class(self, name: str) -> None:
         """Add a class and choose it for the next box."""
@@ -290,20 +292,20 @@ class BoxLayer:
     @property
     def can_undo(self) -> bool:
         """Whether there is a gesture to take back."""
-        return self._history.can_undo
+        return self.history.can_undo
 
     @property
     def can_redo(self) -> bool:
         """Whether there is a gesture to do again."""
-        return self._history.can_redo
+        return self.history.can_redo
 
     def undo(self) -> None:
         """Take back the last gesture."""
-        self._go_to(self._history.undo())
+        self._go_to(self.history.undo())
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self._go_to(self._history.redo())
+        self._go_to(self.history.redo())
 
     def _go_to(self, drawing: Drawing | None) -> None:
         if drawing is not None:

@@ -1,13 +1,18 @@
-"""What a closed dock leaves for the next one in its viewer: the model, and results with all verdicts.
+"""What a closed dock leaves for the next one in its viewer, each thing at what it belongs to and goes with.
 
-Boxes need none of this: they are in their layers. A result says more than its layer, so it waits at the
-layer, and goes when that goes. Nothing here keeps a viewer alive.
+Boxes need none of this: they are in their layers. A result says more than its layer, and so it waits at it;
+so does the undo history of boxes. The model, the rounds and the settings wait at the list of layers.
 """
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from napari.layers import Labels
+
+from napari_boxprompt.errors import BoxPromptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,47 +20,86 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.rounds import RoundBook
+    from napari_boxprompt.gui.train_panel import TrainPanel
+    from napari_boxprompt.gui.trainer import Trainer
+    from napari_boxprompt.gui.work import TrainingTask
+    from napari_boxprompt.project.rounds import Round
     from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["Entry", "leave", "take"]
+__all__ = ["Entry", "Left", "layers_of", "leave", "leave_results", "take", "take_results"]
 
 Entry: TypeAlias = "tuple[Result, PromptModel | None]"
 """A result, and the model that it is of."""
 
-_NAME = "_boxprompt_result"
-_MODELS: list[tuple[weakref.ref[ViewerModel], TrainedModel]] = []
+_NAME = "_boxprompt_left"
 
 
-def leave(viewer: ViewerModel, trained: TrainedModel | None, entries: Sequence[Entry]) -> None:
-    """Leave a model and results, the newest last."""
-    viewer = _itself(viewer)
-    _forget(viewer)
-    if trained is not None:
-        _MODELS.append((weakref.ref(viewer), trained))
-    for place, entry in enumerate(entries):
-        setattr(entry[0].layer, _NAME, (place, *entry))
+@dataclass
+class Left:
+    """What belongs to a viewer as a whole.
+
+    Parameters
+    ----------
+    trained : TrainedModel, optional
+        The model.
+    task : TrainingTask, optional
+        The last training.
+    rounds, models
+        Rounds, and their models as far as they are in memory.
+    config : TrainConfig, optional
+        Settings of the next training.
+    """
+
+    trained: TrainedModel | None = None
+    task: TrainingTask | None = None
+    rounds: list[Round] = field(default_factory=list)
+    models: dict[int, TrainedModel] = field(default_factory=dict)
+    config: TrainConfig | None = None
+
+    def note(self, trainer: Trainer, book: RoundBook, panel: TrainPanel, *, rounds: bool) -> None:
+        """Take what a dock has; `rounds` only where they are not those of a project."""
+        self.task = trainer.last
+        self.rounds, self.models = (book.rounds, book.models) if rounds else ([], {})
+        with suppress(BoxPromptError):  # a setting that is not allowed
+            self.config = panel.config
+
+    def show(self, trainer: Trainer, book: RoundBook, panel: TrainPanel) -> None:
+        """Give it to a new dock."""
+        trainer.last = self.task
+        if self.config is not None:
+            panel.take(self.config)
+        book.restore(self.rounds, self.models)
 
 
-def take(viewer: ViewerModel) -> tuple[TrainedModel | None, list[Entry]]:
-    """Take what was left in a viewer; then it is left no more."""
-    viewer = _itself(viewer)
-    trained = next((model for kept, model in _MODELS if kept() is viewer), None)
-    _forget(viewer)
-    found = []
-    for layer in viewer.layers:
-        if hasattr(layer, _NAME):
-            found.append(getattr(layer, _NAME))
-            delattr(layer, _NAME)
-    return trained, [(result, model) for _, result, model in sorted(found, key=lambda entry: entry[0])]
+def leave(owner: object, what: object) -> None:
+    """Leave something at a layer, or at a viewer's list of layers."""
+    setattr(owner, _NAME, what)
 
 
-def _forget(viewer: ViewerModel) -> None:
-    """Drop the models of a viewer, and of those that are gone."""
-    _MODELS[:] = [(kept, model) for kept, model in _MODELS if kept() is not None and kept() is not viewer]
-
-
-def _itself(viewer: ViewerModel) -> ViewerModel:
-    """Return the viewer behind the proxy that napari hands to plugins: there may be several of one."""
-    found: ViewerModel = getattr(viewer, "__wrapped__", viewer)
+def take(owner: object) -> Any:
+    """Take what was left there, None where nothing was; then it is left no more."""
+    found = getattr(owner, _NAME, None)
+    if found is not None:
+        delattr(owner, _NAME)
     return found
+
+
+def leave_results(entries: Sequence[Entry]) -> None:
+    """Leave results, the newest last."""
+    for place, entry in enumerate(entries):
+        leave(entry[0].layer, (place, *entry))
+
+
+def take_results(viewer: ViewerModel) -> list[Entry]:
+    """Take the results that were left in a viewer."""
+    labels = (layer for layer in layers_of(viewer) if isinstance(layer, Labels))
+    found = [left for layer in labels if (left := take(layer)) is not None]
+    return [(result, model) for _, result, model in sorted(found, key=lambda entry: entry[0])]
+
+
+def layers_of(viewer: ViewerModel) -> Any:
+    """Return the list of layers itself, not behind the proxy that napari hands to plugins."""
+    return getattr(viewer, "__wrapped__", viewer).layers

@@ -114,7 +114,8 @@ class RoundBook:
     def __init__(self, session: Session, jobs: Jobs, trainer: Trainer) -> None:
         self._session, self._jobs, self._trainer = session, jobs, trainer
         self.rounds: list[Round] = []
-        self._models: dict[int, TrainedModel] = {}
+        self.models: dict[int, TrainedModel] = {}
+        """Models that are in memory, by their round: of the newest, and of the one before it."""
         self._before: TrainedModel | None = None
         self._drawn: BoxSet | None = None
         self._last = 0
@@ -143,11 +144,7 @@ class RoundBook:
     def current(self) -> int:
         """Number of the round that the session's model is of; 0 where it is of none, as a loaded one."""
         model = self._session.trained
-        return next((number for number, known in self._models.items() if known is model), 0)
-
-    def model_of(self, number: int) -> TrainedModel | None:
-        """Return the model of a round while it is in memory: of the newest, and of the one before it."""
-        return self._models.get(number)
+        return next((number for number, known in self.models.items() if known is model), 0)
 
     @property
     def offered(self) -> int:
@@ -155,7 +152,7 @@ class RoundBook:
         newest = self.newest
         if newest is None or self.current != newest.number or verdict(newest) not in ("worse", "unknown"):
             return 0
-        return newest.against if newest.against in self._models else 0
+        return newest.against if newest.against in self.models else 0
 
     def restore(self, rounds: list[Round], models: Mapping[int, TrainedModel] | None = None) -> None:
         """Take up rounds that were recorded before, for instance in a project.
@@ -168,8 +165,8 @@ class RoundBook:
             Models that are loaded, by the number of their round.
         """
         self.rounds = list(rounds)
-        self._models = dict(models or {})
-        self._last = max((record.number for record in rounds), default=0)
+        self.models = dict(models or {})
+        self._last = max((*self.models, *(record.number for record in rounds)), default=0)
         self.changed.emit()
 
     def take_back(self) -> None:
@@ -187,7 +184,7 @@ class RoundBook:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
         self.rounds[-1] = self.rounds[-1].model_copy(update={"taken_back": True})
         self.revised.emit(self.rounds[-1])
-        self._session.set_model(self._models[number])
+        self._session.set_model(self.models[number])
 
     def _on_started(self, _: object) -> None:
         self._before, self._drawn = self._session.trained, self._session.all_boxes()
@@ -197,7 +194,7 @@ class RoundBook:
         if trained is None or task is None or self._drawn is None:
             return
         self._last += 1
-        before = next((n for n, known in self._models.items() if known is self._before), 0)
+        before = next((n for n, known in self.models.items() if known is self._before), 0)
         judged = RoundTask(
             self._last, before, trained.model, self._before, task.images, self._drawn, task.masks
         )
@@ -216,7 +213,7 @@ class RoundBook:
         kept = {task.number: task.model}
         if task.against and task.previous is not None:
             kept[task.against] = task.previous
-        self._models = kept
+        self.models = kept
 
     def _on_judged(self, task: RoundTask, record: Round) -> None:
         self.rounds = sorted([*self.rounds, record], key=lambda known: known.number)

@@ -13,7 +13,7 @@ from napari_boxprompt.errors import BoxError, BoxPromptError
 from napari_boxprompt.gui.adopting import stored_boxes
 from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import PlaneView, match_units, new_boxes_layer
-from napari_boxprompt.gui.left import leave, take
+from napari_boxprompt.gui.left import Left, layers_of, leave, leave_results, take, take_results
 from napari_boxprompt.gui.lessons import Lessons
 from napari_boxprompt.gui.result_book import ResultBook
 
@@ -75,8 +75,9 @@ class Session:
         self.view: PlaneView | None = None
         self.contrast: Normalization | None = None
         self.contrast_is_manual = False
-        self.trained, left_results = take(viewer)
-        self.results = ResultBook(viewer, left_results)
+        self.left: Left = take(layers_of(viewer)) or Left()
+        self.trained = self.left.trained
+        self.results = ResultBook(viewer, take_results(viewer))
         self.results.corrected.connect(self._on_corrected)
         self.lessons = Lessons(self.results, self.boxes_of)
         self.box_layers: list[BoxLayer] = []
@@ -97,9 +98,13 @@ class Session:
         self._adopt_boxes()
 
     def close(self) -> None:
-        """Stop listening; layers stay as they are, and the next session finds model and results."""
+        """Stop listening; layers stay as they are, and the next session finds what else there is."""
         if self._connections:
-            leave(self.viewer, self.trained, self.results.entries)
+            self.left.trained = self.trained
+            leave(layers_of(self.viewer), self.left)
+            leave_results(self.results.entries)
+            for boxes in self.box_layers:
+                leave(boxes.shapes, boxes.history)
         for emitter, slot in self._connections:
             emitter.disconnect(slot)
         self._connections = []

@@ -64,6 +64,7 @@ class BoxPromptWidget(QWidget):
         self.train_panel.set_defaults(preferences.model, preferences.device)
         self.rounds = RoundBook(self.session, self.jobs, self.trainer)
         self.train_panel.add_rounds(self.rounds)
+        self.session.left.show(self.trainer, self.rounds, self.train_panel)
         self.project = ProjectPart(self)
         self.actions = Actions(
             self,
@@ -155,6 +156,8 @@ class BoxPromptWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._later.close()
             self._steps.come_to_rest()
+            alone = self.projects.project is None
+            self.session.left.note(self.trainer, self.rounds, self.train_panel, rounds=alone)
             self.projects.close_apart()
             self.jobs.close()
             self.session.close()
