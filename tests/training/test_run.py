@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,23 @@ def test_default_generator_learns(start: Start, encoder: Encoder, unseen: Scene)
     assert np.max(scores(training.model, encoder, unseen)) == 0.0  # as the frozen model without a prompt
     finished(training)
     assert np.min(scores(training.model, encoder, unseen)) > 0.9
+
+
+def test_masks_with_a_class_axis_teach_the_same(encoder: Encoder, quick: MakeConfig) -> None:
+    scene = make_scene(classes=(("bright", 0.9), ("dim", 0.5)), objects=2)
+    scale, layers = Normalization.fit(scene.images), {}
+    for plane in scene.boxes.boxed_planes:
+        ids = ([box.id for box in scene.boxes.on(plane, name)] for name in scene.boxes.classes)
+        layers[plane] = np.stack([np.isin(scene.labels[plane], own) for own in ids]).astype(np.uint8)
+        assert layers[plane].any(axis=(1, 2)).all()
+    flat = {plane: mask[0] + 2 * mask[1] for plane, mask in layers.items()}
+    sets = ((scene.boxes, flat), (replace(scene.boxes, exclusive=False), layers))
+    one, two = (
+        finished(fit(scene.images, boxes, quick(steps=3), encoder, scale, masks=masks)).model
+        for boxes, masks in sets
+    )
+    assert (one.exclusive, two.exclusive) == (True, False)
+    assert same(one.weights, two.weights)
 
 
 def test_two_classes_have_two_generators(start: Start, encoder: Encoder) -> None:
