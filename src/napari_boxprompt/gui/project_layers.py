@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.classes import Classes
-from napari_boxprompt.gui.layers import ROLE_KEY, box_corners, layers_with_role, new_boxes_layer
+from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, layers_with_role, new_boxes_layer
 from napari_boxprompt.gui.project_images import file_of, image_layer
 from napari_boxprompt.project import SETTLED
 from napari_boxprompt.ranking import PlaneScores
@@ -140,7 +140,7 @@ class ProjectLayers:
         name = f"{view.name} {role}"
         layer = new_boxes_layer(view, name=name, role=role, opacity=1.0 if role == "complete" else 0.7)
         if boxes:
-            layer.add_rectangles([box_corners(box, view, layer) for box in boxes])
+            layer.add_rectangles(corners_of(boxes, view, layer))
         return layer
 
     # Masks

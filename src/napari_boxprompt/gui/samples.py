@@ -11,7 +11,7 @@ from napari.layers import Image, Layer
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.demo import load_nuclei
 from napari_boxprompt.gui.classes import COLORS, COMPLETE_COLOR
-from napari_boxprompt.gui.layers import PlaneView, box_corners, new_boxes_layer, read_boxes
+from napari_boxprompt.gui.layers import PlaneView, corners_of, new_boxes_layer, read_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ def _layers(values: npt.NDArray[Any], boxes: BoxSet, scale: Sequence[float]) -> 
 
 def _drawn(boxes: Sequence[Box], view: PlaneView, name: str, role: Role, color: str, **more: Any) -> Shapes:
     layer = new_boxes_layer(view, name=name, role=role)
-    corners = [box_corners(box, view, layer) for box in boxes]
+    corners = corners_of(boxes, view, layer)
     layer.add_rectangles(corners, edge_color=color, face_color="transparent", **more)
     return layer
 
