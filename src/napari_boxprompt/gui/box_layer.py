@@ -144,8 +144,8 @@ class BoxLayer:
     @property
     def boxset(self) -> BoxSet:
         """Boxes, planes and classes for training."""
-        boxes = self.reading.boxes
-        planes = {box.plane: PlaneInfo(self.view.shape) for box in boxes}
+        boxes, info = self.reading.boxes, PlaneInfo(self.view.shape)
+        planes = {box.plane: info for box in boxes}
         planes |= self._complete_planes()
         return BoxSet(boxes, planes, self.classes.names, self.exclusive)
 
