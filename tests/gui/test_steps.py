@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QLabel, QToolButton
 from superqt import QElidingLabel
 
 from napari_boxprompt.gui.steps import Steps
+from napari_boxprompt.gui.style import style_sheet
 
 NAMES = ("Image", "Boxes", "Train", "Predict", "Review")
 
@@ -38,6 +39,14 @@ def steps(session: Any, qtbot: QtBot) -> Steps:
     made = Steps(cast("Any", session), {name: Told(name.lower()) for name in NAMES})
     qtbot.addWidget(made)
     return made
+
+
+@pytest.fixture
+def viewer_style() -> str:
+    """What napari's main window lays over the widget."""
+    from napari.qt import get_stylesheet
+
+    return str(get_stylesheet("dark"))
 
 
 def opened(steps: Steps) -> set[str]:
@@ -82,6 +91,17 @@ def test_a_line_has_all_the_room_beside_its_heading(steps: Steps, qtbot: QtBot) 
         steps.show()
     label, button = section.findChild(QElidingLabel), section.findChild(QToolButton)
     assert label.geometry().left() == button.geometry().right() + 1
+
+
+def test_a_line_is_never_cut_without_a_sign(steps: Steps, qtbot: QtBot, viewer_style: str) -> None:
+    steps.setStyleSheet(viewer_style + style_sheet("dark"))
+    with qtbot.waitExposed(steps):
+        steps.show()
+    label = steps.sections["Boxes"].findChild(QElidingLabel)
+    for length in range(1, 90):
+        steps.sections["Boxes"].set_summary("n" * length)
+        assert QLabel.sizeHint(label).width() <= label.width(), length
+    assert QLabel.text(label).endswith("…")
 
 
 def test_what_is_done_is_folded(steps: Steps, session: Any) -> None:

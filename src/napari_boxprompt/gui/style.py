@@ -33,6 +33,7 @@ QToolButton {{ padding: 2px 4px; border: 1px solid transparent; border-radius: 3
 QToolButton:checked:!hover {{ border-color: {quiet}; background: {colors.foreground.as_hex()}; }}
 #boxprompt-heading:checked {{ border: none; background: transparent; }}
 #boxprompt-summary, #boxprompt-quiet {{ color: {quiet}; }}
+#boxprompt-summary {{ padding: 0; }}
 #boxprompt-small {{ color: {quiet}; font-size: 8pt; }}
 QListWidget {{ background: transparent; border: none; }}
 QListWidget::item, QTreeWidget::item {{ padding: 2px 0; }}
