@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_boxprompt.gui.section import say, wrapping_label
 from napari_boxprompt.gui.telling import told
@@ -21,7 +21,6 @@ __all__ = ["RoundsView"]
 
 NEW, FROZEN = "#ffd400", "#9aa4b0"
 MEASURE = "box_agreement"
-HEIGHT = 84
 
 
 class RoundsView(QWidget):
@@ -41,12 +40,11 @@ class RoundsView(QWidget):
         self.back.setToolTip("Make the model of that round the one that predicts, and that trainings follow.")
         self.back.clicked.connect(lambda: told(book.take_back)())
         self.chart: pg.PlotWidget | None = None
-        self._key = QLabel(
+        self._key = wrapping_label(
             f"agreement with held-out boxes, by round: <font color='{NEW}'>●</font>&nbsp;the model "
-            f"&nbsp;<font color='{FROZEN}'>╌</font>&nbsp;frozen model with your boxes"
+            f"&nbsp;<font color='{FROZEN}'>╌</font>&nbsp;frozen model with your boxes",
+            name="boxprompt-small",
         )
-        self._key.setWordWrap(True)
-        self._key.setObjectName("boxprompt-small")
         self._theme = ("#000000", "#ffffff")
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
@@ -60,7 +58,9 @@ class RoundsView(QWidget):
         """Colours of the chart."""
         self._theme = (background, text)
         if self.chart is not None:
-            _color(self.chart, *self._theme)
+            from napari_boxprompt.gui.plot import color_plot
+
+            color_plot(self.chart, *self._theme)
 
     def refresh(self) -> None:
         """Show the rounds as they stand."""
@@ -88,11 +88,10 @@ class RoundsView(QWidget):
         import pyqtgraph as pg
 
         if self.chart is None:
-            from napari_boxprompt.gui.plot import small_plot
+            from napari_boxprompt.gui.plot import color_plot, small_plot
 
             self.chart = small_plot()
-            self.chart.setFixedHeight(HEIGHT)
-            _color(self.chart, *self._theme)
+            color_plot(self.chart, *self._theme)
             self._layout.addWidget(self.chart)
         self.chart.clear()
         numbers = [record.number for record in scored]
@@ -104,9 +103,10 @@ class RoundsView(QWidget):
         self.chart.plot(
             numbers,
             values,
-            pen=pg.mkPen(NEW, width=2),
+            pen=pg.mkPen(NEW, width=2.5),
+            antialias=True,
             symbol="o",
-            symbolSize=7,
+            symbolSize=8,
             symbolBrush=NEW,
             symbolPen=None,
         )
@@ -127,10 +127,3 @@ def _sentence(record: Round, current: int) -> str:
     if current and current != record.number:
         said += f" The model of round {current} is in use again."
     return said
-
-
-def _color(chart: pg.PlotWidget, background: str, text: str) -> None:
-    chart.setBackground(background)
-    for axis in ("left", "bottom"):
-        chart.getAxis(axis).setPen(text)
-        chart.getAxis(axis).setTextPen(text)
