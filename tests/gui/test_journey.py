@@ -260,8 +260,8 @@ def go_on_and_stop(desk: Desk, stack: Stack) -> None:
     desk.wait(lambda: not widget.trainer.running)
     widget.trainer.event.disconnect(count)
     assert steps[-1] < 100
-    assert desk.said == [f"Stopped after {steps[-1]} steps; the best model so far is kept."]
-    assert widget.train_panel.said.text().startswith("Stopped early, the best is kept")
+    assert desk.said == [f"Stopped after {steps[-1]} steps; the best of this training is kept."]
+    assert widget.train_panel.said.text().startswith("Stopped early, the best of this training is kept")
     second = widget.session.trained
     assert second is not None
     assert second is not first

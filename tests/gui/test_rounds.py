@@ -64,11 +64,11 @@ class Table:
     def _note(self, record: Round, trained: TrainedModel) -> None:
         self.recorded.append((record, trained))
 
-    def train(self, model: TrainedModel) -> Round:
+    def train(self, model: TrainedModel, *, stopped: bool = False) -> Round:
         self.trainer.last = TrainingTask(self.scene.images, self.scene.boxes, model.model.config)
         self.trainer.started.emit(model.model.config)
         self.session.set_model(model)
-        self.trainer.ended.emit(Trained(model, stopped=False, steps=30))
+        self.trainer.ended.emit(Trained(model, stopped=stopped, steps=30))
         assert self.book.newest is not None
         return self.book.newest
 
@@ -85,7 +85,7 @@ def test_a_training_is_judged_and_recorded_with_its_model(table: Table, trained:
     assert (record.number, record.against, record.held_out, record.held_out_boxes) == (1, 0, 3, 9)
     assert record.boxes == 18
     assert table.book.current == 1
-    assert table.book.offered == 0
+    assert table.book.offered is None
     assert not table.book.running
 
 
@@ -100,7 +100,7 @@ def test_a_worse_round_gives_way_to_the_one_before(table: Table, trained: Traine
     table.book.take_back()
     assert table.session.trained is good
     assert changes == [1]
-    assert table.book.offered == 0
+    assert table.book.offered is None
     with pytest.raises(BoxPromptError, match="no round to take back"):
         table.book.take_back()
     third = table.train(replace(good))
@@ -111,7 +111,16 @@ def test_a_better_round_offers_nothing(table: Table, trained: TrainedModel) -> N
     good = unlearnt(trained)
     table.train(spoiled(good, 0.3))
     assert "better than round 1" in describe(table.train(good))
-    assert table.book.offered == 0
+    assert table.book.offered is None
+
+
+def test_a_stopped_training_that_is_worse_gives_way_too(table: Table, trained: TrainedModel) -> None:
+    good = unlearnt(trained)
+    table.train(good)
+    record = table.train(spoiled(good, 0.3), stopped=True)
+    assert "worse than round 1" in describe(record)
+    table.book.take_back()
+    assert table.session.trained is good
 
 
 def test_a_round_that_could_not_be_judged_can_be_taken_back(
@@ -126,13 +135,17 @@ def test_a_round_that_could_not_be_judged_can_be_taken_back(
     assert table.session.trained is good
 
 
-def test_a_loaded_model_is_compared_with_but_has_no_number(table: Table, trained: TrainedModel) -> None:
+def test_a_loaded_model_has_no_number_and_can_be_taken_back(table: Table, trained: TrainedModel) -> None:
     good = unlearnt(trained)
     table.session.set_model(good)
     record = table.train(spoiled(good, 0.3))
     assert record.against == 0
     assert "worse than the model before" in describe(record)
-    assert table.book.offered == 0, "nobody knows it as a round"
+    assert table.book.offered == 0
+    table.book.take_back()
+    assert table.session.trained is good
+    assert table.book.offered is None
+    assert table.book.rounds[0].taken_back
 
 
 def test_nothing_is_taken_back_while_a_training_runs(table: Table, trained: TrainedModel) -> None:

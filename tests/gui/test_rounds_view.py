@@ -37,7 +37,8 @@ class Book:
 
     def __init__(self) -> None:
         self.rounds: list[Round] = []
-        self.running, self.offered, self.taken = False, 0, 0
+        self.running, self.taken = False, 0
+        self.offered: int | None = None
 
     @property
     def newest(self) -> Round | None:
@@ -45,10 +46,12 @@ class Book:
 
     @property
     def current(self) -> int:
-        return self.taken or len(self.rounds)
+        newest = self.newest
+        return self.taken if newest is None or newest.taken_back else newest.number
 
     def take_back(self) -> None:
-        self.taken, self.offered = self.offered, 0
+        self.taken, self.offered = self.offered or 0, None
+        self.rounds[-1] = self.rounds[-1].model_copy(update={"taken_back": True})
         self.changed.emit()
 
 
@@ -109,6 +112,19 @@ def test_a_worse_round_offers_the_one_before(view: RoundsView, book: Book) -> No
     view.back.click()
     assert not shown(view).back
     assert view.said.text().endswith("The model of round 1 is in use again.")
+
+
+def test_a_worse_round_offers_the_loaded_model_before_it(view: RoundsView, book: Book) -> None:
+    first = record(1, 0.70, previous=0.82)
+    assert first.against == 0
+    book.rounds, book.offered = [first], 0
+    book.changed.emit()
+    assert "0.12 worse than the model before" in view.said.text()
+    assert view.back.text() == "Take the model before back"
+    assert shown(view).back
+    view.back.click()
+    assert not shown(view).back
+    assert view.said.text().endswith("You went back to the model before.")
 
 
 def test_rounds_that_could_not_be_judged_are_not_in_the_chart(view: RoundsView, book: Book) -> None:

@@ -147,12 +147,15 @@ class RoundBook:
         return next((number for number, known in self.models.items() if known is model), 0)
 
     @property
-    def offered(self) -> int:
-        """Number of the round before the newest, if that is in use and may be worse; else 0."""
+    def offered(self) -> int | None:
+        """Number of the round before the newest, if that is in use and may be worse; else None.
+
+        It is 0 where the model before is of no round, as a loaded one.
+        """
         newest = self.newest
         if newest is None or self.current != newest.number or verdict(newest) not in ("worse", "unknown"):
-            return 0
-        return newest.against if newest.against in self.models else 0
+            return None
+        return newest.against if newest.against in self.models else None
 
     def restore(self, rounds: list[Round], models: Mapping[int, TrainedModel] | None = None) -> None:
         """Take up rounds that were recorded before, for instance in a project.
@@ -178,7 +181,7 @@ class RoundBook:
             There is none to take back, or a training runs.
         """
         number = self.offered
-        if not number:
+        if number is None:
             raise BoxPromptError("There is no round to take back.")
         if self._trainer.running:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
@@ -211,7 +214,7 @@ class RoundBook:
     def _keep(self, task: RoundTask) -> None:
         """Remember the new model and the one that it may have to give way to, and no others."""
         kept = {task.number: task.model}
-        if task.against and task.previous is not None:
+        if task.previous is not None:
             kept[task.against] = task.previous
         self.models = kept
 

@@ -37,7 +37,7 @@ class RoundsView(QWidget):
         self._book = book
         self.said = wrapping_label()
         self.back = QPushButton()
-        self.back.setToolTip("Make the model of that round the one that predicts, and that trainings follow.")
+        self.back.setToolTip("Make that model the one that predicts, and that trainings follow.")
         self.back.clicked.connect(lambda: told(book.take_back)())
         self.chart: pg.PlotWidget | None = None
         self._key = wrapping_label(
@@ -74,8 +74,9 @@ class RoundsView(QWidget):
         self.said.setObjectName("boxprompt-warning" if worse else "boxprompt-quiet")
         self.said.style().unpolish(self.said)
         self.said.style().polish(self.said)
-        self.back.setVisible(bool(book.offered) and not book.running)
-        self.back.setText(f"Take round {book.offered} back")
+        offered = book.offered
+        self.back.setVisible(offered is not None and not book.running)
+        self.back.setText(f"Take {f'round {offered}' if offered else 'the model before'} back")
         scored = [record for record in book.rounds if MEASURE in record.scores]
         self._key.setVisible(len(scored) > 1)
         if len(scored) > 1:
@@ -126,4 +127,6 @@ def _sentence(record: Round, current: int) -> str:
     said = describe(record)
     if current and current != record.number:
         said += f" The model of round {current} is in use again."
+    elif record.taken_back and not current:
+        said += " You went back to the model before."
     return said

@@ -336,7 +336,7 @@ class TrainPanel(QWidget):
         if result is not None:
             seconds = duration(sum(result.seconds.values()))
             kept = (
-                "stopped early, the best is kept"
+                "stopped early, the best of this training is kept"
                 if result.stopped
                 else f"done in {seconds} on {self._device}"
             )

@@ -145,7 +145,7 @@ class Trainer:
         self._learn_speed(result)
         self._session.set_model(result.model)
         if result.stopped:
-            show_info(f"Stopped after {result.steps} steps; the best model so far is kept.")
+            show_info(f"Stopped after {result.steps} steps; the best of this training is kept.")
 
     def _learn_speed(self, result: Trained) -> None:
         """What a real training took is a better guide than a test of a second."""
