@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
-from tests.gui.test_project_saving import Work, box, folder, plane, stored
+from tests.gui.test_project_saving import Work, box, folder, plane, reopen, stored, work
 from tests.gui.test_results import found, overlapping_on
 
 from napari_boxprompt.api import TrainedModel
@@ -22,24 +22,16 @@ from napari_boxprompt.gui.results import Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.project import Project, project_lessons
 
-__all__ = ["folder"]
+__all__ = ["folder", "reopen", "work"]
 
 pytestmark = pytest.mark.usefixtures("qtbot")
 
 
 @pytest.fixture
-def reopen(folder: Path) -> Iterator[Callable[[], Work]]:
+def overlapping(folder: Path, reopen: Callable[[], Work]) -> Callable[[], Work]:
     with Project.open(folder) as project:
         project.set_classes(["a", "b"], exclusive=False)
-    opened: list[Work] = []
-
-    def again() -> Work:
-        opened.append(Work(folder))
-        return opened[-1]
-
-    yield again
-    for work in opened:
-        work.project.abandon()
+    return reopen
 
 
 def predicted(work: Work, trained: TrainedModel, planes: range = range(4)) -> tuple[Result, ...]:
@@ -74,8 +66,8 @@ def pixels(results: tuple[Result, ...], z: int) -> np.ndarray:
     return np.stack([result.plane(plane(z)) > 0 for result in results])
 
 
-def test_all_of_it_comes_back_and_teaches(reopen: Callable[[], Work], trained: TrainedModel) -> None:
-    work = reopen()
+def test_all_of_it_comes_back_and_teaches(overlapping: Callable[[], Work], trained: TrainedModel) -> None:
+    work = overlapping()
     results = predicted(work, trained)
     work.session.set_status(plane(1), "accepted")
     work.session.set_status(plane(2), "rejected")
@@ -84,7 +76,7 @@ def test_all_of_it_comes_back_and_teaches(reopen: Callable[[], Work], trained: T
     kept = {z: pixels(results, z) for z in range(4)}
     work.close()
 
-    again = reopen()
+    again = overlapping()
     assert not again.project.exclusive
     assert not again.boxes.exclusive
     statuses = [again.project.status(stored(z)) for z in range(4)]
@@ -110,8 +102,8 @@ def test_all_of_it_comes_back_and_teaches(reopen: Callable[[], Work], trained: T
         assert sorted(b.label for b in lessons.boxes.on(stored(3))) == ["a", "a", "b"]
 
 
-def test_the_layer_of_any_class_is_reviewed(reopen: Callable[[], Work], trained: TrainedModel) -> None:
-    work = reopen()
+def test_the_layer_of_any_class_is_reviewed(overlapping: Callable[[], Work], trained: TrainedModel) -> None:
+    work = overlapping()
     a, b = predicted(work, trained)
     review, layers = Review(work.session), work.viewer.layers
     layers.selection.active = a.layer
@@ -126,21 +118,23 @@ def test_the_layer_of_any_class_is_reviewed(reopen: Callable[[], Work], trained:
     assert layers.selection.active == b.layer
 
 
-def test_opening_writes_nothing(reopen: Callable[[], Work], trained: TrainedModel) -> None:
-    work = reopen()
+def test_opening_writes_nothing(overlapping: Callable[[], Work], trained: TrainedModel) -> None:
+    work = overlapping()
     predicted(work, trained)
     work.session.set_status(plane(1), "accepted")
     work.close()
     before = {path: path.read_bytes() for path in (work.folder / "masks").rglob("*") if path.is_file()}
-    again = reopen()
+    again = overlapping()
     again.session.result_changed.emit()
     assert (again.folder / "journal.jsonl").read_bytes() == b""
     again.close()
     assert before == {p: p.read_bytes() for p in (work.folder / "masks").rglob("*") if p.is_file()}
 
 
-def test_a_stroke_in_one_layer_leaves_the_others(reopen: Callable[[], Work], trained: TrainedModel) -> None:
-    work = reopen()
+def test_a_stroke_in_one_layer_leaves_the_others(
+    overlapping: Callable[[], Work], trained: TrainedModel
+) -> None:
+    work = overlapping()
     a, b = predicted(work, trained)
     for layer in (a, b):
         layer.layer.data[1, 35:, 40:] = 7
@@ -153,13 +147,13 @@ def test_a_stroke_in_one_layer_leaves_the_others(reopen: Callable[[], Work], tra
     numbers = [set(np.unique(layer)) - {0} for layer in mask.labels]
     assert not numbers[0] & numbers[1], "every object of a plane has a number of its own"
     work.crash()
-    np.testing.assert_array_equal(pixels(shown(reopen()), 1), pixels((a, b), 1))
+    np.testing.assert_array_equal(pixels(shown(overlapping()), 1), pixels((a, b), 1))
 
 
 def test_the_next_prediction_keeps_what_was_accepted_or_painted(
-    reopen: Callable[[], Work], trained: TrainedModel
+    overlapping: Callable[[], Work], trained: TrainedModel
 ) -> None:
-    work = reopen()
+    work = overlapping()
     a, b = predicted(work, trained)
     a.layer.data[1, 4:20, 4:20] = 0  # the only object of its class is rubbed out
     work.autosave._painted.note_strokes(a, [plane(1)])
@@ -190,14 +184,14 @@ def test_the_next_prediction_keeps_what_was_accepted_or_painted(
 
 
 def test_a_class_without_a_layer_stays_in_the_project(
-    reopen: Callable[[], Work], trained: TrainedModel
+    overlapping: Callable[[], Work], trained: TrainedModel
 ) -> None:
-    work = reopen()
+    work = overlapping()
     a, b = predicted(work, trained)
     work.session.set_status(plane(1), "accepted")
     kept = pixels((a, b), 1)
     work.close()
-    again = reopen()
+    again = overlapping()
     a, b = shown(again)
     again.viewer.layers.remove(b.layer)
     a.layer.data[1, :5, :5] = 50
@@ -205,20 +199,20 @@ def test_a_class_without_a_layer_stays_in_the_project(
     again.session.result_changed.emit()
     kept[0] |= pixels((a,), 1)[0]
     again.close()
-    last = reopen()
+    last = overlapping()
     assert last.project.status(stored(1)) == "accepted"
     assert last.project.status(stored(3)) == "predicted"
     np.testing.assert_array_equal(pixels(shown(last), 1), kept)
     assert pixels(shown(last), 3)[1].any(), "a layer that is deleted deletes nothing in the project"
 
 
-def test_masks_of_one_layer_are_shown_class_by_class(reopen: Callable[[], Work]) -> None:
-    work = reopen()
+def test_masks_of_one_layer_are_shown_class_by_class(overlapping: Callable[[], Work]) -> None:
+    work = overlapping()
     labels = np.zeros((40, 50), int)
     labels[:5], labels[5:9], labels[20:] = 1, 2, 3
     work.project.accept(stored(1), labels, {1: "a", 2: "b", 3: "a"})
     work.close()
-    again = reopen()
+    again = overlapping()
     a, b = shown(again)
     np.testing.assert_array_equal(a.plane(plane(1)), np.where(labels == 2, 0, labels))
     np.testing.assert_array_equal(b.plane(plane(1)), np.where(labels == 2, 2, 0))
@@ -229,10 +223,3 @@ def test_boxes_of_classes_that_overlap_make_the_project_so(work: Work) -> None:
     assert work.project.exclusive
     work.boxes.add_boxes(BoxSet((box(0),), classes=("a", "b"), exclusive=False))
     assert not work.project.exclusive
-
-
-@pytest.fixture
-def work(folder: Path) -> Iterator[Work]:
-    work = Work(folder)
-    yield work
-    work.project.abandon()
