@@ -18,6 +18,7 @@ from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.images import Images
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.models.base import ELSEWHERE, ModelInfo
 from napari_boxprompt.prompting import generators
 
@@ -74,13 +75,18 @@ class FakeModel:
         *,
         candidates: bool = False,
         within: torch.Tensor | None = None,
+        lattice: Lattice = WHOLE,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         assert len(embedding) == len(sparse) == len(dense)
+        cells = CELLS // lattice.step
+        assert embedding.shape[-2:] == dense.shape[-2:] == (cells, cells)
         rows = self.readout.expand(len(embedding), 1, -1)
-        values = torch.bmm(rows, (embedding + dense).flatten(2)).view(-1, CELLS, CELLS)
+        values = torch.bmm(rows, (embedding + dense).flatten(2)).view(-1, cells, cells)
         if sparse.shape[1]:
             values = values + (sparse.mean(dim=1) @ self.readout)[:, None, None]
-        logits = GAIN * F.interpolate(values[:, None], size=(GRID, GRID), mode="bilinear")
+        # Tokens of a lattice were apart: they have no neighbours to go over into.
+        mode = "bilinear" if lattice == WHOLE else "nearest"
+        logits = GAIN * F.interpolate(values[:, None], size=(GRID // lattice.step,) * 2, mode=mode)
         if candidates:
             logits = torch.cat([logits - 1.0, logits, logits + 1.0], dim=1)
         for row, (y0, x0, y1, x1) in enumerate([] if within is None else within.tolist()):
@@ -122,9 +128,12 @@ class TinyGenerator(generators.PromptGenerator):
         with torch.no_grad():
             self.output.bias.copy_(no_mask)
 
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        dense = _mix(self.output, F.gelu(_mix(self.hidden, embedding.flatten(2))))
-        return embedding.new_zeros(len(embedding), 0, CHANNELS), dense.unflatten(2, embedding.shape[2:])
+    def forward(
+        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = lattice.tokens(embedding)
+        dense = _mix(self.output, F.gelu(_mix(self.hidden, seen.flatten(2))))
+        return embedding.new_zeros(len(embedding), 0, CHANNELS), dense.unflatten(2, seen.shape[2:])
 
 
 def _mix(layer: nn.Linear, values: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_boxprompt.errors import ModelError
+from napari_boxprompt.lattice import Lattice
 from napari_boxprompt.models import litemedsam, load_frozen
 from napari_boxprompt.models.architectures import build_model
 from napari_boxprompt.models.base import ELSEWHERE
@@ -112,6 +113,34 @@ def test_only_what_is_asked_for_is_decoded(model: SamModel, embedding: Tensor) -
         rest = part[row].clone()
         rest[:, rows, columns] = ELSEWHERE
         assert (rest == ELSEWHERE).all()
+
+
+@pytest.mark.parametrize("lattice", [Lattice(2, row, column) for row in (0, 1) for column in (0, 1)])
+def test_tokens_of_a_lattice_are_decoded_by_themselves(
+    model: SamModel, embedding: Tensor, lattice: Lattice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each token has three equals, prompt tokens gather the same from one in four as from all."""
+
+    def four_of_each(maps: Tensor) -> Tensor:
+        return maps[..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    monkeypatch.setattr(model, "_position", four_of_each(model._position))
+    sparse, dense = model.box_prompt(BOXES)
+    whole, quality = model.decode(four_of_each(embedding), sparse, dense)
+    seen, prompt = lattice.tokens(four_of_each(embedding)), lattice.tokens(dense)
+    found, same = model.decode(seen, sparse, prompt, lattice=lattice)
+    torch.testing.assert_close(found, lattice.pixels(whole), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(same, quality, atol=1e-4, rtol=1e-4)
+
+
+def test_a_lattice_has_its_positions(model: SamModel, embedding: Tensor) -> None:
+    """Masks of a lattice are much like those of the whole image at the same places."""
+    lattice = Lattice(2, 1, 0)
+    sparse, dense = model.box_prompt(BOXES)
+    whole = model.decode(embedding, sparse, dense)[0] > 0
+    seen, prompt = lattice.tokens(embedding), lattice.tokens(dense)
+    found = model.decode(seen, sparse, prompt, lattice=lattice)[0] > 0
+    assert (found == lattice.pixels(whole)).float().mean() > 0.99
 
 
 def test_a_box_beside_the_grid_gets_nothing(model: SamModel, embedding: Tensor) -> None:

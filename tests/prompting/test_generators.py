@@ -7,6 +7,7 @@ import torch
 from tests.helpers.synthetic import FakeModel
 
 from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.lattice import Lattice
 from napari_boxprompt.prompting import GENERATORS, LightGenerator, SimpleGenerator, make_generator
 
 NO_MASK = torch.linspace(-1, 1, 256)
@@ -45,6 +46,23 @@ def test_every_weight_is_reached(inputs: tuple[torch.Tensor, torch.Tensor], name
             continue
         assert weight.grad is not None, key
         assert weight.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("lattice", [Lattice(2, row, column) for row in (0, 1) for column in (0, 1)])
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_a_prompt_on_a_lattice_is_the_prompt_there(
+    inputs: tuple[torch.Tensor, torch.Tensor], name: str, lattice: Lattice
+) -> None:
+    generator = make_generator(name, NO_MASK).eval()
+    if name in ("light", "wide"):
+        torch.nn.init.normal_(generator.output.weight, std=0.1)  # type: ignore[arg-type, union-attr]
+        # The statistics of a norm differ a little with the tokens that it sees.
+        for block in (generator.join, *generator.context):  # type: ignore[misc, union-attr]
+            block[1] = torch.nn.Identity()  # type: ignore[index, operator]
+    sparse, dense = generator(*inputs)
+    thinned, quarter = generator(*inputs, lattice)
+    torch.testing.assert_close(thinned, sparse)
+    torch.testing.assert_close(quarter, lattice.tokens(dense), rtol=1e-4, atol=1e-4)
 
 
 def test_untrained_light_generator_is_no_prompt(inputs: tuple[torch.Tensor, torch.Tensor]) -> None:

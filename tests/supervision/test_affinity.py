@@ -47,6 +47,13 @@ def test_only_pairs_with_a_pixel_in_a_box_count() -> None:
     assert len(rows) > 1
 
 
+def test_neighbours_that_were_apart_do_not_count() -> None:
+    flat = torch.full_like(IMAGE, 0.5)  # all alike, so that only the blocks keep pixels apart
+    blocks = (torch.arange(SIDE) // (SIDE // 2)).expand(SIDE, SIDE)
+    assert float(affinity_loss(halves(-12.0, 12.0), flat, EVERYWHERE)) > 0.5
+    assert float(affinity_loss(halves(-12.0, 12.0), flat, EVERYWHERE, blocks)) < 1e-3
+
+
 def test_background_reaches_in_up_to_the_edge() -> None:
     """Outside is known, the box is not: the image decides which part of the box is the object."""
     image = torch.full((1, SIDE, SIDE), 0.2)

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, finish, make_scene, quick_config
 
 from napari_boxprompt.config import LossConfig
 from napari_boxprompt.images import Normalization
+from napari_boxprompt.lattice import Lattice
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.supervision.targets import size_range
 from napari_boxprompt.training.dataset import Dataset, Sample, build_dataset
@@ -24,6 +26,7 @@ from napari_boxprompt.training.objective import (
 )
 from napari_boxprompt.views import GRID, View
 
+LATTICES = [Lattice(2, row, column) for row in (0, 1) for column in (0, 1)]
 TERMS = ("pseudo_label", "outside", "size", "tightness", "consistency", "affinity")
 
 
@@ -298,3 +301,57 @@ def test_views_without_boxes_are_harmless(data: Dataset, logits: torch.Tensor) -
     terms = Objective(LossConfig(), data)(logits[:1], [replace(sample, targets=(bare,))], 5.0)
     assert float(terms["size"]) == float(terms["tightness"]) == float(terms["consistency"]) == 0.0
     assert float(terms["pseudo_label"]) > 0
+
+
+# --- on a lattice -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_terms_on_a_lattice_are_about_those_of_the_whole(
+    data: Dataset, batch: list[Sample], lattice: Lattice
+) -> None:
+    """Logits as smooth as a decoder's: what a quarter of the blocks says is what all of them say, nearly."""
+    noise = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits = truth(batch, 1.0) + F.interpolate(noise, size=(GRID, GRID), mode="bilinear")
+    objective = Objective(LossConfig(size=1.0, tightness=1.0), data)
+    whole = objective(logits, batch, 5.0)
+    part = objective(lattice.pixels(logits), batch, 5.0, lattice=lattice)
+    assert set(part) == set(TERMS)
+    for name in set(TERMS) - {"tightness"}:  # its bands are twice as wide here
+        assert float(part[name]) == pytest.approx(float(whole[name]), rel=0.3, abs=0.02), name
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_every_term_pulls_on_a_lattice(
+    data: Dataset, batch: list[Sample], logits: torch.Tensor, lattice: Lattice
+) -> None:
+    logits.requires_grad_()
+    terms = Objective(LossConfig(), data)(lattice.pixels(logits), batch, 5.0, lattice=lattice)
+    for name in TERMS:
+        (gradient,) = torch.autograd.grad(terms[name], logits, retain_graph=True)
+        assert gradient.abs().sum() > 0, name
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_what_agrees_with_the_boxes_costs_less_on_a_lattice(
+    data: Dataset, batch: list[Sample], lattice: Lattice
+) -> None:
+    objective, right = Objective(LossConfig(), data), truth(batch)
+    for wrong in (right.roll(30, -1), torch.full_like(right, -6.0), torch.full_like(right, 6.0)):
+        good, bad = (
+            sum(map(float, objective(lattice.pixels(m), batch, 20.0, lattice=lattice).values()))
+            for m in (right, wrong)
+        )
+        assert good < bad
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_one_mask_in_two_views_costs_nothing_on_a_lattice(lattice: Lattice) -> None:
+    def cost(*masks: torch.Tensor) -> float:
+        maps = lattice.pixels(torch.stack([mask[None] for mask in masks]))
+        return float(between_views(maps, [sample_at(BASE), sample_at(TURNED)], lattice))
+
+    same = cost(disc(BASE, 120, 140, 50), disc(TURNED, 120, 140, 50))
+    moved = cost(disc(BASE, 120, 140, 50), disc(TURNED, 116, 144, 50))
+    assert same < 0.03 < moved

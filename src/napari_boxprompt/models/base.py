@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from napari_boxprompt.lattice import WHOLE, Lattice
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -106,6 +108,7 @@ class FrozenModel(Protocol):
         *,
         candidates: bool = False,
         within: Tensor | None = None,
+        lattice: Lattice = WHOLE,
     ) -> tuple[Tensor, Tensor]:
         """Masks of a batch of prompts, differentiable with respect to ``sparse`` and ``dense``.
 
@@ -122,6 +125,8 @@ class FrozenModel(Protocol):
         within : torch.Tensor, optional
             ``(B, 4)`` rows of y0, x0, y1, x1 on the logit grid: only there are masks asked for. Elsewhere
             logits may be `ELSEWHERE`, which saves time. Not differentiable then.
+        lattice : Lattice
+            Image tokens that there are: ``embedding`` and ``dense`` have these alone, and logits are theirs.
 
         Returns
         -------

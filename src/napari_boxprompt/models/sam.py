@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 
 from napari_boxprompt.errors import ModelError
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.models.base import ELSEWHERE
 from napari_boxprompt.models.decoding import mask_logits, two_way
 
@@ -105,6 +106,7 @@ class SamModel:
         *,
         candidates: bool = False,
         within: Tensor | None = None,
+        lattice: Lattice = WHOLE,
     ) -> tuple[Tensor, Tensor]:
         """Masks ``(B, M, 256, 256)`` and their expected IoU ``(B, M)``; see `FrozenModel.decode`.
 
@@ -120,7 +122,8 @@ class SamModel:
         learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([learned.expand(len(embedding), -1, -1), sparse], dim=1)
         source = (embedding + dense).to(tokens.dtype)
-        image, position = (maps.flatten(2).transpose(1, 2) for maps in (source, self._position))
+        places = lattice.tokens(self._position)
+        image, position = (maps.flatten(2).transpose(1, 2) for maps in (source, places))
         hidden, image = two_way(decoder.transformer, image, position, tokens)
         kernels = torch.stack(
             [decoder.output_hypernetworks_mlps[i](hidden[:, 1 + i]) for i in range(first, last)], dim=1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.lattice import WHOLE, Lattice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +34,10 @@ class PromptGenerator(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Emit sparse ``(B, N, 256)`` and dense ``(B, 256, 64, 64)`` prompts."""
+    def forward(
+        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Emit sparse ``(B, N, 256)`` and dense ``(B, 256, 64, 64)`` prompts, the dense one on a lattice."""
 
     def load_pretrained(self, path: Path) -> None:
         """Start from published weights.

@@ -7,13 +7,14 @@ Each takes the frozen encoder's embedding ``(B, 256, 64, 64)`` and the image ``(
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.prompting.base import CHANNELS, PromptGenerator
 from napari_boxprompt.prompting.hardnet import HarDNetGenerator
 
@@ -40,6 +41,23 @@ def _block(
     return nn.Sequential(convolution, nn.GroupNorm(8, outputs), nn.GELU())
 
 
+def _onto(block: nn.Sequential, maps: torch.Tensor, lattice: Lattice) -> torch.Tensor:
+    """What a block makes of maps of all tokens, on a lattice."""
+    convolution, *rest = cast("tuple[nn.Conv2d, ...]", tuple(block))
+    rows, columns = cast("tuple[int, int]", convolution.padding)
+    padded = F.pad(maps, (columns, columns, rows, rows))[..., lattice.row :, lattice.column :]
+    made = F.conv2d(padded, convolution.weight, stride=lattice.step, dilation=convolution.dilation)
+    return nn.Sequential(*rest)(made)
+
+
+def _among(block: nn.Sequential, maps: torch.Tensor, lattice: Lattice) -> torch.Tensor:
+    """What a block makes of maps on a lattice, where its dilation stays on the lattice."""
+    convolution, *rest = cast("tuple[nn.Conv2d, ...]", tuple(block))
+    nearer = [reach // lattice.step for reach in convolution.dilation]
+    made = F.conv2d(maps, convolution.weight, padding=nearer, dilation=nearer)
+    return nn.Sequential(*rest)(made)
+
+
 class LightGenerator(PromptGenerator):
     """Default generator: embedding plus a shallow stem of the image, about 0.2 M parameters.
 
@@ -63,11 +81,13 @@ class LightGenerator(PromptGenerator):
         """Maps ``(B, C, 64, 64)`` that the prompt is made from."""
         return [self.drop(self.project(embedding)), self.stem(image)]
 
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Emit an empty sparse and a dense prompt."""
-        x = self.join(torch.cat(self.features(embedding, image), dim=1))
+        x = _onto(self.join, torch.cat(self.features(embedding, image), dim=1), lattice)
         for layer in self.context:
-            x = x + layer(x)
+            x = x + _among(layer, x, lattice)
         return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(x)
 
 
@@ -115,10 +135,12 @@ class SimpleGenerator(PromptGenerator):
         self.squeeze = nn.Conv2d(CHANNELS, CHANNELS, 1)
         self.tokens = nn.Linear(64, points + 1)
 
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Emit ``points + 1`` sparse tokens and a dense prompt; the image is not used."""
         pooled = F.max_pool2d(self.squeeze(embedding), 8).flatten(2)
-        return self.tokens(pooled).transpose(1, 2), self.dense(embedding)
+        return self.tokens(pooled).transpose(1, 2), lattice.tokens(self.dense(embedding))
 
 
 GENERATORS: Mapping[str, type[PromptGenerator]] = MappingProxyType(

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.models.checkpoints import load_tensors
 from napari_boxprompt.prompting.base import CHANNELS, PromptGenerator
 
@@ -181,12 +182,14 @@ class HarDNetGenerator(PromptGenerator):
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(3, 1, 1), persistent=False)
 
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Emit an empty sparse and a dense prompt."""
         fine, middle, coarse = self.encoder((image - self.mean) / self.deviation)
         x = self.output(self.up2(self.up1(coarse, middle), fine)).tanh()
         dense = F.interpolate(x, size=embedding.shape[-2:], mode="bilinear", align_corners=False)
-        return embedding.new_zeros(len(embedding), 0, CHANNELS), dense
+        return embedding.new_zeros(len(embedding), 0, CHANNELS), lattice.tokens(dense)
 
     def load_pretrained(self, path: Path) -> None:
         """Start the features from published ImageNet weights; see `HarDNet85.load_published`."""

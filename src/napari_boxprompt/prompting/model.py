@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from napari_boxprompt.errors import BundleError
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.prompting.generators import make_generator
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ class PromptNet(nn.Module):
         for generator in self.generators:
             cast("PromptGenerator", generator).load_pretrained(path)
 
-    def forward(self, embedding: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Logits ``(B, K, 256, 256)`` of K classes.
+    def forward(
+        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
+    ) -> torch.Tensor:
+        """Logits ``(B, K, 256, 256)`` of K classes, or those of the tokens of a lattice.
 
         Parameters
         ----------
@@ -56,11 +59,13 @@ class PromptNet(nn.Module):
             ``(B, 256, 64, 64)``.
         image : torch.Tensor
             ``(B, 3, 256, 256)`` in 0..1.
+        lattice : Lattice
+            Image tokens that are decoded.
         """
-        logits = []
+        logits, seen = [], lattice.tokens(embedding)
         for generator in self.generators:
-            sparse, dense = generator(embedding, image)
-            logits.append(self._decode(embedding, sparse, dense)[0])
+            sparse, dense = generator(embedding, image, lattice)
+            logits.append(self._decode(seen, sparse, dense, lattice=lattice)[0])
         return torch.cat(logits, dim=1)
 
 

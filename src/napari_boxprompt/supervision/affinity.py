@@ -25,7 +25,9 @@ SAMPLED = 7
 _DIRECTIONS = ((0, REACH), (REACH, 0), (REACH, REACH), (REACH, -REACH))
 
 
-def affinity_loss(logits: torch.Tensor, image: torch.Tensor, boxed: torch.Tensor) -> torch.Tensor:
+def affinity_loss(
+    logits: torch.Tensor, image: torch.Tensor, boxed: torch.Tensor, blocks: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean of ``-log(p q + (1 - p)(1 - q))`` over pairs of neighbours that look alike.
 
     The pairwise term of BoxInst (Tian et al., CVPR 2021), with a threshold that adapts to the image.
@@ -38,6 +40,8 @@ def affinity_loss(logits: torch.Tensor, image: torch.Tensor, boxed: torch.Tensor
         ``(C, G, G)`` what the view shows.
     boxed : torch.Tensor
         bool ``(G, G)``: pixels in boxes; pairs with at least one of them count.
+    blocks : torch.Tensor, optional
+        ``(G, G)`` integers: neighbours of two values are apart, and do not count.
 
     Returns
     -------
@@ -50,6 +54,8 @@ def affinity_loss(logits: torch.Tensor, image: torch.Tensor, boxed: torch.Tensor
         first, second = _pairs(boxed, step)
         difference = (here - there).abs().mean(dim=0)
         near = first | second
+        if blocks is not None:
+            near = near & torch.eq(*_pairs(blocks, step))
         if not near.any():
             continue
         alike = near & (difference <= difference[near][::SAMPLED].quantile(ALIKE))

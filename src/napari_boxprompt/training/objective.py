@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from napari_boxprompt.lattice import BLOCK, WHOLE, Lattice
 from napari_boxprompt.supervision import losses
 from napari_boxprompt.supervision.affinity import affinity_loss
 from napari_boxprompt.supervision.boxmasks import exclusive_masks
@@ -59,24 +60,31 @@ class Objective:
         return losses.barrier_t_epochs(int(epoch))
 
     def __call__(
-        self, logits: torch.Tensor, batch: Sequence[Sample], t: float, fraction: float = 1.0
+        self,
+        logits: torch.Tensor,
+        batch: Sequence[Sample],
+        t: float,
+        fraction: float = 1.0,
+        lattice: Lattice = WHOLE,
     ) -> dict[str, torch.Tensor]:
         """Weighted terms of one batch.
 
         Parameters
         ----------
         logits : torch.Tensor
-            ``(B, K, G, G)``.
+            ``(B, K, G, G)``, or its pixels on a lattice.
         batch : sequence of Sample
             The B views; views ``2 i`` and ``2 i + 1`` may show the same part of one plane.
         t : float
             Barrier parameter.
         fraction : float
             Part of the training that is done.
+        lattice : Lattice
+            Image tokens that were decoded: all terms see these alone.
         """
         config, terms = self.config, dict[str, torch.Tensor]()
         probability = losses.probabilities(logits.float(), config.activation)
-        stacked = _stack(batch, probability.device)
+        stacked = _stack(batch, lattice, probability.device)
         flat = probability.flatten(0, 1)
         raw = logits.float().flatten(0, 1) if config.activation == "sigmoid" else None
         terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
@@ -87,19 +95,18 @@ class Objective:
                 flat, stacked["outside"], variant=config.outside_variant, logits=raw
             )
         if config.size or config.tightness:
-            size, tight = self._box_terms(probability, batch, t)
+            size, tight = self._box_terms(probability, batch, t, lattice)
             terms["size"], terms["tightness"] = config.size * size, config.tightness * tight
         if config.affinity:
             weight = config.affinity * min(1.0, fraction / WARM)
-            terms["affinity"] = weight * _affinity(
-                logits.float() if raw is not None else probability.logit(eps=1e-6), batch
-            )
+            alike = logits.float() if raw is not None else probability.logit(eps=1e-6)
+            terms["affinity"] = weight * _affinity(alike, batch, lattice)
         if config.consistency and config.consistency_of == "views":
-            terms["consistency"] = config.consistency * between_views(probability, batch)
+            terms["consistency"] = config.consistency * between_views(probability, batch, lattice)
         return terms
 
     def _box_terms(
-        self, probability: torch.Tensor, batch: Sequence[Sample], t: float
+        self, probability: torch.Tensor, batch: Sequence[Sample], t: float, lattice: Lattice
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Size and tightness, each a mean over the views."""
         size = tight = probability.new_zeros(())
@@ -110,52 +117,60 @@ class Objective:
                 if not len(target.boxes):
                     continue
                 if self.config.size:
-                    size = size + self._size(half[i, k], target, k, t)
+                    size = size + self._size(half[i, k], target, k, t, lattice)
                 if self.config.tightness and target.axis_aligned:
-                    boxes = target.grid_boxes().to(probability)
+                    boxes = lattice.boxes(target.grid_boxes()).to(probability)
                     tight = tight + losses.tightness_loss(probability[i, k], boxes, t)
         return size / len(batch), tight / len(batch)
 
-    def _size(self, probability: torch.Tensor, target: ClassTargets, k: int, t: float) -> torch.Tensor:
-        masks = target.masks(probability.shape[-1]).to(probability)
+    def _size(
+        self, probability: torch.Tensor, target: ClassTargets, k: int, t: float, lattice: Lattice
+    ) -> torch.Tensor:
+        masks = target.masks(probability.shape[-1] * lattice.step).to(probability)
+        masks = lattice.pixels(masks, BLOCK // 2)  # probabilities are those of half the grid
         areas = masks.flatten(1).sum(dim=1)
         kept = areas >= 1
         masks, areas = masks[kept], areas[kept]
         return losses.size_loss(probability, masks, areas, exclusive_masks(masks), *self.ranges[k], t)
 
 
-def _affinity(logits: torch.Tensor, batch: Sequence[Sample]) -> torch.Tensor:
+def _affinity(logits: torch.Tensor, batch: Sequence[Sample], lattice: Lattice) -> torch.Tensor:
     """Mean over the views of how far pixels that look alike are apart."""
     total = logits.new_zeros(())
+    blocks = lattice.blocks(logits.shape[-1]).to(logits.device)
     for maps, sample in zip(logits, batch, strict=True):
-        image = sample.image.to(logits.device).float() / 255
+        image = lattice.pixels(sample.image).to(logits.device).float() / 255
         for one, target in zip(maps, sample.targets, strict=True):
-            boxed = (target.valid & ~target.outside).to(logits.device)
-            total = total + affinity_loss(one, image, boxed)
+            boxed = lattice.pixels(target.valid & ~target.outside).to(logits.device)
+            total = total + affinity_loss(one, image, boxed, blocks)
     return total / len(batch)
 
 
-def _stack(batch: Sequence[Sample], device: torch.device) -> dict[str, torch.Tensor]:
-    """Targets ``(B * K, G, G)`` of a batch by name."""
+def _stack(batch: Sequence[Sample], lattice: Lattice, device: torch.device) -> dict[str, torch.Tensor]:
+    """Targets ``(B * K, G, G)`` of a batch by name, or their pixels on a lattice."""
     flat = [target for sample in batch for target in sample.targets]
     return {
-        name: torch.stack([getattr(target, name) for target in flat]).to(device)
+        name: lattice.pixels(torch.stack([getattr(target, name) for target in flat])).to(device)
         for name in ("pseudo", "valid", "outside")
     }
 
 
-def between_views(probability: torch.Tensor, batch: Sequence[Sample]) -> torch.Tensor:
+def between_views(
+    probability: torch.Tensor, batch: Sequence[Sample], lattice: Lattice = WHOLE
+) -> torch.Tensor:
     """Disagreement of neighbouring views of one part of a plane, after undoing what lies between them.
 
     The paper compares T(p(x)) with p(T(x)) for a transform T of the stored embedding; here T lies
     between two views that were encoded as images, so that the encoder is part of the comparison.
     """
-    small = F.interpolate(probability, size=(CONSISTENCY_SIDE,) * 2, mode="area")
+    side = CONSISTENCY_SIDE // lattice.step
+    small = F.interpolate(probability, size=(side, side), mode="area")
     total, pairs = probability.new_zeros(()), 0
     for i in range(0, len(batch) - 1, 2):
         if batch[i].view == batch[i + 1].view:
             continue
-        warped, valid = warp_between(small[i], batch[i].view, batch[i + 1].view, CONSISTENCY_SIDE)
+        source, target = (lattice.view(sample.view) for sample in batch[i : i + 2])
+        warped, valid = warp_between(small[i], source, target, side)
         total = total + losses.consistency_loss(warped, small[i + 1], valid.expand_as(warped))
         pairs += 1
     return total / max(pairs, 1)

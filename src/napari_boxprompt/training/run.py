@@ -13,6 +13,7 @@ import torch
 
 from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.events import Event, Finished, Metrics, Preview, Progress
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.prompting import PromptModel, PromptNet
 from napari_boxprompt.supervision import losses
 from napari_boxprompt.training.batches import draw, schedule, tensors
@@ -234,9 +235,12 @@ class _Loop:
             torch.manual_seed(int(rng.integers(2**31)))
             self.net.train()
             embedding, image = tensors(batch, self.encoder.device)
-            logits = self.net(embedding, image)
-            terms = objective(logits, batch, objective.hardness(fraction, epoch), fraction)
-            if config.loss.consistency and config.loss.consistency_of == "embedding":
+            flips = config.loss.consistency > 0 and config.loss.consistency_of == "embedding"
+            # What flips of the embedding are compared by has no lattice.
+            lattice = WHOLE if flips else Lattice.drawn(config.token_step, rng)
+            logits = self.net(embedding, image, lattice)
+            terms = objective(logits, batch, objective.hardness(fraction, epoch), fraction, lattice)
+            if flips:
                 terms["consistency"] = self._flip_term(logits, embedding, image, rng)
             loss = torch.stack(list(terms.values())).sum()
             self.optimizer.zero_grad()
