@@ -114,9 +114,12 @@ def test_some_planes_of_a_stack(tmp_path: Path) -> None:
 
 def test_overlapping_classes_have_an_axis(tmp_path: Path) -> None:
     images = images_of(a_png=SHAPE, s_tif=(4, *SHAPE))
-    with ResultWriter(tmp_path, images) as writer:
+    with ResultWriter(tmp_path, images, ["cell", "nucleus"]) as writer:
         for plane in images.planes:
             writer.add(prediction(plane, shape=(2, *SHAPE)))
+    with tifffile.TiffFile(tmp_path / "s_objects.tif") as handle:
+        assert handle.series[0].axes == "ZCYX"
+        assert handle.shaped_metadata[0]["Channel"] == {"Name": ["cell", "nucleus"]}
     assert tifffile.imread(tmp_path / "a_mask.tif").shape == (2, *SHAPE)
     assert tifffile.imread(tmp_path / "s_mask.tif").shape == (4, 2, *SHAPE)
     assert tifffile.imread(tmp_path / "s_mask.tif").sum() == 4 * 2 * 20

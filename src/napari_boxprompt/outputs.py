@@ -15,7 +15,7 @@ from napari_boxprompt.errors import OutputError
 from napari_boxprompt.files import atomic_path, atomic_write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -56,6 +56,7 @@ def write_labels(
     path: Path,
     labels: npt.NDArray[np.unsignedinteger],
     pixel_size: Mapping[str, tuple[float, str]] | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write a label image or stack ``(..., Y, X)`` as a compressed TIFF in one piece.
 
@@ -67,10 +68,15 @@ def write_labels(
         What to write.
     pixel_size : mapping of str to (float, str), optional
         Size of a pixel along ``"x"``, ``"y"`` and ``"z"`` and its unit; kept in an OME-TIFF.
+    classes : sequence of str, optional
+        Names of the classes where they may overlap: the axis before the last two runs over them, as channels.
     """
-    axes = _AXES[1 : labels.ndim - 1] if labels.ndim < 4 else _AXES[: labels.ndim - 2]
+    stacked = labels.ndim - 2 - bool(classes)
+    axes = _AXES[1 : stacked + 1] if stacked < 2 else _AXES[:stacked]
     big = labels.nbytes > 3_000_000_000
-    metadata: dict[str, Any] = {"axes": axes + "YX"}
+    metadata: dict[str, Any] = {"axes": axes + ("CYX" if classes else "YX")}
+    if classes:
+        metadata["Channel"] = {"Name": list(classes)}
     ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     for name, (size, unit) in (pixel_size or {}).items():
         if ome and name in ("x", "y", "z") and unit in _OME_UNITS:
@@ -102,10 +108,12 @@ class ResultWriter:
         Where to write.
     images : Images
         What is predicted.
+    classes : sequence of str, optional
+        Names of the classes where they may overlap.
     """
 
-    def __init__(self, folder: Path, images: Images) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, images: Images, classes: Sequence[str] = ()) -> None:
+        self._folder, self._classes = folder, classes
         self._left: dict[str, int] = {}
         self._depth: dict[str, tuple[int, ...]] = {}
         for plane in images.planes:
@@ -159,7 +167,7 @@ class ResultWriter:
         results: dict[str, npt.NDArray[np.unsignedinteger]] = {"mask": mask, "objects": numbers}
         for name, values in results.items():
             path = stem.with_name(f"{stem.name}_{name}.tif")
-            write_labels(path, values)
+            write_labels(path, values, classes=self._classes)
             self.written.append(path)
 
     def close(self) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,9 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
     assert session.view is not None
     (result,) = session.new_results([session.view])["my [stack]"]
     result.plane(PlaneId("my [stack]", (1,)))[3:9, 4:20] = 70_000
-    written = exchange.export_labels(result, tmp_path / name)
+    said = exchange.export_labels(result, tmp_path / name)
     (path,) = tmp_path.iterdir()
-    assert path == written
+    assert said == f"{path.name} has the labels; it is in {tmp_path}."
     assert path.suffix == ".tif"
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == "ZYX"
@@ -88,6 +89,31 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
             pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
             assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeZ"]) == (0.25, 2.0)
             assert pixels["PhysicalSizeXUnit"] == "µm"
+
+
+@pytest.mark.parametrize("name", ["labels.tif", "labels.ome.tif"])
+def test_classes_that_overlap_are_channels(session: Session, trained: Any, tmp_path: Path, name: str) -> None:
+    model = replace(trained.model, classes=("cell", "nucleus"), exclusive=False)
+    session.set_model(replace(trained, model=model))
+    assert session.view is not None
+    cells, nuclei = session.new_results([session.view])["my [stack]"]
+    cells.plane(PlaneId("my [stack]", (1,)))[3:20, 4:20] = 70_000
+    nuclei.plane(PlaneId("my [stack]", (1,)))[5:9, 6:10] = 1
+    both = np.stack([cells.layer.data, nuclei.layer.data], axis=1)
+    said = exchange.export_labels(session.result, tmp_path / name)
+    assert said.startswith(f"{name} has the labels, a channel for each class: cell, nucleus; it is in")
+    with tifffile.TiffFile(tmp_path / name) as file:
+        assert file.series[0].axes == "ZCYX"
+        np.testing.assert_array_equal(file.asarray(), both)
+        if file.is_ome:
+            channels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+            assert [channel["Name"] for channel in channels] == ["cell", "nucleus"]
+    nuclei.layer.data = nuclei.layer.data[:, :-1]
+    with pytest.raises(BoxPromptError, match="have different sizes"):
+        exchange.export_labels(session.result, tmp_path / "more.tif")
+    session.viewer.layers.remove(nuclei.layer)  # that on top, with which the rest is not gone
+    assert "cell; it is in" in exchange.export_labels(session.result, tmp_path / name)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / name).squeeze(), cells.layer.data)
 
 
 def test_a_name_gets_the_ending_that_was_chosen(tmp_path: Path) -> None:

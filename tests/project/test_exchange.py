@@ -179,7 +179,11 @@ def test_a_mask_with_a_class_axis_gives_all_of_its_image_one(labelled, tmp_path)
         other.accept(PlaneId(DEEP.image, (0,)), both, {3: "nucleus", 4: "cell"})
         export_project(other, "tiff", tmp_path / "masks")
     classes = tifffile.imread(tmp_path / "masks" / f"{DEEP.image}_mask.ome.tif")
-    objects = tifffile.imread(tmp_path / "masks" / f"{DEEP.image}_objects.ome.tif")
+    with tifffile.TiffFile(tmp_path / "masks" / f"{DEEP.image}_objects.ome.tif") as file:
+        objects = file.asarray()
+        assert file.series[0].axes == "ZCYX"
+        channels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+    assert [channel["Name"] for channel in channels] == ["cell", "nucleus"]
     assert classes.shape[1:] == (2, SIDE, SIDE)
     assert np.array_equal(objects[DEEP.index], np.stack([flat * (flat == 1), flat * (flat == 2)]))
     assert np.array_equal(objects[0], both[::-1]), "in the order of the classes of the project"

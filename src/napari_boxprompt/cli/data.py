@@ -187,7 +187,8 @@ def predict(
 
     with download_bar() as show:
         trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
-    with ResultWriter(folder, opened) as writer:
+    overlapping = () if trained.model.exclusive else trained.model.classes
+    with ResultWriter(folder, opened, overlapping) as writer:
         count = show_events(_predicted(trained, opened, writer, workers))
     output.print(
         f"{count} planes segmented; {len(writer.written)} files written to {folder}.",

@@ -184,8 +184,7 @@ class Actions:
         name = f"{self._session.view.name} labels.ome.tif" if self._session.view else "labels.ome.tif"
         path, kind = self._ask_name("Export labels", name, TIFF_FILES)
         if path:
-            written = exchange.export_labels(self._session.result, exchange.named(path, kind))
-            show_info(f"{written.name} has the labels; it is in {written.parent}.")
+            show_info(exchange.export_labels(self._session.result, exchange.named(path, kind)))
 
     @told
     def export_boxes(self) -> None:

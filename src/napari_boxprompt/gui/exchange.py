@@ -115,21 +115,34 @@ def proposed(session: Session, name: str) -> str:
     return name if source is None else str(Path(source).parent / name)
 
 
-def export_labels(result: Result | None, path: str | Path) -> Path:
-    """Write the label image as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``; return the file.
+def export_labels(result: Result | None, path: str | Path) -> str:
+    """Write labels as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``; return a sentence about it.
+
+    Where classes may overlap, each is a channel. Objects have the numbers that they have in the layers.
 
     Raises
     ------
     BoxPromptError
-        There is no result, or the file cannot be written.
+        There is no result, layers of its classes do not fit each other, or the file cannot be written.
     """
     if result is None:
         raise BoxPromptError("There are no labels to export yet: predict first.")
     place = Path(path)
     if place.suffix.lower() not in (".tif", ".tiff"):
         place = place.with_name(f"{place.name}.tif")
-    write_labels(place, result.layer.data, pixel_size=result.pixel_size())
-    return place
+    labels, classes, channels = result.layer.data, [], ""
+    if result.only is not None:
+        there = {one.only or "": one.layer for one in result.siblings if one.alive}
+        if len({layer.data.shape for layer in there.values()}) > 1:
+            names = ", ".join(f"'{layer.name}'" for layer in there.values())
+            raise BoxPromptError(
+                f"{names} have different sizes: they do not go into one file. Delete the one that was "
+                "given other data, or save each by itself, from the menu File."
+            )
+        labels, classes = np.stack([layer.data for layer in there.values()], axis=-3), list(there)
+        channels = f", a channel for each class: {', '.join(classes)}"
+    write_labels(place, labels, pixel_size=result.pixel_size(), classes=classes)
+    return f"{place.name} has the labels{channels}; it is in {place.parent}."
 
 
 def load_model(

@@ -182,7 +182,8 @@ def _write_masks(project: Project, folder: Path) -> int:
         place = folder / PurePosixPath(name).parent
         results: dict[str, npt.NDArray[Any]] = {"mask": classes, "objects": small}
         for kind, values in results.items():
-            write_labels(place / f"{PurePosixPath(name).name}_{kind}.ome.tif", values, pixel_size=sizes)
+            path = place / f"{PurePosixPath(name).name}_{kind}.ome.tif"
+            write_labels(path, values, pixel_size=sizes, classes=project.classes if lead else ())
     return len(images)
 
 
