@@ -173,6 +173,25 @@ def test_accepting_is_highlighted_once_all_planes_are_predicted(panel: Panel[Rev
     assert not accept.property("primary"), "nothing waits any more"
 
 
+def test_classes_that_overlap_are_counted_together(panel: Panel[ReviewPanel]) -> None:
+    trained, session = panel.session.trained, panel.session
+    assert trained is not None
+    assert session.view is not None
+    session.set_model(replace(trained, model=replace(trained.model, classes=("a", "b"), exclusive=False)))
+    a, b = session.new_results([session.view])["stack"]
+    for one, unsure in ((a, 2), (b, 1)):
+        give_doubts(one, {plane(z): 0.060 + 0.001 * z for z in range(PLANES)} | {plane(2): 0.4})
+        one.counts = {plane(z): Counts(5, 0) for z in range(PLANES)} | {plane(2): Counts(4, unsure)}
+        one.agreement = {plane(3): 0.5 * unsure}
+    session.set_status(plane(3), "accepted")
+    assert lines(panel)[0] == "⚑ plane 2: 3 of 8 objects unsure"
+    assert lines(panel)[1].startswith("plane 11: 10 objects")
+    assert lines(panel)[-1] == "✓ plane 3: new prediction agrees 0.75", "the mean of the classes"
+    panel.viewer.layers.remove(b.layer)
+    assert lines(panel)[0] == "⚑ plane 2: 2 of 4 objects unsure"
+    assert lines(panel)[-1].startswith("✓ plane 3")
+
+
 def test_the_buttons_show_their_keys(panel: Panel[ReviewPanel]) -> None:
     texts = {name: button.text() for name, button in panel.widget.buttons.items()}
     assert texts == {

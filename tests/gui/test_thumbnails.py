@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("napari", reason="napari is not installed")
 
 from napari.components import ViewerModel
-from tests.gui.test_results import found, plane
+from tests.gui.test_results import found, overlapping_on, plane
 from tests.helpers.synthetic import finish
 
 from napari_boxprompt.gui import thumbnails
@@ -61,11 +61,10 @@ def test_a_picture_is_small_and_shows_objects_in_colour(shape: tuple[int, int], 
     every = step(shape)
     pixels = np.full((*shape, channels), 100, np.uint16)
     pixels[0, 0] = 0
-    labels = np.zeros(shape, int)[every // 2 if every // 2 < min(shape) else 0 :: every, ::every]
-    labels = labels[: max(1, len(labels))]
-    labels[0, :2] = 1
-    picture = thumbnail(pixels, labels, np.array([[0, 0, 0], [1.0, 0, 0]]), None)
-    assert picture.shape == (*labels.shape, 3)
+    overlay = np.zeros((*shape, 4))[every // 2 if every // 2 < min(shape) else 0 :: every, ::every]
+    overlay[0, :2] = 0.5, 0, 0, 0.5
+    picture = thumbnail(pixels, overlay, None)
+    assert picture.shape == (*overlay.shape[:2], 3)
     assert max(picture.shape) <= SIDE
     assert picture[0, 1, 0] > picture[0, 1, 1]
     assert len(set(picture[-1, -1].tolist())) == 1, "grey beside the objects"
@@ -91,6 +90,31 @@ def test_pictures_are_made_for_what_is_seen_and_kept(session: Session) -> None:
     assert pictures.get(plane(0)) is None, "the user may have painted"
     pictures.want([plane(0)])
     assert jobs.run() == 1
+
+
+def test_classes_that_overlap_are_all_in_a_picture(trained: Any) -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((6, 40, 50)), name="stack")
+    session = Session(viewer)
+    session.set_model(replace(trained, model=replace(trained.model, classes=("a", "b"), exclusive=False)))
+    assert session.view is not None
+    a, b = session.new_results([session.view])["stack"]
+    for result in (a, b):
+        result.add(overlapping_on(0))
+    jobs = FakeJobs()
+    pictures = Thumbnails(session, cast("Any", jobs))
+    pictures.want([plane(0)])
+    jobs.run()
+    picture = pictures.get(plane(0))
+    assert picture is not None
+    only_a, only_b, both, none = (picture[place].astype(int) for place in ((2, 2), (11, 11), (7, 7), (18, 2)))
+    tint_a, tint_b = (255 * np.array(one.color_of(0)) / 2 for one in (a, b))
+    np.testing.assert_allclose(only_a, tint_a, atol=1)
+    np.testing.assert_allclose(only_b, tint_b, atol=1)
+    np.testing.assert_allclose(both, tint_a / 2 + tint_b, atol=1, err_msg="b lies over a")
+    assert not none.any()
+    viewer.layers.remove(a.layer)
+    assert pictures.get(plane(0)) is None, "that shows what is deleted"
 
 
 def test_few_pictures_are_kept(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,8 @@ class Result:
 
     @property
     def count(self) -> int:
-        """Objects found."""
-        return len(self._table.classes)
+        """Objects found, of all classes."""
+        return sum(len(one._table.classes) for one in self.together or (self,))
 
     def add(self, found: Found) -> None:
         """Take the objects of one plane, in the place of those predicted before; work of the user stays.

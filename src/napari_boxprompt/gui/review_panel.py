@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ from napari_boxprompt.gui.thumbnails import SIDE
 from napari_boxprompt.ranking import REASONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from qtpy.QtGui import QShowEvent
 
@@ -158,13 +161,13 @@ class ReviewPanel(QWidget):
         flagged = result.standing_out()
         self.standing_out.setText(_standing_out(len(flagged)))
         self._show_orders()
-        order = self._review.order
+        order, parts = self._review.order, result.together or (result,)
         waiting, boxed = order.waiting(), set(self._session.all_boxes().boxed_planes)
         accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
         for plane in (*waiting, *accepted):
             # Of a plane that stands out, the line says already why.
             told = plane in result.status or order.because(plane) == flagged.get(plane, "")
-            text = _line(result, plane, flagged.get(plane)) + ("" if told else _because(order.reason(plane)))
+            text = _line(parts, plane, flagged.get(plane)) + ("" if told else _because(order.reason(plane)))
             if self._thumbnails is not None:  # beside a picture there is room for it
                 text += f"\n\u2003 {_status(result, plane, boxed)}"
             item = QListWidgetItem(text)
@@ -281,16 +284,21 @@ def _where(plane: PlaneId) -> str:
     return " · ".join(map(str, plane.index)) or plane.image
 
 
-def _line(result: Result, plane: PlaneId, flagged: Strategy | None) -> str:
-    """Name a plane, and say what to look for where it stands out."""
-    mark = MARKS.get(result.status.get(plane, ""), STANDS_OUT if flagged else "\u2003")
+def _line(parts: Sequence[Result], plane: PlaneId, flagged: Strategy | None) -> str:
+    """Name a plane, and say what to look for where it stands out.
+
+    Of results of one class each, it says the sums, and the mean of how well each agrees.
+    """
+    status = parts[0].status.get(plane, "")
+    mark = MARKS.get(status, STANDS_OUT if flagged else "\u2003")
     where = f"plane {_where(plane)}" if plane.index else plane.image
-    counts, agreement = result.counts.get(plane), result.agreement.get(plane)
-    if counts is None:
+    counts = [one.counts[plane] for one in parts if plane in one.counts]
+    agreement = [one.agreement[plane] for one in parts if plane in one.agreement]
+    if not counts:
         return f"{mark} {where}"
-    objects, unsure = counts
-    if agreement is not None and result.status.get(plane) == "accepted":
-        return f"{mark} {where}: new prediction agrees {agreement:.2f}"
+    if agreement and status == "accepted":
+        return f"{mark} {where}: new prediction agrees {fmean(agreement):.2f}"
+    objects, unsure = map(sum, zip(*counts, strict=True))
     said = counted(objects, "object") if objects else "nothing found"
     if flagged in ("look", "size"):
         said += f", {REASONS[flagged]}"

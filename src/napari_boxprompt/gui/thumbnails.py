@@ -36,7 +36,7 @@ STRENGTH = 0.5
 """How much of an object's pixel is its colour."""
 
 Picture: TypeAlias = "npt.NDArray[np.uint8]"
-Key: TypeAlias = "tuple[int, PlaneId, str]"
+Key: TypeAlias = "tuple[tuple[int, ...], PlaneId, str]"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class _Wish:
 
     key: Key
     plane: PlaneId
-    labels: npt.NDArray[np.integer]
-    colors: npt.NDArray[np.float64]
+    overlay: npt.NDArray[np.float64]
 
 
 def step(shape: tuple[int, int]) -> int:
@@ -56,8 +55,7 @@ def step(shape: tuple[int, int]) -> int:
 
 def thumbnail(
     pixels: npt.NDArray[np.generic],
-    labels: npt.NDArray[np.integer],
-    colors: npt.NDArray[np.float64],
+    overlay: npt.NDArray[np.float64],
     contrast: Normalization | None,
 ) -> Picture:
     """Small picture of a plane, with its objects in colour.
@@ -66,10 +64,8 @@ def thumbnail(
     ----------
     pixels : numpy.ndarray
         ``(H, W, C)``.
-    labels : numpy.ndarray
-        What was found, ``(h, w)``: every `step`-th pixel, as numbers of rows in `colors`; 0 is nothing.
-    colors : numpy.ndarray
-        RGB in 0..1 for each number.
+    overlay : numpy.ndarray
+        What was found, ``(h, w, 4)``: every `step`-th pixel, as RGB in 0..1 times opacity, and opacity.
     contrast : Normalization, optional
         What is black and what is white; the darkest and the brightest 1 % by default.
 
@@ -78,7 +74,7 @@ def thumbnail(
     numpy.ndarray
         uint8 ``(h, w, 3)``.
     """
-    height, width = labels.shape
+    height, width, _ = overlay.shape
     every = step((pixels.shape[0], pixels.shape[1]))
     offsets = sorted({0, every // 2, every - 1})  # a few pixels of each block: less noise than one
     parts = [pixels[a::every, b::every][:height, :width].astype(float) for a in offsets for b in offsets]
@@ -92,8 +88,7 @@ def thumbnail(
         grey = contrast.apply(small)
     if grey.shape[2] != 3:
         grey = np.repeat(grey[..., :1], 3, axis=2)
-    covered = (labels > 0)[..., np.newaxis] * STRENGTH
-    picture = grey * (1 - covered) + colors[labels] * covered
+    picture = grey * (1 - overlay[..., 3:]) + overlay[..., :3]
     return np.asarray((picture * 255).round(), np.uint8)
 
 
@@ -105,7 +100,7 @@ def make_pictures(
         if stop.is_set():
             return
         try:
-            picture = thumbnail(images.read(wish.plane), wish.labels, wish.colors, contrast)
+            picture = thumbnail(images.read(wish.plane), wish.overlay, contrast)
         except BoxPromptError:  # whoever shows or predicts the plane says why
             picture = None
         yield wish.key, picture
@@ -169,17 +164,19 @@ class Thumbnails:
 
 def _key(result: Result, plane: PlaneId) -> Key:
     """What is accepted may have been painted on before."""
-    return id(result), plane, result.status.get(plane, "")
+    return tuple(map(id, result.together)), plane, result.status.get(plane, "")
 
 
 def _wish(result: Result, plane: PlaneId) -> _Wish:
-    """Read what the worker must not: labels of the layer, every few pixels, and their colours."""
+    """Read what the worker must not: labels of the layers, every few pixels, and their colours."""
     every = step(result.view.shape)
     offset = every // 2 if every // 2 < min(result.view.shape) else 0
-    some = result.plane(plane)[offset::every, offset::every]
-    numbers, places = np.unique(some, return_inverse=True)
-    colors = np.array([result.color_of(int(number)) for number in numbers], float)
-    labels = np.asarray(places, int).reshape(some.shape)
-    if numbers[0] != 0:  # no background in sight
-        labels, colors = labels + 1, np.concatenate([np.zeros((1, 3)), colors])
-    return _Wish(_key(result, plane), plane, labels, colors)
+    height, width = (len(range(offset, side, every)) for side in result.view.shape)
+    overlay = np.zeros((height, width, 4))
+    for one in result.together:  # as they lie over each other in the viewer
+        some = one.plane(plane)[offset::every, offset::every]
+        numbers, places = np.unique(some, return_inverse=True)
+        colors = [(*one.color_of(int(number)), 1) if number else (0, 0, 0, 0) for number in numbers]
+        tint = STRENGTH * np.array(colors, float)[places].reshape(overlay.shape)
+        overlay = overlay * (1 - tint[..., 3:]) + tint
+    return _Wish(_key(result, plane), plane, overlay)
