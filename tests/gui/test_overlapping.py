@@ -18,6 +18,7 @@ from tests.gui.test_results import found, overlapping_on
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.gui.outlined import boxes_from_labels
 from napari_boxprompt.gui.results import Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.project import Project, project_lessons
@@ -116,6 +117,37 @@ def test_the_layer_of_any_class_is_reviewed(overlapping: Callable[[], Work], tra
     layers.selection.active = work.boxes.shapes
     review.go(plane(1))
     assert layers.selection.active == b.layer
+
+
+def test_objects_of_all_classes_are_counted(overlapping: Callable[[], Work], trained: TrainedModel) -> None:
+    results = predicted(overlapping(), trained)
+    assert [result.count for result in results] == [8, 8]
+
+
+def test_objects_of_all_classes_become_boxes(overlapping: Callable[[], Work], trained: TrainedModel) -> None:
+    work = overlapping()
+    a, _ = predicted(work, trained)
+    work.viewer.dims.set_current_step(0, 1)
+    work.viewer.layers.selection.active = work.boxes.shapes
+    work.boxes.exclusive = True
+    assert boxes_from_labels(work.session) == 2
+    assert not work.boxes.exclusive, "or a training would take the pixels of the one from the other"
+    assert {(x.label, x.as_tuple()) for x in work.boxes.boxset.on(plane(1))} == {
+        ("a", (4, 4, 20, 20)),
+        ("b", (8, 8, 30, 30)),
+    }
+    work.viewer.dims.set_current_step(0, 2)
+    for place, label in (((2, 25, 25), "b"), ((2, 5, 5), "a")):
+        work.viewer.cursor.position = place
+        assert boxes_from_labels(work.session, one=True) == 1
+        assert work.boxes.boxset.on(plane(2))[-1].label == label
+    work.viewer.layers.selection.active = a.layer  # whose class a painted object has, in no table yet
+    a.plane(plane(3))[...] = 0
+    a.plane(plane(3))[30:35, 30:35] = a.layer.selected_label = 90
+    work.viewer.dims.set_current_step(0, 3)
+    work.boxes.choose_class(1)
+    assert boxes_from_labels(work.session) == 1
+    assert work.boxes.boxset.on(plane(3))[-1].label == "a"
 
 
 def test_opening_writes_nothing(overlapping: Callable[[], Work], trained: TrainedModel) -> None:
