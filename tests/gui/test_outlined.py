@@ -61,3 +61,7 @@ def test_box_from_the_object_under_the_cursor(viewer: ViewerModel) -> None:
     with pytest.raises(BoxError, match="box already"):
         boxes_from_labels(session, one=True)
     assert len(session.all_boxes()) == 1
+    boxes.delete([0])
+    assert boxes_from_labels(session) == 2
+    assert [box.label for box in session.all_boxes().boxes] == ["nucleus", "mitosis"]
+    assert session.all_boxes().exclusive
