@@ -125,5 +125,11 @@ def test_two_classes_in_colour_from_yolo(tmp_path: Path) -> None:
         for value, kind in enumerate(names, start=1):
             assert overlap(mask == value, fresh.mask(name, kind)) > 0.7, kind
     assert {row["class"] for row in table(out)} == set(names)
+    about = model / "model.json"
+    about.write_text(about.read_text().replace('"exclusive": true', '"exclusive": false'))
+    predict(model, fresh.images, tmp_path / "both")
+    with tifffile.TiffFile(tmp_path / "both" / "image0_objects.tif") as file:
+        assert file.series[0].axes == "CYX"
+        assert file.shaped_metadata[0]["Channel"] == {"Name": list(names)}
     grey = make_discs(tmp_path / "grey", ((64, 96),))
     assert "channel" in boxprompt("predict", model, grey.images, "--out", tmp_path / "no").sentence()

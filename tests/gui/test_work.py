@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("napari", reason="napari is not installed")
 
@@ -137,6 +138,10 @@ def test_files_are_segmented_into_a_folder(stop: Stop, trained: Any, unseen: Sce
     assert sorted(path.name for path in written)[:2] == ["objects.csv", "plane0_mask.tif"]
     assert all(path.is_file() for path in written)
     assert [event.done for event in events if isinstance(event, Progress)] == [0, 1, 2, 3]
+    overlapping = replace(trained, model=replace(trained.model, exclusive=False))
+    finish(work.predict_files(stop, overlapping, tmp_path / "in", tmp_path / "both"))
+    with tifffile.TiffFile(tmp_path / "both" / "plane0_mask.tif") as file:
+        assert file.shaped_metadata[0]["Channel"] == {"Name": list(trained.model.classes)}
 
 
 def test_encoders_load_each_model_once(monkeypatch: pytest.MonkeyPatch, encoder: Any) -> None:
