@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -550,6 +551,49 @@ def test_a_round_that_was_taken_back_stays_so(open_desk: OpenDesk, tmp_path: Pat
     for name, value in trained.model.weights.items():
         assert np.array_equal(value, weights[name]), "the model of round 1"
     assert (rounds.current, rounds.last, len(rounds.rounds)) == (1, 2, 2)
+    assert not desk.said
+
+
+@pytest.mark.usefixtures("tiny_generator", "fake_weights")
+def test_a_loaded_model_that_was_taken_back_is_kept(open_desk: OpenDesk, tmp_path: Path) -> None:
+    from tests.gui.test_widget import add_boxes, add_stack
+    from tests.helpers.synthetic import quick_config
+
+    desk = open_desk()
+    add_stack(desk, 9)
+    session, rounds = desk.widget.session, desk.widget.rounds
+    session.new_boxes_layer()
+    add_boxes(desk, *range(9))
+
+    def train(**settings: object) -> None:
+        desk.widget.train_panel.form.setValue(quick_config(validate_every=10, hold_out=0.4, **settings))
+        desk.widget.train_panel.train.click()
+        desk.wait(lambda: not desk.widget.trainer.running and not rounds.running)
+        quiet(desk)
+
+    train(steps=30, learning_rate=0.04)
+    make(desk, tmp_path / "project")
+    assert session.trained is not None
+    model = session.trained.model
+    weights = {name: value * 1.001 for name, value in model.weights.items()}
+    session.set_model(replace(session.trained, model=replace(model, weights=weights)))
+    train(steps=1, learning_rate=1e-5)
+    assert rounds.offered == 0
+    rounds.take_back()
+    quiet(desk)
+    desk.widget.actions.close_project()
+    quiet(desk)
+    desk.widget.actions.open_recent_project()
+    quiet(desk)
+    assert [(r.number, r.model, r.taken_back) for r in rounds.rounds] == [
+        (1, "models/001", False),
+        (2, "models/002", True),
+        (3, "models/003", False),
+    ]
+    assert (rounds.current, rounds.last) == (3, 3)
+    assert session.trained is not None
+    for name, value in session.trained.model.weights.items():
+        assert np.array_equal(value, weights[name]), "the loaded model"
     assert not desk.said
 
 

@@ -23,7 +23,7 @@ from napari_boxprompt.gui.jobs import Stop
 from napari_boxprompt.gui.rounds import RoundBook, RoundTask, judge_round
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.work import Trained, TrainingTask
-from napari_boxprompt.project import Round, describe
+from napari_boxprompt.project import Round, describe, verdict
 
 
 class FakeTrainer:
@@ -142,10 +142,20 @@ def test_a_loaded_model_has_no_number_and_can_be_taken_back(table: Table, traine
     assert record.against == 0
     assert "worse than the model before" in describe(record)
     assert table.book.offered == 0
+    kept: list[tuple[Round, TrainedModel]] = []
+    table.book.returned.connect(lambda *found: kept.append(found))
     table.book.take_back()
     assert table.session.trained is good
     assert table.book.offered is None
     assert table.book.rounds[0].taken_back
+    newest = table.book.rounds[1]
+    assert kept == [(newest, good)]
+    assert (newest.number, newest.against, table.book.current, table.book.last) == (2, 1, 2, 2)
+    assert newest.scores == record.previous
+    assert verdict(newest) == "better"
+    assert describe(newest).endswith("It is the model before round 1.")
+    third = table.train(spoiled(good, 0.3))
+    assert (third.number, third.against, table.book.offered) == (3, 2, 2)
 
 
 def test_nothing_is_taken_back_while_a_training_runs(table: Table, trained: TrainedModel) -> None:

@@ -56,6 +56,7 @@ class KeptRounds:
         trainer.ended.connect(self._on_ended)
         book.recorded.connect(self._on_judged)
         book.revised.connect(self._on_judged)
+        book.returned.connect(self._on_returned)
         projects.made.connect(self._on_made)
         projects.opened.connect(self._on_opened)
         projects.changed.connect(self._on_changed)
@@ -86,6 +87,9 @@ class KeptRounds:
     def _on_judged(self, record: Round, _: object = None) -> None:
         self._judged[record.number] = record
         self._settle(record.number)
+
+    def _on_returned(self, record: Round, model: TrainedModel) -> None:
+        self._keep(record, model.model)
 
     def _settle(self, number: int) -> None:
         """Replace the record of a kept model by the judged one, when both are there."""

@@ -105,11 +105,14 @@ class RoundBook:
         A round is being judged, was judged, or another model was taken.
     revised : psygnal.Signal
         The model before a round was taken back: emitted with its `Round`.
+    returned : psygnal.Signal
+        That model was of no round and is now of one: emitted with that `Round` and the `TrainedModel`.
     """
 
     recorded = Signal(object, object)
     changed = Signal()
     revised = Signal(object)
+    returned = Signal(object, object)
 
     def __init__(self, session: Session, jobs: Jobs, trainer: Trainer) -> None:
         self._session, self._jobs, self._trainer = session, jobs, trainer
@@ -175,6 +178,8 @@ class RoundBook:
     def take_back(self) -> None:
         """Make the model of the round before the session's model again.
 
+        One of no round, as a loaded one, becomes a round of its own, so that it is kept like the others.
+
         Raises
         ------
         BoxPromptError
@@ -187,7 +192,13 @@ class RoundBook:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
         self.rounds[-1] = self.rounds[-1].model_copy(update={"taken_back": True})
         self.revised.emit(self.rounds[-1])
-        self._session.set_model(self.models[number])
+        model = self.models[number]
+        if not number:
+            self._last += 1
+            self.models = {self._last: model}
+            self.rounds.append(_returned(self._last, model, self.rounds[-1]))
+            self.returned.emit(self.rounds[-1], model)
+        self._session.set_model(model)
 
     def _on_started(self, _: object) -> None:
         self._before, self._drawn = self._session.trained, self._session.all_boxes()
@@ -228,3 +239,21 @@ class RoundBook:
 
     def _on_model(self) -> None:
         self.changed.emit()
+
+
+def _returned(number: int, model: TrainedModel, worse: Round) -> Round:
+    """Make a round of the model before a worse one: on the same boxes, they change places."""
+    return Round(
+        number=number,
+        settings=model.model.config.model_dump(mode="json"),
+        boxes=worse.boxes,
+        planes=int(model.model.record.get("planes", 0)),
+        held_out=worse.held_out,
+        held_out_boxes=worse.held_out_boxes,
+        scores=worse.previous,
+        frozen=worse.frozen,
+        previous=worse.scores,
+        against=worse.number,
+        margins={name: margin for name, margin in worse.margins.items() if name == "previous"},
+        note=f"It is the model before round {worse.number}.",
+    )

@@ -127,6 +127,4 @@ def _sentence(record: Round, current: int) -> str:
     said = describe(record)
     if current and current != record.number:
         said += f" The model of round {current} is in use again."
-    elif record.taken_back and not current:
-        said += " You went back to the model before."
     return said
