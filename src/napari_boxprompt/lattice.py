@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from napari_boxprompt.views import View
-
 if TYPE_CHECKING:
     import numpy as np
+
+    from napari_boxprompt.views import View
 
 __all__ = ["WHOLE", "Lattice"]
 
@@ -56,10 +56,11 @@ class Lattice(NamedTuple):
         down, right = (side // (block * self.step) for side in maps.shape[-2:])
         apart = maps.unflatten(-1, (right, self.step, block)).unflatten(-4, (down, self.step, block))
         kept = apart[..., self.row, :, :, self.column, :]  # (..., down, block, right, block)
-        return kept.flatten(-2).flatten(-3, -2)
+        left: torch.Tensor = kept.flatten(-2).flatten(-3, -2)
+        return left
 
     def blocks(self, side: int) -> torch.Tensor:
-        """Number of the block of each pixel ``(side, side)`` that was kept; all 0 where nothing is left out."""
+        """Number of the block of each pixel ``(side, side)`` that was kept; all 0 where all were."""
         if self.step == 1:
             return torch.zeros(side, side, dtype=torch.long)
         along = torch.arange(side) // BLOCK

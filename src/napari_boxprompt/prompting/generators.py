@@ -43,19 +43,19 @@ def _block(
 
 def _onto(block: nn.Sequential, maps: torch.Tensor, lattice: Lattice) -> torch.Tensor:
     """What a block makes of maps of all tokens, on a lattice."""
-    convolution, *rest = cast("tuple[nn.Conv2d, ...]", tuple(block))
+    convolution = cast("nn.Conv2d", block[0])
     rows, columns = cast("tuple[int, int]", convolution.padding)
     padded = F.pad(maps, (columns, columns, rows, rows))[..., lattice.row :, lattice.column :]
     made = F.conv2d(padded, convolution.weight, stride=lattice.step, dilation=convolution.dilation)
-    return nn.Sequential(*rest)(made)
+    return cast("torch.Tensor", block[1:](made))
 
 
 def _among(block: nn.Sequential, maps: torch.Tensor, lattice: Lattice) -> torch.Tensor:
     """What a block makes of maps on a lattice, where its dilation stays on the lattice."""
-    convolution, *rest = cast("tuple[nn.Conv2d, ...]", tuple(block))
+    convolution = cast("nn.Conv2d", block[0])
     nearer = [reach // lattice.step for reach in convolution.dilation]
     made = F.conv2d(maps, convolution.weight, padding=nearer, dilation=nearer)
-    return nn.Sequential(*rest)(made)
+    return cast("torch.Tensor", block[1:](made))
 
 
 class LightGenerator(PromptGenerator):
@@ -87,7 +87,7 @@ class LightGenerator(PromptGenerator):
         """Emit an empty sparse and a dense prompt."""
         x = _onto(self.join, torch.cat(self.features(embedding, image), dim=1), lattice)
         for layer in self.context:
-            x = x + _among(layer, x, lattice)
+            x = x + _among(cast("nn.Sequential", layer), x, lattice)
         return embedding.new_zeros(len(embedding), 0, CHANNELS), self.output(x)
 
 

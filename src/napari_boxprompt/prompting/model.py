@@ -48,9 +48,7 @@ class PromptNet(nn.Module):
         for generator in self.generators:
             cast("PromptGenerator", generator).load_pretrained(path)
 
-    def forward(
-        self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE
-    ) -> torch.Tensor:
+    def forward(self, embedding: torch.Tensor, image: torch.Tensor, lattice: Lattice = WHOLE) -> torch.Tensor:
         """Logits ``(B, K, 256, 256)`` of K classes, or those of the tokens of a lattice.
 
         Parameters
