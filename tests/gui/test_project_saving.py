@@ -20,6 +20,7 @@ from napari_boxprompt.gui.autosave import Autosave
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.project_images import ImageTable, Loaded, image_layer
 from napari_boxprompt.gui.project_layers import ProjectLayers
+from napari_boxprompt.gui.project_work import Opened, read_masks
 from napari_boxprompt.gui.results import Result
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.normalization import Normalization
@@ -40,16 +41,14 @@ class Work:
         self.project = Project.open(folder)
         self.table = ImageTable(self.project)
         self.layers = ProjectLayers(self.session, self.project, self.table)
-        images, masks = [], {}
+        images = []
         for name in self.project.images.names:
             entry = self.project.entries[name]
             path = folder / entry.path
             images.append(Loaded(entry, path, tifffile.imread(path), False, entry.look or Look()))
-        for plane in self.project.images.planes:
-            mask = self.project.mask(plane)
-            if mask is not None:
-                masks[plane] = mask
-        self.layers.show(images, masks)
+        opened = Opened(self.project)
+        list(read_masks(opened, self.project.images.names))
+        self.layers.show(images, opened.masks)
         self.autosave = Autosave(self.session, self.project, self.table, restored=self.layers.restored)
         self.autosave.troubled.connect(self.said.append)
 

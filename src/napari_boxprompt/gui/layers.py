@@ -48,6 +48,7 @@ __all__ = [
     "match_units",
     "new_boxes_layer",
     "new_labels_layer",
+    "on_layer",
     "plane_slice",
     "read_boxes",
     "role_of",
@@ -156,6 +157,12 @@ def empty_labels(
     for axis in single:
         lengths[axis] = 1
     return np.zeros(lengths, dtype)
+
+
+def on_layer(view: PlaneView, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return all planes of the image, ``(planes..., H, W)``, as an array like that of `empty_labels`."""
+    turned = planes.transpose(np.argsort((*view.plane_axes, *view.axes)))
+    return turned if view.channel_axis is None else np.expand_dims(turned, view.channel_axis)
 
 
 def plane_slice(view: PlaneView, plane: PlaneId, *, of_one_plane: bool = False) -> tuple[int | slice, ...]:

@@ -8,22 +8,23 @@ import numpy as np
 
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.classes import Classes
+from napari_boxprompt.gui.kept import keep
 from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, layers_with_role, new_boxes_layer
 from napari_boxprompt.gui.project_images import file_of, image_layer
-from napari_boxprompt.project import SETTLED
 from napari_boxprompt.ranking import PlaneScores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from napari.layers import Shapes
 
     from napari_boxprompt.gui.classes import Color
+    from napari_boxprompt.gui.kept import KeptImage
     from napari_boxprompt.gui.layers import PlaneView, Role
     from napari_boxprompt.gui.project_images import ImageTable, Loaded
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
-    from napari_boxprompt.project import Mask, Project
+    from napari_boxprompt.project import Project
 
 __all__ = ["ProjectLayers"]
 
@@ -46,7 +47,7 @@ class ProjectLayers:
         self.restored: list[tuple[Result, dict[PlaneId, str]]] = []
         """Results that were made, and the planes that the project has of them as they are."""
 
-    def show(self, images: Iterable[Loaded], masks: dict[PlaneId, Mask]) -> None:
+    def show(self, images: Iterable[Loaded], masks: Mapping[str, KeptImage]) -> None:
         """Add layers for images, and for what the project knows of those that are open."""
         viewer = self._session.viewer
         before = {name for _, name in self._table.pairs}
@@ -63,7 +64,7 @@ class ProjectLayers:
             view = self._table.view_of(name)
             if view is not None:
                 self._show_boxes(view, name)
-                self._show_masks(view, name, masks)
+                self._show_masks(view, name, masks.get(name))
         self._choose(fresh)
 
     def _choose(self, names: Sequence[str]) -> None:
@@ -145,42 +146,33 @@ class ProjectLayers:
 
     # Masks
 
-    def _show_masks(self, view: PlaneView, name: str, masks: dict[PlaneId, Mask]) -> None:
+    def _show_masks(self, view: PlaneView, name: str, kept: KeptImage | None) -> None:
         """Make a result of the planes that have a mask, or that were rejected."""
-        mine = {plane: mask for plane, mask in masks.items() if plane.image == name}
-        planes = [plane for plane in self._project.images.planes if plane.image == name]
-        rejected = [plane for plane in planes if self._project.status(plane) == "rejected"]
-        if not mine and not rejected:
+        project = self._project
+        records = {plane: project.record(plane) for plane in project.images.planes if plane.image == name}
+        masked = frozenset[tuple[int, ...]]() if kept is None else kept.indices
+        records = {p: r for p, r in records.items() if p.index in masked or r.status == "rejected"}
+        if not records:
             return
-        exclusive = self._project.exclusive and all(mask.labels.ndim == 2 for mask in mine.values())
-        result = self._session.results.restore(view, self._colors(), exclusive=exclusive)
-        same: dict[PlaneId, str] = {}
-        for plane in dict.fromkeys((*mine, *rejected)):
-            here, record = PlaneId(view.name, plane.index), self._project.record(plane)
-            kept = True
-            if plane in mine:
-                predicted = record.status not in SETTLED
-                kept = self._put(result, here, mine[plane], predicted=predicted)
-            for one in result.siblings:
-                one.painted |= {here} if plane in mine and record.status == "corrected" else set()
-                # As they are wanted by the list of planes to review.
-                one.scores[here] = PlaneScores(here, record.score or 0.0, 0.0)
+        kept = kept or keep(project, name, {})
+        result = self._session.results.restore(view, self._colors(), kept.layers)
+        shown = {PlaneId(view.name, plane.index): record for plane, record in records.items()}
+        # As they are wanted by the list of planes to review.
+        scores = {here: PlaneScores(here, record.score or 0.0, 0.0) for here, record in shown.items()}
+        painted = {here for here, r in shown.items() if here.index in masked and r.status == "corrected"}
+        for one in result.siblings:
+            one.scores |= scores
+            one.painted |= painted
+            for here, record in shown.items():
                 if record.status in ("accepted", "rejected"):
                     one.status[here] = record.status
-            if here in result.status and kept:
-                same[plane] = record.status
-        for one in result.siblings:
-            one.renew()
+        same = {
+            plane: record.status
+            for plane, record in records.items()
+            if record.status in ("accepted", "rejected") and (plane in kept.same or plane.index not in masked)
+        }
         self.restored.append((result, same))
         self._session.result_changed.emit()
-
-    def _put(self, result: Result, here: PlaneId, mask: Mask, *, predicted: bool) -> bool:
-        """Show a mask; return whether its objects have the numbers that they had."""
-        if result.only is None:
-            return result.put(here, mask.labels, mask.classes, predicted=predicted)
-        layers = zip(result.siblings, mask.split(self._project.classes).labels, strict=True)
-        kept = [one.put(here, layer, {}, predicted=predicted) for one, layer in layers]
-        return all(kept)
 
     def _colors(self) -> dict[str, Color]:
         known = self._project.colors

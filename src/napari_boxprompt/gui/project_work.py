@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_boxprompt.errors import BoxPromptError, ImageError, ProjectError
 from napari_boxprompt.events import Progress
+from napari_boxprompt.gui.kept import keep
 from napari_boxprompt.gui.project_images import as_copied
 from napari_boxprompt.gui.project_pixels import file_for, load_image
 from napari_boxprompt.project import Project, export_project, import_into, unpack
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.jobs import Stop
+    from napari_boxprompt.gui.kept import KeptImage
     from napari_boxprompt.gui.project_images import Loaded, Wanted
     from napari_boxprompt.project import Mask, Round
     from napari_boxprompt.prompting import PromptModel
@@ -58,8 +60,8 @@ class Opened:
         It is open.
     images : list of Loaded
         Images that were read.
-    masks : dict of PlaneId to Mask
-        Masks of these images, and of those that were in the viewer already.
+    masks : dict of str to KeptImage
+        Masks of these images, and of those that were in the viewer already, by their names.
     names : list of str or None
         After `make_project` and `add_images`: what the wanted images are called in the project.
     troubles : list of str
@@ -68,7 +70,7 @@ class Opened:
 
     project: Project
     images: list[Loaded] = field(default_factory=list)
-    masks: dict[PlaneId, Mask] = field(default_factory=dict)
+    masks: dict[str, KeptImage] = field(default_factory=dict)
     names: list[str | None] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
@@ -274,19 +276,26 @@ def read_into(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
 
 def read_masks(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
     """Read the masks of images; what cannot be read is told in the result."""
-    project, wanted = opened.project, set(names)
-    planes = [plane for plane in project.images.planes if plane.image in wanted]
-    for plane in planes:
-        try:
-            mask = project.mask(plane)
-        except BoxPromptError as error:
-            opened.troubles.append(str(error))
-            continue
-        if mask is not None and mask.labels.shape[-2:] != project.entries[plane.image].shape:
-            opened.troubles.append(f"The mask of {plane} is damaged: it is not of the size of its image.")
-        elif mask is not None:
-            opened.masks[plane] = mask
-            yield Progress("prepare", len(opened.masks), len(planes), str(plane))
+    project = opened.project
+    planes: dict[str, list[PlaneId]] = {name: [] for name in names}
+    for plane in project.images.planes:
+        if plane.image in planes:
+            planes[plane.image].append(plane)
+    for name, some in planes.items():
+        masks: dict[PlaneId, Mask] = {}
+        for number, plane in enumerate(some):
+            yield Progress("prepare", number, len(some), str(plane))
+            try:
+                mask = project.mask(plane)
+            except BoxPromptError as error:
+                opened.troubles.append(str(error))
+                continue
+            if mask is not None and mask.labels.shape[-2:] != project.entries[name].shape:
+                opened.troubles.append(f"The mask of {plane} is damaged: it is not of the size of its image.")
+            elif mask is not None:
+                masks[plane] = mask
+        if masks:
+            opened.masks[name] = keep(project, name, masks)
 
 
 def save(stop: Stop, project: Project) -> Generator[None, None, None]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.classes import Color
+    from napari_boxprompt.gui.kept import KeptLabels
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.left import Entry
     from napari_boxprompt.gui.results import Status
@@ -68,21 +69,22 @@ class ResultBook:
         """Results whose layers are still in the viewer, oldest first."""
         return [result for result, _ in self._entries if result.alive]
 
-    def restore(self, view: PlaneView, colors: Mapping[str, Color], *, exclusive: bool = True) -> Result:
-        """Make a result for planes that were kept, of no model that is known now; older ones are hidden.
+    def restore(
+        self, view: PlaneView, colors: Mapping[str, Color], kept: Sequence[KeptLabels] = ()
+    ) -> Result:
+        """Make a result of planes that were kept, of no model that is known now; older ones are hidden.
 
-        Where classes do not exclude each other, each gets one; the last is returned.
+        Where they were kept class by class, each class gets one; the last is returned.
         """
         for old in self.alive:
             if old.view == view:
                 old.layer.visible = False
-        return self._make(view, colors, None, exclusive=exclusive)
+        by_class = {one.only: one for one in kept}
+        if by_class.keys() <= {None}:
+            return self._noted(Result(self._viewer, view, colors, kept=by_class.get(None)), None)
+        return self._noted(Result.of_each_class(self._viewer, view, colors, by_class), None)
 
-    def _make(
-        self, view: PlaneView, colors: Mapping[str, Color], model: PromptModel | None, *, exclusive: bool
-    ) -> Result:
-        kind = Result if exclusive else Result.of_each_class
-        last = kind(self._viewer, view, colors)
+    def _noted(self, last: Result, model: PromptModel | None) -> Result:
         for result in last.siblings:
             self._note(result, model)
         return last
@@ -152,7 +154,8 @@ class ResultBook:
             olds = [old for result in planes for old in result.siblings]
             others = {name: old.colors.get(name, first) for old in olds for name in old.used}
             colors = {**colors, **others, **colors}  # those of the model come first
-        last = self._make(view, colors, model, exclusive=exclusive)
+        kind = Result if exclusive else Result.of_each_class
+        last = self._noted(kind(self._viewer, view, colors), model)
         for new in last.siblings:
             new.known = model.classes
             for result, worked_on in planes.items():

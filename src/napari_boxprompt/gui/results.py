@@ -6,16 +6,17 @@ A run has one layer, or one for each class where classes may overlap.
 from __future__ import annotations
 
 import time
-import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from psygnal import Signal
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
-from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, plane_slice
+from napari_boxprompt.gui.kept import WORK, Counts, areas_of, checksum
+from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, on_layer, plane_slice
 from napari_boxprompt.gui.object_table import ObjectTable
 from napari_boxprompt.gui.planes import planes_touched
 from napari_boxprompt.ranking import standing_out, unsure_objects
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_boxprompt.gui.classes import Color
+    from napari_boxprompt.gui.kept import KeptLabels
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.work import Found
     from napari_boxprompt.ranking import PlaneScores, Strategy
@@ -43,17 +45,7 @@ LABEL_BYTES = 4
 """Least size of a pixel in a layer that can hold the numbers of all objects."""
 
 
-class Counts(NamedTuple):
-    """Objects that were found on a plane, and how many of them the model half believes in."""
-
-    objects: int
-    unsure: int
-
-
 NOTHING = Counts(0, 0)
-
-WORK = -1
-"""In the place of a checksum: of a plane that a person has made as it is."""
 
 
 class Result:
@@ -69,6 +61,8 @@ class Result:
         Colour of each class.
     only : str, optional
         The class that it has the objects of; of all by default.
+    kept : KeptLabels, optional
+        What it begins with; it begins empty by default.
 
     Attributes
     ----------
@@ -84,6 +78,7 @@ class Result:
         view: PlaneView,
         colors: Mapping[str, Color],
         only: str | None = None,
+        kept: KeptLabels | None = None,
     ) -> None:
         self.view, self.only = view, only
         self.siblings: list[Result] = [self]
@@ -98,15 +93,18 @@ class Result:
         self._viewer, self.colors = viewer, dict(colors)
         self.known = tuple(self.colors)
         """Classes that its model knows, where that is said: those of which it shows nothing too."""
-        self._table = ObjectTable()
+        self._table = ObjectTable() if kept is None else kept.table
         self._painted = 0
         self._made: dict[PlaneId, int] = {}  # checksums of planes as they were predicted
         self._renewed = 0.0
         name = f"{view.name} {only or 'objects'}"
-        self.layer: Labels = new_labels_layer(
-            view, empty_labels(view), name=name, role="prediction", opacity=0.6
-        )
+        labels = empty_labels(view) if kept is None else on_layer(view, kept.labels)
+        self.layer: Labels = new_labels_layer(view, labels, name=name, role="prediction", opacity=0.6)
         self._shape = self.layer.data.shape
+        if kept is not None:
+            self.counts = {PlaneId(view.name, index): value for index, value in kept.counts.items()}
+            self._made = {PlaneId(view.name, index): value for index, value in kept.made.items()}
+            self.renew()
         self.layer.events.paint.connect(self._on_paint)
         active = viewer.layers.selection.active
         viewer.layers.append(self.layer)
@@ -114,9 +112,15 @@ class Result:
             viewer.layers.selection.active = active  # a result must not take the tool out of the hand
 
     @classmethod
-    def of_each_class(cls, viewer: ViewerModel, view: PlaneView, colors: Mapping[str, Color]) -> Result:
-        """Make a result for each class; return the last, which is on top."""
-        made: list[Result] = [cls(viewer, view, colors, name) for name in colors]
+    def of_each_class(
+        cls,
+        viewer: ViewerModel,
+        view: PlaneView,
+        colors: Mapping[str, Color],
+        kept: Mapping[str | None, KeptLabels] = MappingProxyType({}),
+    ) -> Result:
+        """Make a result for each class, with what was kept of it; return the last, which is on top."""
+        made: list[Result] = [cls(viewer, view, colors, name, kept.get(name)) for name in colors]
         for result in made:
             result.siblings = made
         return made[-1]
@@ -217,7 +221,7 @@ class Result:
         table = np.zeros(max(mine, default=0) + 1, self.layer.data.dtype)
         table[mine] = [numbers[n] for n in mine]
         self.plane(here)[...] = table[labels]
-        self._made[here] = _checksum(self.plane(here))
+        self._made[here] = checksum(self.plane(here))
         for item in prediction.objects:
             if item.id not in numbers:
                 continue
@@ -238,7 +242,7 @@ class Result:
         if status is not None:
             return status == "accepted"
         made = self._made.get(plane)
-        return bool(self.plane(plane).any()) if made is None else made != _checksum(self.plane(plane))
+        return bool(self.plane(plane).any()) if made is None else made != checksum(self.plane(plane))
 
     def _clear(self, plane: PlaneId) -> list[int]:
         """Forget the objects of a plane, and what was said of it; return their numbers."""
@@ -273,43 +277,10 @@ class Result:
         """
         if not self.fits:
             return
-        numbers, areas = np.unique(self.plane(plane), return_counts=True)
-        there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
+        there = areas_of(self.plane(plane))
         if self._table.measure(plane, there, name):
             self.counts[plane] = Counts(len(there), self.counts.get(plane, NOTHING).unsure)
             self.renew()
-
-    def put(
-        self,
-        plane: PlaneId,
-        labels: np.ndarray[Any, Any],
-        classes: Mapping[int, str],
-        *,
-        predicted: bool = False,
-    ) -> bool:
-        """Take a plane as it was kept; return whether its objects have the numbers that they had.
-
-        Parameters
-        ----------
-        plane : PlaneId
-            A plane of the image.
-        labels : numpy.ndarray
-            Numbers of the objects, ``(H, W)``.
-        classes : mapping of int to str
-            Class of each object; those not named have the first class.
-        predicted : bool
-            It is as it was predicted; else it is somebody's work.
-        """
-        numbers, areas = np.unique(labels, return_counts=True)
-        there = {int(n): int(area) for n, area in zip(numbers, areas, strict=True) if n > 0}
-        used = self._table.classes.keys()
-        first = max(used, default=0) if there.keys() & used else 0
-        self.plane(plane)[...] = np.where(labels > 0, labels.astype(np.uint32) + np.uint32(first), 0)
-        for number, area in there.items():
-            self._table.add(number + first, plane, self.only or classes.get(number, self.known[0]), area)
-        self.counts[plane] = Counts(len(there), 0)
-        self._made[plane] = _checksum(self.plane(plane)) if predicted else WORK
-        return not first
 
     def inherit(self, other: Result, planes: Sequence[PlaneId]) -> None:
         """Take over the user's work on planes of an older result; its objects may get other numbers.
@@ -371,8 +342,3 @@ class Result:
     def standing_out(self) -> dict[PlaneId, Strategy]:
         """Planes that need a look more clearly than most, and why, whatever the user has said of them."""
         return standing_out(self.scores)
-
-
-def _checksum(labels: np.ndarray[Any, Any]) -> int:
-    """Tell planes apart; painting is not always told by an event, and undo is."""
-    return zlib.crc32(np.ascontiguousarray(labels).data)
