@@ -59,3 +59,10 @@ def test_many_objects_on_a_layer() -> None:
     layer.colormap = class_colormap(dict.fromkeys(range(1, 10_000), "a"), {"a": RED})
     assert time.perf_counter() - start < 2
     assert hue(layer.get_color(321)) == 0
+
+
+def test_colours_of_very_many_objects_are_made_at_once() -> None:
+    objects = dict.fromkeys(range(1, 100_000), "a")
+    start = time.thread_time()
+    class_colormap(objects, {"a": RED})
+    assert time.thread_time() - start < 0.5

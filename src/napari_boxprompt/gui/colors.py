@@ -40,15 +40,16 @@ def class_colormap(objects: Mapping[int, str], colors: Mapping[str, Sequence[flo
     shades = {name: [_shade(color, light) for light in _LIGHT] for name, color in colors.items()}
     grey = [_shade(_UNKNOWN, light) for light in _LIGHT]
     later = next(iter(shades.values())) if len(shades) == 1 else grey
-    by_number: dict[int | None, npt.NDArray[np.float64]] = {0: _CLEAR, None: later[0]}
-    for number, name in objects.items():
-        if number != 0:
-            by_number[number] = shades.get(name, grey)[number % len(_LIGHT)]
-    return DirectLabelColormap(color_dict=by_number)
+    found = DirectLabelColormap(color_dict={0: _CLEAR, None: later[0]})
+    # Not in its making: there napari looks at every colour, which takes long with thousands of objects.
+    found.color_dict.update(
+        {n: shades.get(name, grey)[n % len(_LIGHT)] for n, name in objects.items() if n != 0}
+    )
+    return found
 
 
-def _shade(color: Sequence[float], light: float) -> npt.NDArray[np.float64]:
+def _shade(color: Sequence[float], light: float) -> npt.NDArray[np.float32]:
     """Return a colour moved towards white, or towards black if `light` is negative."""
-    rgba = np.array([*color, 1.0][:4], dtype=np.float64)
+    rgba = np.array([*color, 1.0][:4], dtype=np.float32)
     rgba[:3] = rgba[:3] + (1 - rgba[:3]) * light if light > 0 else rgba[:3] * (1 + light)
     return rgba
