@@ -178,6 +178,24 @@ def test_compressed_stack_decodes_only_the_page_asked_for(tmp_path, monkeypatch)
     assert len(pages) == 1
 
 
+def test_the_pages_of_a_stack_are_listed_once(tmp_path, monkeypatch):
+    path, opened = tmp_path / "stack.tif", []
+    tifffile.imwrite(path, np.ones((3, 40, 50), np.uint8), photometric="minisblack", compression="zlib")
+    usual = tifffile.TiffFile
+    monkeypatch.setattr(tifffile, "TiffFile", lambda path: opened.append(path) or usual(path))
+    images = open_images(path)
+    for plane in images.planes:
+        images.read(plane)
+    assert opened == [path]
+
+
+def test_planes_are_counted_when_they_are_asked_for(monkeypatch):
+    with monkeypatch.context() as refusing:
+        refusing.setattr("napari_boxprompt._readers.all_indices", lambda _: pytest.fail("counted"))
+        images = open_images(np.ones((3, 40, 50), np.uint8))
+    assert [plane.index for plane in images.planes] == [(0,), (1,), (2,)]
+
+
 def test_plain_stack_is_mapped(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack")
     images = open_images(tmp_path / "a.tif")

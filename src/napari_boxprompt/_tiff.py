@@ -82,7 +82,7 @@ class TiffReader:
 
     def __init__(self, path: Path, handles: TiffHandles, channel: int | None = None) -> None:
         self._path, self._handles, self._channel = path, handles, channel
-        with reading(path), tifffile.TiffFile(path) as tif:
+        with reading(path), handles.use(path) as tif:  # in which it stays open, with its list of pages
             if not tif.series:
                 raise ImageError(f"{path} holds no image; save or copy it again.")
             series = tif.series[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -53,27 +54,28 @@ class Images:
 
     def __init__(self, readers: Mapping[str, Reader], planes: Iterable[PlaneId] | None = None) -> None:
         self._readers = dict(readers)
-        if planes is None:
-            self._planes = tuple(
-                PlaneId(name, i) for name, reader in readers.items() for i in reader.indices()
-            )
-        else:
-            self._planes = tuple(dict.fromkeys(planes))
-        self._known = frozenset(self._planes)
+        self._wanted = None if planes is None else tuple(dict.fromkeys(planes))
 
-    @property
+    @cached_property
     def planes(self) -> tuple[PlaneId, ...]:
         """The planes, files in natural order, the last axis of a stack running fastest."""
-        return self._planes
+        if self._wanted is not None:
+            return self._wanted
+        # Only now: images are often asked for one plane, and there may be thousands.
+        return tuple(PlaneId(name, i) for name, reader in self._readers.items() for i in reader.indices())
+
+    @cached_property
+    def _known(self) -> frozenset[PlaneId]:
+        return frozenset(self.planes)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the images, each once, in the order of the planes."""
-        return tuple(dict.fromkeys(plane.image for plane in self._planes))
+        return tuple(dict.fromkeys(plane.image for plane in self.planes))
 
     def __len__(self) -> int:
         """Return the number of planes."""
-        return len(self._planes)
+        return len(self.planes)
 
     def __contains__(self, plane: object) -> bool:
         """Return whether a plane is offered."""
