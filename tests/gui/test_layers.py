@@ -28,6 +28,7 @@ from napari_boxprompt.gui.layers import (
     match_units,
     new_boxes_layer,
     new_labels_layer,
+    on_layer,
     plane_slice,
     read_boxes,
     role_of,
@@ -143,6 +144,19 @@ def test_planes_along_another_axis() -> None:
     labels[plane_slice(view, PlaneId("cells", (3,)))][7, 8] = 1
     assert np.argwhere(labels).tolist() == [[7, 3, 8]]
     assert empty_labels(view, plane=PlaneId("cells", (3,))).shape == (40, 1, 50)
+
+
+@pytest.mark.parametrize(
+    ("axes", "channel_axis"), [((-2, -1), None), ((0, 2), None), ((1, 3), 2), ((2, 3), 0)]
+)
+def test_all_planes_in_the_axes_of_a_layer(axes: tuple[int, int], channel_axis: int | None) -> None:
+    view = view_of(40, 50, 60, 70, axes=axes, channel_axis=channel_axis)
+    planes = np.arange(np.prod([*view.extent, *view.shape])).reshape(*view.extent, *view.shape)
+    turned = on_layer(view, planes)
+    assert turned.shape == empty_labels(view).shape
+    assert np.shares_memory(turned, planes)
+    for index in np.ndindex(*view.extent):
+        np.testing.assert_array_equal(turned[plane_slice(view, PlaneId("cells", index))], planes[index])
 
 
 def test_preview_of_one_plane_lies_on_it() -> None:

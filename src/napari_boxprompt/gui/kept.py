@@ -6,23 +6,24 @@ That takes long with thousands of planes, and a worker does it: no Qt and no lay
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.object_table import ObjectTable
 from napari_boxprompt.project import SETTLED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.project import ImageEntry, Mask, Project
 
-__all__ = ["WORK", "Counts", "KeptImage", "KeptLabels", "areas_of", "checksum", "keep"]
+__all__ = ["WORK", "Counts", "KeptImage", "KeptLabels", "areas_of", "checksum", "read_kept"]
 
 
 class Counts(NamedTuple):
@@ -97,29 +98,58 @@ class KeptLabels:
         return not first
 
 
-@dataclass(frozen=True)
 class KeptImage:
-    """What a project keeps of the masks of an image.
+    """Masks of an image.
 
     Parameters
     ----------
+    project : Project
+        Where it is in.
+    name : str
+        The image.
+    exclusive : bool
+        Whether its masks have one layer; else each class of the project has one.
+
+    Attributes
+    ----------
     layers : tuple of KeptLabels
-        One, or one for each class of the project where classes may overlap.
-    same : frozenset of PlaneId
+        One, or one for each class.
+    same : set of PlaneId
         Planes whose objects have the numbers that they have in the project.
     """
 
-    layers: tuple[KeptLabels, ...]
-    same: frozenset[PlaneId]
+    def __init__(self, project: Project, name: str, *, exclusive: bool) -> None:
+        self._project, self._classes, self._exclusive = project, project.classes, exclusive
+        entry, first = project.entries[name], next(iter(self._classes), "")
+        names = (None,) if exclusive else self._classes
+        self.layers = tuple(KeptLabels(entry, first, only) for only in names)
+        self.same: set[PlaneId] = set()
 
     @property
-    def indices(self) -> frozenset[tuple[int, ...]]:
-        """Of the planes that have a mask."""
+    def masked(self) -> frozenset[tuple[int, ...]]:
+        """Index of each plane that was put."""
         return frozenset(self.layers[0].counts)
 
+    def fits(self, mask: Mask) -> bool:
+        """Whether the layers can take a mask: one of classes that overlap needs a layer for each."""
+        return mask.labels.ndim == 2 or not self._exclusive
 
-def keep(project: Project, name: str, masks: dict[PlaneId, Mask]) -> KeptImage:
-    """Put the masks of an image together.
+    def put(self, plane: PlaneId, mask: Mask) -> None:
+        """Take the mask of a plane, which must fit."""
+        predicted = self._project.status(plane) not in SETTLED
+        if self._exclusive:
+            kept = [self.layers[0].put(plane, mask.labels, mask.classes, predicted=predicted)]
+        else:
+            parts = zip(self.layers, mask.split(self._classes).labels, strict=True)
+            kept = [layer.put(plane, part, {}, predicted=predicted) for layer, part in parts]
+        if all(kept):
+            self.same.add(plane)
+
+
+def read_kept(
+    project: Project, name: str, planes: Sequence[PlaneId], troubles: list[str], *, exclusive: bool = True
+) -> Generator[Progress, None, KeptImage | None]:
+    """Read the masks of an image; None where it has none.
 
     Parameters
     ----------
@@ -127,23 +157,32 @@ def keep(project: Project, name: str, masks: dict[PlaneId, Mask]) -> KeptImage:
         The project.
     name : str
         The image.
-    masks : dict of PlaneId to Mask
-        Of its planes; emptied on the way, since they may be large.
+    planes : sequence of PlaneId
+        Its planes.
+    troubles : list of str
+        Takes what could not be read, one sentence each.
+    exclusive : bool
+        Put the masks into one layer, if the project and the masks allow it.
     """
-    entry, classes = project.entries[name], project.classes
-    exclusive = project.exclusive and all(mask.labels.ndim == 2 for mask in masks.values())
-    first = next(iter(classes), "")
-    layers = tuple(KeptLabels(entry, first, only) for only in ((None,) if exclusive else classes))
-    same = []
-    for plane in list(masks):
-        mask, predicted = masks.pop(plane), project.status(plane) not in SETTLED
-        if exclusive:
-            kept = [layers[0].put(plane, mask.labels, mask.classes, predicted=predicted)]
-        else:
-            parts = zip(layers, mask.split(classes).labels, strict=True)
-            kept = [layer.put(plane, part, {}, predicted=predicted) for layer, part in parts]
-        same += [plane] if all(kept) else []
-    return KeptImage(layers, frozenset(same))
+    exclusive, kept, said = exclusive and project.exclusive, None, []
+    for number, plane in enumerate(planes):
+        yield Progress("prepare", number, len(planes), str(plane))
+        try:
+            mask = project.mask(plane)
+        except BoxPromptError as error:
+            said.append(str(error))
+            continue
+        if mask is None:
+            continue
+        if mask.labels.shape[-2:] != project.entries[name].shape:
+            said.append(f"The mask of {plane} is damaged: it is not of the size of its image.")
+            continue
+        kept = kept or KeptImage(project, name, exclusive=exclusive)
+        if not kept.fits(mask):
+            return (yield from read_kept(project, name, planes, troubles, exclusive=False))
+        kept.put(plane, mask)
+    troubles += said
+    return kept
 
 
 def areas_of(labels: npt.NDArray[Any]) -> dict[int, int]:

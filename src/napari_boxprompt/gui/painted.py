@@ -69,10 +69,10 @@ class Painted:
         """Take it that the project has these planes of a result already, with these statuses."""
         for plane, status in planes.items():
             self._said[plane] = (result, status)
-        for here, scores in result.scores.items():
-            stored = self._table.stored(result.view, here)
-            if stored is not None:
-                self._scored[stored] = float(scores.doubt)
+        entry = self._table.entry_of(result.view)
+        if entry is not None:
+            found = result.scores.items()
+            self._scored |= {PlaneId(entry.name, here.index): float(scores.doubt) for here, scores in found}
 
     def note(self) -> None:
         """Record what was said of planes since, and which planes were predicted."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.classes import Classes
-from napari_boxprompt.gui.kept import keep
+from napari_boxprompt.gui.kept import KeptImage
 from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, layers_with_role, new_boxes_layer
 from napari_boxprompt.gui.project_images import file_of, image_layer
 from napari_boxprompt.ranking import PlaneScores
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari.layers import Shapes
 
     from napari_boxprompt.gui.classes import Color
-    from napari_boxprompt.gui.kept import KeptImage
     from napari_boxprompt.gui.layers import PlaneView, Role
     from napari_boxprompt.gui.project_images import ImageTable, Loaded
     from napari_boxprompt.gui.results import Result
@@ -150,11 +149,11 @@ class ProjectLayers:
         """Make a result of the planes that have a mask, or that were rejected."""
         project = self._project
         records = {plane: project.record(plane) for plane in project.images.planes if plane.image == name}
-        masked = frozenset[tuple[int, ...]]() if kept is None else kept.indices
+        masked = frozenset[tuple[int, ...]]() if kept is None else kept.masked
         records = {p: r for p, r in records.items() if p.index in masked or r.status == "rejected"}
         if not records:
             return
-        kept = kept or keep(project, name, {})
+        kept = kept or KeptImage(project, name, exclusive=project.exclusive)
         result = self._session.results.restore(view, self._colors(), kept.layers)
         shown = {PlaneId(view.name, plane.index): record for plane, record in records.items()}
         # As they are wanted by the list of planes to review.
@@ -166,7 +165,7 @@ class ProjectLayers:
             for here, record in shown.items():
                 if record.status in ("accepted", "rejected"):
                     one.status[here] = record.status
-        same = {
+        same: dict[PlaneId, str] = {
             plane: record.status
             for plane, record in records.items()
             if record.status in ("accepted", "rejected") and (plane in kept.same or plane.index not in masked)

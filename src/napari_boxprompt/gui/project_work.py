@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_boxprompt.errors import BoxPromptError, ImageError, ProjectError
 from napari_boxprompt.events import Progress
-from napari_boxprompt.gui.kept import keep
+from napari_boxprompt.gui.kept import read_kept
 from napari_boxprompt.gui.project_images import as_copied
 from napari_boxprompt.gui.project_pixels import file_for, load_image
 from napari_boxprompt.project import Project, export_project, import_into, unpack
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.jobs import Stop
     from napari_boxprompt.gui.kept import KeptImage
     from napari_boxprompt.gui.project_images import Loaded, Wanted
-    from napari_boxprompt.project import Mask, Round
+    from napari_boxprompt.project import Round
     from napari_boxprompt.prompting import PromptModel
 
 __all__ = [
@@ -282,20 +282,9 @@ def read_masks(opened: Opened, names: Sequence[str]) -> Iterator[Progress]:
         if plane.image in planes:
             planes[plane.image].append(plane)
     for name, some in planes.items():
-        masks: dict[PlaneId, Mask] = {}
-        for number, plane in enumerate(some):
-            yield Progress("prepare", number, len(some), str(plane))
-            try:
-                mask = project.mask(plane)
-            except BoxPromptError as error:
-                opened.troubles.append(str(error))
-                continue
-            if mask is not None and mask.labels.shape[-2:] != project.entries[name].shape:
-                opened.troubles.append(f"The mask of {plane} is damaged: it is not of the size of its image.")
-            elif mask is not None:
-                masks[plane] = mask
-        if masks:
-            opened.masks[name] = keep(project, name, masks)
+        kept = yield from read_kept(project, name, some, opened.troubles)
+        if kept is not None:
+            opened.masks[name] = kept
 
 
 def save(stop: Stop, project: Project) -> Generator[None, None, None]:
