@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import tifffile
 
+from napari_boxprompt._readers import reading
 from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.outputs import write_labels
 from napari_boxprompt.project.documents import MaskFile
 from napari_boxprompt.project.gestures import MaskPatch
-from napari_boxprompt.project.mask_files import read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,13 +137,21 @@ def load_mask(folder: Path, record: PlaneRecord, patches: Iterable[MaskPatch]) -
     base: npt.NDArray[Any] | None = None
     names: Mapping[int, str] = {}
     if record.mask is not None:
-        base, names = read_labels(folder / record.mask.file), record.mask.classes
+        base, names = _read(folder / record.mask.file), record.mask.classes
     for patch in patches:
         if base is None or base.shape != patch.shape:
             base = np.zeros(patch.shape, patch.dtype)
         base = _painted(base, patch)
         names = patch.classes
     return None if base is None else Mask(base, dict(names))
+
+
+def _read(path: Path) -> npt.NDArray[Any]:
+    if not path.is_file():
+        raise ProjectError(f"The mask {path} is missing; copy it back into the project, or paint it again.")
+    with reading(path), tifffile.TiffFile(path) as tif:
+        # Nearly all masks have one page: to put series together takes longer than to read it.
+        return np.asarray(tif.pages[0].asarray() if len(tif.pages) == 1 else tif.asarray())
 
 
 def _painted(base: npt.NDArray[Any], patch: MaskPatch) -> npt.NDArray[Any]:
