@@ -63,6 +63,7 @@ CONFIGS = st.fixed_dictionaries(
         "generator": st.sampled_from(["auto", "simple", "light", "wide"]),
         "steps": st.integers(1, 10_000),
         "batch": st.integers(1, 256),
+        "token_step": st.integers(1, 2),
         "learning_rate": st.floats(1e-9, 1.0),
         "weight_decay": st.floats(0.0, 1.0),
         "ema": st.floats(0.0, 1.0, exclude_max=True),

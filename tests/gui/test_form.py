@@ -83,6 +83,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "generator": st.sampled_from(["auto", "light", "wide", "simple"]),
     "steps": st.integers(1, 1_000_000),
     "batch": st.integers(1, 256),
+    "token_step": st.integers(1, 2),
     "learning_rate": st.sampled_from([1.0, 0.004, 1e-4, 3e-5]),
     "weight_decay": st.sampled_from([0.0, 1.0, 0.01, 1e-5]),
     "clip": st.sampled_from([0.5, 1.0, 12.25]),

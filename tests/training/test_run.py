@@ -16,10 +16,12 @@ from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.errors import BoxError, ConfigError
 from napari_boxprompt.events import Finished, Metrics, Preview, Progress
 from napari_boxprompt.images import Normalization
+from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Predictor, predict_planes
 from napari_boxprompt.prompting import PromptModel
 from napari_boxprompt.training import TrainingRun, batches, fit, run
+from napari_boxprompt.training.objective import Objective
 
 MakeConfig = Callable[..., TrainConfig]
 Start = Callable[..., TrainingRun]
@@ -291,6 +293,32 @@ def test_state_of_other_settings_is_refused(start: Start) -> None:
     for missing in ("progress", "net.generators.0.output.weight", "average.generators.0.output.bias"):
         with pytest.raises(ConfigError, match="without --resume"):
             start(resume={name: value for name, value in state.items() if name != missing})
+
+
+# --- image tokens that steps learn from ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({"token_step": 2, "steps": 20}, {(2, row, column) for row in (0, 1) for column in (0, 1)}),
+        ({"token_step": 1}, {WHOLE}),
+        ({"token_step": 2, "loss": {"consistency_of": "embedding"}}, {WHOLE}),
+    ],
+)
+def test_steps_learn_from_tokens_drawn_anew(
+    start: Start, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], seen: set[Lattice]
+) -> None:
+    found: list[Lattice] = []
+    terms = Objective.__call__
+
+    def spy(*given: Any) -> dict[str, torch.Tensor]:
+        found.append(given[-1])
+        return terms(*given)
+
+    monkeypatch.setattr(Objective, "__call__", spy)
+    finished(start(**settings))
+    assert set(found) == seen
 
 
 # --- looking on ---------------------------------------------------------------------------------------------
