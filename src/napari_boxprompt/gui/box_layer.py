@@ -22,7 +22,7 @@ from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, read_boxes
 from napari_boxprompt.gui.left import take
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Shapes
@@ -54,9 +54,13 @@ class BoxLayer:
     ----------
     changed : psygnal.Signal
         Boxes, classes or complete areas are different now.
+    reclassed : psygnal.Signal
+        Classes have other names or colours now, which may be by undo: emitted before `changed`, with this
+        layer and the `Classes` before.
     """
 
     changed = Signal()
+    reclassed = Signal(object, object)
 
     def __init__(
         self, viewer: ViewerModel, view: PlaneView, shapes: Shapes, complete: Shapes | None = None
@@ -115,8 +119,14 @@ class BoxLayer:
             return
         self._restyle()
         self._reading = self._marked = None
+        before = self.history.present
         if self.history.record(self._capture()):
-            self.changed.emit()
+            self._tell(before)
+
+    def _tell(self, before: Drawing) -> None:
+        if before.renames(self.history.present):
+            self.reclassed.emit(self, before.classes)
+        self.changed.emit()
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -182,7 +192,7 @@ class BoxLayer:
         self._relabel(self._labels())
 
     def rename_class(self, index: int, name: str) -> None:
-        """Rename a class, on its boxes too."""
+        """Rename a class, on its boxes too; `reclassed` lets others follow."""
         old = self.classes.items[index].name
         self.classes = self.classes.rename(index, name)
         new = self.classes.items[index].name
@@ -301,17 +311,18 @@ class BoxLayer:
 
     def undo(self) -> None:
         """Take back the last gesture."""
-        self._go_to(self.history.undo())
+        self._step(self.history.undo)
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self._go_to(self.history.redo())
+        self._step(self.history.redo)
 
-    def _go_to(self, drawing: Drawing | None) -> None:
+    def _step(self, step: Callable[[], Drawing | None]) -> None:
+        before, drawing = self.history.present, step()
         if drawing is not None:
             self._restore(drawing)
             self._reading = self._marked = None
-            self.changed.emit()
+            self._tell(before)
 
     def _capture(self) -> Drawing:
         areas = () if self.complete is None else vertices_of(self.complete)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +56,12 @@ class Drawing:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def renames(self, other: Drawing) -> bool:
+        """Whether classes have other names or colours in another drawing, and all else is the same."""
+        items, others = self.classes.items, other.classes.items
+        same = replace(self, labels=other.labels, classes=other.classes)
+        return items != others and len(items) == len(others) and same == other
 
 
 def _same(one: Vertices, other: Vertices) -> bool:

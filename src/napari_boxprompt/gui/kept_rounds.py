@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.gui.jobs import Jobs, Stop
     from napari_boxprompt.gui.projects import Projects
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.rounds import RoundBook
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
@@ -52,11 +53,13 @@ class KeptRounds:
         self._kept: dict[int, Round] = {}
         self._judged: dict[int, Round] = {}
         self._newest: Round | None = None
+        self._waiting: dict[int, tuple[Round, PromptModel]] = {}  # to be kept, by the number of the round
         self._open: Project | None = None
         trainer.ended.connect(self._on_ended)
         book.recorded.connect(self._on_judged)
         book.revised.connect(self._on_judged)
         book.returned.connect(self._on_returned)
+        session.renamed.connect(self._on_renamed)
         projects.made.connect(self._on_made)
         projects.opened.connect(self._on_opened)
         projects.changed.connect(self._on_changed)
@@ -73,16 +76,35 @@ class KeptRounds:
 
     def _keep(self, record: Round, model: PromptModel) -> None:
         project = self._projects.project
-        if project is None or project.read_only:
+        if project is not None and not project.read_only:
+            self._waiting[record.number] = (record, model)
+            self._keep_next(project)
+
+    def _keep_next(self, project: Project) -> None:
+        if self._projects.project is not project or not self._waiting or self._jobs.running(KEEPING):
             return
+        number, (record, model) = next(iter(self._waiting.items()))
 
         def kept(found: Round | None) -> None:
             if found is not None and self._projects.project is project:
                 self._kept[found.number] = found
                 self._settle(found.number)
 
+        def ended() -> None:
+            if self._waiting.get(number, (None, None))[1] is model:  # or it has another name meanwhile
+                del self._waiting[number]
+            self._projects.touch()
+            self._keep_next(project)
+
         work = partial(_keep, project=project, record=record, model=model)
-        self._jobs.start(KEEPING, work, on_result=kept, on_end=self._projects.touch)
+        self._jobs.start(KEEPING, work, on_result=kept, on_end=ended)
+
+    def _on_renamed(self, renaming: Renaming) -> None:
+        """Keep models under the new name of a class; the book has renamed them first."""
+        for number, model in self._book.models.items():
+            record = self._kept.get(number) or self._waiting.get(number, (None,))[0]
+            if record is not None and renaming.gave(model):
+                self._keep(record, model.model)
 
     def _on_judged(self, record: Round, _: object = None) -> None:
         self._judged[record.number] = record
@@ -106,7 +128,7 @@ class KeptRounds:
     # From the project to the session
 
     def _on_opened(self) -> None:
-        self._kept, self._judged = {}, {}
+        self._kept, self._judged, self._waiting = {}, {}, {}
         project = self._projects.project
         if project is None:
             return
@@ -131,7 +153,7 @@ class KeptRounds:
         """Take the model of work in progress into a project that was made about it."""
         trained, current = self._session.trained, self._book.current
         judged = {known.number: known for known in self._book.rounds if known.number == current}
-        self._kept, self._judged = {}, judged
+        self._kept, self._judged, self._waiting = {}, judged, {}
         record = judged.get(current, self._newest)  # which may be judged only now
         if record is not None and record.number == current and trained is not None:
             self._keep(record, trained.model)
@@ -140,7 +162,7 @@ class KeptRounds:
         """Forget the rounds of a project that was closed."""
         before, self._open = self._open, self._projects.project
         if before is not None and self._open is None:
-            self._kept, self._judged = {}, {}
+            self._kept, self._judged, self._waiting = {}, {}, {}
             self._book.restore([])
 
 

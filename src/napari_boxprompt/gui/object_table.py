@@ -55,6 +55,12 @@ class ObjectTable:
         self._rows += [{**row, "index": row["index"] + shift} for row in kept]
         self.classes |= {n + shift: name for n, name in other.classes.items() if n in numbers}
 
+    def rename(self, old: str, new: str) -> None:
+        """Give the objects of a class another."""
+        self.classes |= {number: new for number, name in self.classes.items() if name == old}
+        for row in self._rows:
+            row["class"] = new if row["class"] == old else row["class"]
+
     def features(self) -> pd.DataFrame:
         """Return a row for each object, as napari shows it; the first row belongs to the background."""
         return pd.DataFrame([{"index": 0, "plane": "", "class": "", "area": 0, "score": 0.0}, *self._rows])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_boxprompt.gui.project_images import ImageTable
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Mask, Project, Status
@@ -52,14 +53,12 @@ class Painted:
         self._scored: dict[PlaneId, float] = {}
         # Planes that are painted on: what the project has of them, to find what a stroke has changed.
         self._masks: dict[tuple[int, PlaneId], PlaneMask] = {}
-        self.classes: dict[str, None] = {}
-        """Classes of objects in masks."""
-        for plane in project.masked_planes():
-            mask = project.record(plane).mask
-            self.classes |= dict.fromkeys(() if mask is None else mask.classes.values())
+        self._note_classes()
+        session.renamed.connect(self._on_renamed)
 
     def close(self) -> None:
         """Stop listening."""
+        self._session.renamed.disconnect(self._on_renamed)
         for _, connections in self._watched:
             for emitter, slot in connections:
                 emitter.disconnect(slot)
@@ -73,6 +72,20 @@ class Painted:
         if entry is not None:
             found = result.scores.items()
             self._scored |= {PlaneId(entry.name, here.index): float(scores.doubt) for here, scores in found}
+
+    def _on_renamed(self, renaming: Renaming) -> None:
+        for image in dict.fromkeys(renaming.images):
+            name = self._table.name_of(image)
+            if name is not None:
+                self._do(self._project.rename_objects, name, renaming.old, renaming.new)
+        for mask in self._masks.values():
+            mask.rename(renaming)
+        self._note_classes()
+
+    def _note_classes(self) -> None:
+        # Classes of objects in masks.
+        names = (self._project.mask_classes(plane).values() for plane in self._project.masked_planes())
+        self.classes = dict.fromkeys(name for some in names for name in some)
 
     def note(self) -> None:
         """Record what was said of planes since, and which planes were predicted."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.project import Mask
 
@@ -96,6 +97,16 @@ class PlaneMask:
             numbers = [self._number(name, int(n), top) if n else 0 for n in found]
             parts.append(np.array(numbers, np.uint32)[places].reshape(part.shape))
         return np.stack(parts), dict(self._names)
+
+    def rename(self, renaming: Renaming) -> None:
+        """Call a class by its new name, where the result does."""
+        both = {renaming.old, renaming.new} <= self._layers.keys()
+        if both or self._result.view.layer not in renaming.images:
+            return
+        names = {name: name for name in (*self._layers, *self._names.values())} | {renaming.old: renaming.new}
+        self._layers = {names[name]: layer for name, layer in self._layers.items()}
+        self._names = {number: names[name] for number, name in self._names.items()}
+        self._numbers = {(names[name], number): found for (name, number), found in self._numbers.items()}
 
     def _number(self, name: str, number: int, top: int) -> int:
         """Return the number of an object in the project: its own, or a new one if another class has that."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.kept import KeptLabels
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.left import Entry
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.results import Status
     from napari_boxprompt.prompting import PromptModel
 
@@ -128,7 +129,8 @@ class ResultBook:
         for view in views:
             mine = [(old, by) for old, by in self._entries if old.alive and old.view == view]
             newest, by = mine[-1] if mine else (None, None)
-            if newest is not None and by is model and len(newest.together) == len(newest.siblings):
+            whole = newest is not None and len(newest.together) == len(newest.siblings)
+            if newest is not None and whole and by is model and newest.known == model.classes:
                 taken[view.name] = [old.reserving() for old in newest.siblings]
                 continue
             hidden += [old.layer.name for old, _ in mine if old.layer.visible]
@@ -191,6 +193,13 @@ class ResultBook:
             planes = (*result.scores, *result.painted, *result.status) if last else ()
             changed |= {plane: result for plane in planes if result.is_work(plane)}
         return changed | self.accepted()
+
+    def rename(self, renaming: Renaming) -> None:
+        """Give a class of objects its new name, and the models that they are of."""
+        self._entries = [(result, by and renaming.model(by)) for result, by in self._entries]
+        mine = (result for result, _ in self._entries if result.view.layer in renaming.images)
+        for result in {one: None for found in mine for one in found.siblings}:
+            result.rename(renaming.old, renaming.new)
 
     def note_images(self) -> None:
         """Images may have other names."""

@@ -94,6 +94,7 @@ class Result:
         self.known = tuple(self.colors)
         """Classes that its model knows, where that is said: those of which it shows nothing too."""
         self._table = ObjectTable() if kept is None else kept.table
+        self._called: dict[str, str] = {}  # classes that were renamed since its prediction began
         self._painted = 0
         self._made: dict[PlaneId, int] = {}  # checksums of planes as they were predicted
         self._renewed = 0.0
@@ -204,8 +205,9 @@ class Result:
         here = PlaneId(self.view.name, prediction.plane.index)  # the image may have another name by now
         self.scores[here] = replace(found.scores, plane=here)
         labels = prediction.labels
+        names = {item.id: self._called.get(item.label, item.label) for item in prediction.objects}
         if self.only is not None:
-            wanted = [item.id for item in prediction.objects if item.label == self.only]
+            wanted = [number for number, name in names.items() if name == self.only]
             labels = np.where(np.isin(labels, wanted), labels, 0).reshape(-1, *labels.shape[-2:]).max(axis=0)
         if self.is_work(here):
             from napari_boxprompt.evaluation import dice  # PyTorch comes with it, which predicting has loaded
@@ -225,7 +227,7 @@ class Result:
         for item in prediction.objects:
             if item.id not in numbers:
                 continue
-            self._table.add(numbers[item.id], here, item.label, item.area, round(item.score, 4))
+            self._table.add(numbers[item.id], here, names[item.id], item.area, round(item.score, 4))
         unsure = sum(item.id in numbers for item in unsure_objects(prediction))
         self.counts[here] = Counts(len(mine), unsure)
         if time.monotonic() - self._renewed > REFRESH_SECONDS:
@@ -262,6 +264,7 @@ class Result:
 
     def reserving(self) -> Self:
         """Return itself; numbers that the user has painted with, also on planes not accepted, stay free."""
+        self._called = {}  # the prediction that begins has the names of now
         self._painted = int(self.layer.data.max(initial=0))
         return self
 
@@ -309,6 +312,20 @@ class Result:
             return labels
         wanted = [number for number in np.unique(labels) if number and self.class_of(int(number)) == name]
         return np.where(np.isin(labels, wanted), labels, 0)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a class another name, also in what is being predicted; two layers do not become one."""
+        if {old, new} <= {one.only for one in self.siblings}:
+            return
+        if self.only == old:
+            self.only, ours = new, f"{self.view.name} {old}"
+            if self.layer.name == ours or self.layer.name.startswith(f"{ours} ["):
+                self.layer.name = f"{self.view.name} {new}"
+        self._called = {old: new} | {k: new if name == old else name for k, name in self._called.items()}
+        self.colors = {new if name == old else name: color for name, color in self.colors.items()}
+        self.known = tuple(dict.fromkeys(new if name == old else name for name in self.known))
+        self._table.rename(old, new)
+        self.renew()
 
     def note_image(self) -> None:
         """The image may have another name: planes are called after it."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.events import Progress
     from napari_boxprompt.gui.jobs import Jobs, Stop
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
     from napari_boxprompt.gui.work import Trained
@@ -127,6 +128,7 @@ class RoundBook:
         trainer.ended.connect(self._on_ended)
         # Not `emit` itself: psygnal calls that once to learn its parameters.
         session.model_changed.connect(self._on_model)
+        session.renamed.connect(self._on_renamed)
 
     @property
     def running(self) -> bool:
@@ -239,6 +241,11 @@ class RoundBook:
 
     def _on_model(self) -> None:
         self.changed.emit()
+
+    def _on_renamed(self, renaming: Renaming) -> None:
+        self.models = {number: renaming.trained(model) for number, model in self.models.items()}
+        self._before = self._before and renaming.trained(self._before)
+        self._drawn = self._drawn and renaming.boxes(self._drawn)
 
 
 def _returned(number: int, model: TrainedModel, worse: Round) -> Round:

@@ -15,6 +15,7 @@ from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import PlaneView, match_units, new_boxes_layer
 from napari_boxprompt.gui.left import Left, layers_of, leave, leave_results, take, take_results
 from napari_boxprompt.gui.lessons import Lessons
+from napari_boxprompt.gui.renaming import follow
 from napari_boxprompt.gui.result_book import ResultBook
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Session:
         A model was trained or loaded.
     result_changed : psygnal.Signal
         There is another newest result, or the user said something of a plane of it.
+    renamed : psygnal.Signal
+        A class has another name in results and model: emitted with the `Renaming`, before `boxes_changed`.
     """
 
     layers_changed = Signal()
@@ -69,6 +72,7 @@ class Session:
     contrast_changed = Signal()
     model_changed = Signal()
     result_changed = Signal()
+    renamed = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -255,6 +259,7 @@ class Session:
         """Take up boxes layers that are in the viewer, for instance of a sample."""
         for boxes in stored_boxes(self.viewer, self.box_layers, self.image_layers, self.view):
             boxes.changed.connect(self._on_boxes)
+            boxes.reclassed.connect(self._on_classes)
             self.box_layers.append(boxes)
             if self.view is None or self.view.layer == boxes.view.layer:
                 self.view = boxes.view
@@ -366,6 +371,9 @@ class Session:
     def _on_boxes(self) -> None:
         # Not `emit` itself: psygnal calls that once to learn its parameters.
         self.boxes_changed.emit()
+
+    def _on_classes(self, boxes: BoxLayer, before: Classes) -> None:
+        follow(self, boxes, before)
 
     def _on_dims(self, event: Any = None) -> None:
         if self.view is None:

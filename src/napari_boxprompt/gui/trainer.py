@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.events import Progress
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.preview import Preview
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.work import Encoders
 
@@ -56,6 +57,8 @@ class Trainer:
         self._timings: dict[tuple[str, str], Timings] = {}
         self._result: Trained | None = None
         self.last: TrainingTask | None = None
+        self._renamings: list[Renaming] = []  # since a training began
+        session.renamed.connect(self._on_renamed)
 
     @property
     def running(self) -> bool:
@@ -86,7 +89,7 @@ class Trainer:
         previous = None if trained is None else trained.model
         start = previous if go_on else None
         task = TrainingTask(images, boxes, config, self._session.contrast, start, masks, previous)
-        self._result = None
+        self._result, self._renamings = None, []
         self._preview.begin_training()
         self.last = task
         self._jobs.start(
@@ -137,11 +140,17 @@ class Trainer:
             return
         self.event.emit(event)
 
+    def _on_renamed(self, renaming: Renaming) -> None:
+        if self.running:
+            self._renamings.append(renaming)
+
     def _on_result(self, result: Trained | None) -> None:
-        self._result = result
         if result is None:
             show_info("Stopped before the first training step; there is nothing to keep. Your boxes stay.")
             return
+        for renaming in self._renamings:
+            result = replace(result, model=renaming.trained(result.model))
+        self._result = result
         self._learn_speed(result)
         self._session.set_model(result.model)
         if result.stopped:

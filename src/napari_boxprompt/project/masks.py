@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.project.documents import ImageEntry, PlaneRecord
 
-__all__ = ["MASKS", "Mask", "load_mask", "make_patch", "store_mask", "worth_a_file"]
+__all__ = ["MASKS", "Mask", "classes_of", "load_mask", "make_patch", "renamed", "store_mask", "worth_a_file"]
 
 MASKS = "masks"
 """Folder of the masks in a project."""
@@ -124,6 +124,30 @@ def worth_a_file(patches: Sequence[MaskPatch]) -> bool:
     """Return whether a mask should be written now, for what was painted on it."""
     small = math.prod(patches[-1].shape) <= _LARGE_MASK
     return small or sum(len(patch.data) for patch in patches) > _MUCH_PAINT
+
+
+def classes_of(record: PlaneRecord, patches: Sequence[MaskPatch]) -> Mapping[int, str]:
+    """Return the class of each object of a mask."""
+    if patches:
+        return patches[-1].classes
+    return {} if record.mask is None else record.mask.classes
+
+
+def renamed(
+    record: PlaneRecord, patches: Sequence[MaskPatch], old: str, new: str, *, exclusive: bool
+) -> MaskFile | MaskPatch | None:
+    """Return what gives the objects of a class in a mask another, and no pixel; None if nothing has to.
+
+    Where classes do not exclude each other, two do not become one: their objects lie over each other.
+    """
+    names = classes_of(record, patches)
+    if old not in names.values() or (new in names.values() and not exclusive):
+        return None
+    names = {number: new if name == old else name for number, name in names.items()}
+    if patches:
+        shape = patches[-1].shape
+        return make_patch(np.zeros((*shape[:-2], 0, 0), np.uint8), 0, 0, shape, names)
+    return None if record.mask is None else record.mask.model_copy(update={"classes": names})
 
 
 def load_mask(folder: Path, record: PlaneRecord, patches: Iterable[MaskPatch]) -> Mask | None:

@@ -17,7 +17,7 @@ from napari_boxprompt.project.gestures import (
     as_drawn,
     plane_change,
 )
-from napari_boxprompt.project.masks import Mask, load_mask, make_patch
+from napari_boxprompt.project.masks import Mask, classes_of, load_mask, make_patch, renamed
 from napari_boxprompt.project.storage import MODELS
 
 if TYPE_CHECKING:
@@ -279,8 +279,7 @@ class Project(ProjectFolder):
         """
         height, width = self._shape(plane)
         shape = (*np.shape(labels)[:-2], height, width)
-        named = dict(self._mask_classes(plane) if classes is None else classes)
-        patch = make_patch(labels, y, x, shape, named)
+        patch = make_patch(labels, y, x, shape, self.mask_classes(plane) if classes is None else classes)
         self._store.record(plane_change(plane, mask=patch, status=status))
 
     def accept(
@@ -295,12 +294,17 @@ class Project(ProjectFolder):
         status: Status = "boxed" if boxed else "new" if self.record(plane).score is None else "predicted"
         self._store.record(plane_change(plane, mask="none", status=status))
 
-    def _mask_classes(self, plane: PlaneId) -> Mapping[int, str]:
-        patches = self._store.state.patches.get(plane)
-        if patches:
-            return patches[-1].classes
-        mask = self.record(plane).mask
-        return {} if mask is None else mask.classes
+    def mask_classes(self, plane: PlaneId) -> Mapping[int, str]:
+        """Return the class of each object of the mask of a plane."""
+        return classes_of(*self._store.mask_of(plane))
+
+    def rename_objects(self, image: str, old: str, new: str) -> None:
+        """Give the objects of a class another in all masks of an image, as one gesture."""
+        planes = [plane for plane in self.images.planes if plane.image == image]
+        found = {p: renamed(*self._store.mask_of(p), old, new, exclusive=self.exclusive) for p in planes}
+        changes = [plane_change(p, mask=mask) for p, mask in found.items() if mask is not None]
+        if changes:
+            self._store.record(*changes)
 
     def mask(self, plane: PlaneId) -> Mask | None:
         """Return the mask of a plane, None if it has none; see `status` for whether anybody has looked at it.

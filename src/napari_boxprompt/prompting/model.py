@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -113,6 +113,18 @@ class PromptModel:
     def refines(self) -> bool:
         """Whether objects get a second look: where tiles show many small ones, none was gained by it."""
         return self.config.refine and self.tile is None
+
+    def renamed(self, old: str, new: str) -> PromptModel:
+        """Return the model with another name of a class; itself where it lacks the old one or has both."""
+        if old not in self.classes or new in self.classes:
+            return self
+        names = {name: new if name == old else name for name in self.classes}
+        return replace(
+            self,
+            classes=tuple(names.values()),
+            object_area={names.get(name, name): area for name, area in self.object_area.items()},
+            most_objects={names.get(name, name): most for name, most in self.most_objects.items()},
+        )
 
     def is_single(self, name: str) -> bool:
         """Whether an image holds one object of a class: no plane had more, and there were some to tell."""
