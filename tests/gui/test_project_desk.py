@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -551,6 +552,45 @@ def test_a_round_that_was_taken_back_stays_so(open_desk: OpenDesk, tmp_path: Pat
     for name, value in trained.model.weights.items():
         assert np.array_equal(value, weights[name]), "the model of round 1"
     assert (rounds.current, rounds.last, len(rounds.rounds)) == (1, 2, 2)
+    assert not desk.said
+
+
+@pytest.mark.usefixtures("tiny_generator", "fake_weights")
+def test_the_model_of_a_round_has_the_new_name_of_a_class(open_desk: OpenDesk, tmp_path: Path) -> None:
+    from tests.gui.test_widget import add_boxes, add_stack
+    from tests.helpers.synthetic import quick_config
+
+    desk = open_desk()
+    add_stack(desk)
+    folder = tmp_path / "project"
+    make(desk, folder)
+    boxes = desk.widget.session.new_boxes_layer()
+    add_boxes(desk, 0, 1, 2)
+    desk.widget.train_panel.form.setValue(quick_config())
+    desk.widget.train_panel.train.click()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    boxes.rename_class(0, "cell")  # while the model is being kept
+    boxes.rename_class(0, "nucleus")
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        (record,) = project.rounds
+    assert (record.model, record.held_out_boxes) == ("models/001", 1)
+
+    def kept() -> list[str]:
+        return json.loads((folder / "models" / "001" / "model.json").read_text())["classes"]
+
+    assert kept() == ["nucleus"]
+    desk.widget.actions.close_project()
+    quiet(desk)
+    open_again(desk, folder)
+    (boxes,) = desk.widget.session.box_layers
+    boxes.rename_class(0, "cell")
+    quiet(desk)
+    assert kept() == ["cell"]
+    with Project.open(folder, read_only=True) as project:
+        assert project.rounds == (record,)
+    assert desk.widget.session.trained is not None
+    assert desk.widget.session.trained.model.classes == ("cell",)
     assert not desk.said
 
 

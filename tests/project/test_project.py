@@ -335,3 +335,26 @@ def test_images_under_names_of_their_own(tmp_path, images):
     with Project.create(tmp_path / "p", {"a/one": images / "flat.tif"}) as project:
         project.add_images({"two": images / "second.tif"})
         assert set(project.images.names) == {"a/one", "two"}
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["journal", "files"])
+def test_objects_of_a_class_get_another_in_the_masks_of_an_image(project, reopen, saved):
+    everything(project)
+    project.accept(FLAT, np.eye(SIDE, dtype=int), classes={1: "nucleus"})
+    if saved:
+        project.save()
+    before = {plane: project.mask(plane) for plane in project.images.planes}
+    entries = project.unsaved
+    project.rename_objects("stack.tif", "nucleus", "blob")
+    assert project.unsaved == entries + 1
+    assert project.mask_classes(DEEP) == {3: "blob"}
+    assert project.mask_classes(FLAT) == {1: "nucleus"}, "of another image"
+    for plane, mask in before.items():
+        if mask is not None:
+            np.testing.assert_array_equal(project.mask(plane).labels, mask.labels)
+    assert same(project, reopen())
+    project.paint(DEEP, np.full((1, 1), 3))
+    project.save()
+    assert project.mask_classes(DEEP) == reopen().mask_classes(DEEP) == {3: "blob"}
+    project.rename_objects("stack.tif", "nucleus", "blob")
+    assert project.unsaved == 0, "none has the class any more"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.classes import Classes
+    from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.prompting import PromptModel
 
@@ -88,7 +89,15 @@ def follow(session: Session, boxes: BoxLayer, before: Classes) -> None:
             session.lessons.forget()
             session.renamed.emit(renaming)
         for result in session.results.alive:
-            if result.view.layer in images and result.colors.get(new.name, new.color) != new.color:
+            if result.view.layer in images and new.name in result.colors:
                 result.colors[new.name] = new.color
-                result.renew()
+                _show(result, old.name)
     session.result_changed.emit()
+
+
+def _show(result: Result, old: str) -> None:
+    """Show a result under the name that its class has now, in the name of its layer if that is ours."""
+    ours, name = f"{result.view.name} {old}", result.layer.name
+    if result.only not in (None, old) and (name == ours or name.startswith(f"{ours} [")):
+        result.layer.name = f"{result.view.name} {result.only}"
+    result.renew()

@@ -314,18 +314,17 @@ class Result:
         return np.where(np.isin(labels, wanted), labels, 0)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a class another name, also in what is being predicted; two layers do not become one."""
+        """Give a class another name, also in what is being predicted; `renew` shows it.
+
+        Two classes that have a layer each do not become one.
+        """
         if {old, new} <= {one.only for one in self.siblings}:
             return
-        if self.only == old:
-            self.only, ours = new, f"{self.view.name} {old}"
-            if self.layer.name == ours or self.layer.name.startswith(f"{ours} ["):
-                self.layer.name = f"{self.view.name} {new}"
+        self.only = new if self.only == old else self.only
         self._called = {old: new} | {k: new if name == old else name for k, name in self._called.items()}
         self.colors = {new if name == old else name: color for name, color in self.colors.items()}
         self.known = tuple(dict.fromkeys(new if name == old else name for name in self.known))
         self._table.rename(old, new)
-        self.renew()
 
     def note_image(self) -> None:
         """The image may have another name: planes are called after it."""
