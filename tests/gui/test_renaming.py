@@ -199,8 +199,13 @@ def test_a_name_that_other_boxes_have_stays_with_them(session: Session, result: 
     mine.rename_class(0, "nucleus")
     assert (result.known, theirs.known) == (("nucleus", "b"), ("a", "b"))
     assert classes_of(session) == ("a", "b")
+    session.choose_image(mine.view.layer)
+    (again,) = predict(session)
+    assert (again is not result, again.known) == (True, ("a", "b")), (
+        "what the model says has a layer of its own"
+    )
     others.rename_class(0, "nucleus")
-    assert theirs.known == classes_of(session) == ("nucleus", "b"), "now none has it any more"
+    assert theirs.known == again.known == classes_of(session) == ("nucleus", "b"), "now none has it any more"
 
 
 def test_results_of_images_without_boxes_follow(session: Session, result: Result) -> None:
