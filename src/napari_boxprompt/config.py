@@ -288,7 +288,7 @@ _PAPER_2024: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"steps": 200, "max_encodings": 100, "augment": {"views": 4}},
     "balanced": {},
-    "best": {"steps": 900, "token_step": 1, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
+    "best": {"steps": 1500, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
     "paper": _PAPER,
     "paper-2024": _PAPER_2024,
 }
