@@ -77,7 +77,7 @@ def main() -> None:
     for box in drawn[5:]:
         (layer,) = layers_with_role(viewer, "preview")
         boxes.shapes.add(box_corners(box, boxes.view, boxes.shapes), shape_type="rectangle")
-        until(layer.events.data)
+        until(layer.events.set_data)
         times.append(1000 * (time.perf_counter() - started))
         rest(widget)
     median, most = np.percentile(times, (50, 95))

@@ -149,7 +149,8 @@ def _masks(
     new = boxes.with_boxes(box for box in keys if keys[box] not in found)
     if new.boxes:
         needed = sorted({i for i, box in zip(best, drawn, strict=True) if keys[box] not in found})
-        views, embeddings = [tiles[i] for i in needed], encoder.encode([inputs[i] for i in needed])
+        views = [tiles[i] for i in needed]
+        embeddings = encoder.encode([inputs[i] for i in needed], [seen[i] for i in needed])
         labels = pseudo_labels(encoder.frozen, views, embeddings, new, plane)
         for name, made in zip(new.classes, labels, strict=True):
             for box, label in zip(new.on(plane, name), made, strict=True):

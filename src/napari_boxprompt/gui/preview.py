@@ -198,7 +198,8 @@ class Preview:
         data[plane_slice(view, plane, of_one_plane=True)] = mask
         shown = (view, plane, tuple(view.layer.translate))
         if self._layer is not None and self._shown == shown:
-            self._layer.data = data
+            self._layer.data[...] = data  # as painting does: other data would be measured and placed anew
+            self._layer.refresh(extent=False)
         else:
             self._layer = self._placed(view, plane, data)
             self._shown = shown

@@ -93,20 +93,25 @@ class Encoder:
         """Name in the cache of a model input; it says all that decides the embedding."""
         return embedding_key(self.frozen.info.sha256, self.precision, image)
 
-    def encode(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    def encode(
+        self, inputs: Sequence[torch.Tensor], keys: Sequence[str] | None = None
+    ) -> torch.Tensor:
         """Embeddings of model inputs.
 
         Parameters
         ----------
         inputs : sequence of torch.Tensor
             Each ``(3, S, S)`` in 0..1.
+        keys : sequence of str, optional
+            Their names in the cache, where they are known already.
 
         Returns
         -------
         torch.Tensor
             ``(B, 256, 64, 64)`` float16 on the CPU.
         """
-        keys = [self.key(image) for image in inputs]
+        if keys is None:
+            keys = [self.key(image) for image in inputs]
         found = [self.cache.get(key) for key in keys]
         missing = [i for i, embedding in enumerate(found) if embedding is None]
         # One image at a time on the CPU: batches are no faster there, and the composition of a batch
