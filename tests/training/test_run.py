@@ -182,7 +182,7 @@ def test_events_come_in_order(start: Start) -> None:
 
 def test_losses_are_means_since_the_last_report(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     training = start(steps=25, validate_every=7)
-    monkeypatch.setattr(training._loop, "_train_step", lambda *_: {"a": float(training.step), "b": 1.0})
+    monkeypatch.setattr(training._steps, "_train_step", lambda *_: {"a": float(training.step), "b": 1.0})
     metrics = [event for event in training if isinstance(event, Metrics)]
     assert [event.step for event in metrics] == [7, 10, 14, 20, 21, 25]
     bounds = [0, *[event.step for event in metrics]]
