@@ -79,9 +79,9 @@ with tiny_generator_known():
 def test_a_killed_training_loses_nothing_and_the_next_one_goes_on(tmp_path):
     program = (sys.executable, "-c", FAKED, str(ROOT), str(ROOT / "benchmarks"))
     words = ("--set", "generator=tiny", "--set", "steps=4", "--no-cache")
-    # With this seed, mostly: while a model is saved, in training, and while a round is recorded. A busy machine
-    # is slower to begin and may be quicker to end, so nothing is said here of when; the run itself raises if a
-    # gesture or a round that was reported is missing, or if what is left is not consistent.
+    # With this seed, mostly: while a model is saved, in training, and while a round is recorded. A busy
+    # machine is slower to begin and may get further, so nothing is said here of when; the run itself raises
+    # if a gesture or a round that was reported is missing, or if what is left is not consistent.
     seen = training_faults.run_training(tmp_path, 3, 393, words, program)
     assert seen["rounds"] >= 1
     assert seen["gestures"] >= training_faults.BETWEEN

@@ -93,9 +93,7 @@ class Encoder:
         """Name in the cache of a model input; it says all that decides the embedding."""
         return embedding_key(self.frozen.info.sha256, self.precision, image)
 
-    def encode(
-        self, inputs: Sequence[torch.Tensor], keys: Sequence[str] | None = None
-    ) -> torch.Tensor:
+    def encode(self, inputs: Sequence[torch.Tensor], keys: Sequence[str] | None = None) -> torch.Tensor:
         """Embeddings of model inputs.
 
         Parameters
