@@ -217,6 +217,14 @@ class TrainConfig(_Settings):
         title="Mask cut",
         description="Cut the frozen model's masks where they reach the sides of your boxes, or at 0.",
     )
+    renew: float = Field(
+        0.4,
+        ge=0.0,
+        lt=1.0,
+        title="Renew masks after",
+        description="Part of the training after which it learns from its own masks in your boxes, no longer "
+        "from the frozen model's; 0: never.",
+    )
     seed: int = Field(0, ge=0, title="Random seed", description="Seed of every random choice.")
     device: str = Field("auto", title="Device", description="auto, cpu, cuda or mps.")
     precision: Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)] = Field(
@@ -252,6 +260,7 @@ _PAPER: dict[str, Any] = {
     "tile": "whole",
     "refine": False,
     "levels": "zero",
+    "renew": 0.0,
     "loss": {
         "pseudo_label": 1.0,
         "size": 0.01,

@@ -161,6 +161,7 @@ def quick_config(**changes: Any) -> TrainConfig:
         "learning_rate": 0.02,
         "ema": 0.8,
         "validate_every": 3,
+        "renew": 0,
         "augment": {"views": 1},
         "device": "cpu",
         "precision": "32",

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, finish, make_scene, quick_config
 
+from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.config import LossConfig
 from napari_boxprompt.images import Normalization
 from napari_boxprompt.lattice import Lattice
 from napari_boxprompt.models.encoding import Encoder
-from napari_boxprompt.supervision.targets import size_range
+from napari_boxprompt.supervision.targets import PlaneTargets, size_range
 from napari_boxprompt.training.dataset import Dataset, Sample, build_dataset
 from napari_boxprompt.training.objective import (
     FIXED_RANGE,
@@ -220,7 +221,8 @@ def disc(view: View, y: float, x: float, radius: float) -> torch.Tensor:
 
 
 def sample_at(view: View) -> Sample:
-    return Sample(view, torch.zeros(1), torch.zeros(1), ())
+    plane = PlaneTargets(PlaneId("a"), (GRID, GRID), (), complete=True)
+    return Sample(view, torch.zeros(1), torch.zeros(1), (), plane)
 
 
 BASE = View.square(0, 0, 256)

@@ -81,8 +81,8 @@ def sample_of(*classes: Sequence[Sequence[float]], complete: bool = True) -> Sam
         for boxes in classes
     )
     view = View.square(0, 0, GRID)
-    targets = PlaneTargets(PlaneId("a"), (GRID, GRID), labels, complete).render(view)
-    return Sample(view, torch.zeros(1), torch.zeros(1), targets)
+    plane = PlaneTargets(PlaneId("a"), (GRID, GRID), labels, complete)
+    return Sample(view, torch.zeros(1), torch.zeros(1), plane.render(view), plane)
 
 
 def probability_of(*classes: Sequence[Sequence[float]]) -> torch.Tensor:

@@ -28,6 +28,8 @@ __all__ = [
     "BoxLabel",
     "ClassTargets",
     "PlaneTargets",
+    "assign",
+    "box_label",
     "class_pixels",
     "mask_labels",
     "pseudo_labels",
@@ -130,6 +132,8 @@ class PlaneTargets:
         Every object on the plane is boxed.
     complete_regions : tuple
         Regions ``(y0, x0, y1, x1)`` in which every object is boxed.
+    drawn : bool
+        The masks are the user's, drawn or accepted, and no guesses.
     """
 
     plane: PlaneId
@@ -137,6 +141,7 @@ class PlaneTargets:
     labels: tuple[tuple[BoxLabel, ...], ...]
     complete: bool
     complete_regions: tuple[tuple[float, float, float, float], ...] = ()
+    drawn: bool = False
 
     def known(self, view: View) -> torch.Tensor:
         """Bool ``(G, G)``: pixels of the plane where every object is boxed."""
@@ -311,7 +316,7 @@ def pseudo_labels(
             chosen = np.flatnonzero(best == index)
             found = answers(frozen, embeddings[index], views[index], array[chosen], around=True)
             for i, logit in zip(chosen.tolist(), found.logits, strict=True):
-                made[i] = _box_label(drawn[i].as_tuple(), logit, views[index], tight=tight)
+                made[i] = box_label(drawn[i].as_tuple(), logit, views[index], tight=tight)
     classes = np.array([boxes.classes.index(box.label) for box in drawn], int)
     return tuple(
         tuple(made[i] for i in np.flatnonzero(classes == k).tolist()) for k in range(len(boxes.classes))
@@ -349,9 +354,10 @@ def _known_label(box: tuple[float, float, float, float], mask: npt.NDArray[np.bo
     return BoxLabel(box, region, mask[region[0] : region[2], region[1] : region[3]].astype(np.float16))
 
 
-def _box_label(
+def box_label(
     box: tuple[float, float, float, float], logits: torch.Tensor, view: View, *, tight: bool
 ) -> BoxLabel:
+    """Mask of a box from logits ``(G, G)`` on the grid of a view, cut by the box and at its level."""
     y0, x0, y1, x1 = box
     region = (int(np.floor(y0)), int(np.floor(x0)), int(np.ceil(y1)), int(np.ceil(x1)))
     pixels = to_region(logits[None], view, region)[0]

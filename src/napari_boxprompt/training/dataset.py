@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,12 +68,19 @@ class Sample:
         ``(3, 256, 256)`` uint8, what the generator sees.
     targets : tuple of ClassTargets
         Supervision of each class.
+    plane : PlaneTargets
+        Supervision of the plane that it is a view of.
     """
 
     view: View
     embedding: torch.Tensor
     image: torch.Tensor
     targets: tuple[ClassTargets, ...]
+    plane: PlaneTargets
+
+    def of(self, plane: PlaneTargets) -> Sample:
+        """Return the same view of the plane with other supervision."""
+        return replace(self, targets=plane.render(self.view), plane=plane)
 
 
 @dataclass
@@ -308,7 +315,7 @@ class _Encoded:
         return cls(view, image, encoder.encode(inputs)[0])
 
     def sample(self, targets: PlaneTargets) -> Sample:
-        return Sample(self.view, self.embedding, self.image, targets.render(self.view))
+        return Sample(self.view, self.embedding, self.image, targets.render(self.view), targets)
 
 
 def _plane_targets(
@@ -328,7 +335,7 @@ def _plane_targets(
             encoder.frozen, views, embeddings, boxes, plane, tight=config.levels == "tight"
         )
     info = boxes.planes[plane]
-    return PlaneTargets(plane, shape, labels, info.complete, info.complete_regions)
+    return PlaneTargets(plane, shape, labels, info.complete, info.complete_regions, mask is not None)
 
 
 def _base_views(

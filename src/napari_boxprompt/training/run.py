@@ -70,7 +70,6 @@ class TrainingRun(Iterator[Event]):
         self._encoder, self._normalization = encoder, normalization
         self._steps = Steps(config, encoder, len(boxes.classes), resume, start)
         self._data = Dataset()
-        self._areas: dict[str, list[float]] = {}
         self.seconds: dict[str, float] = {}
         self._events = self._run()
 
@@ -116,7 +115,7 @@ class TrainingRun(Iterator[Event]):
             tile=self._tile,
             side=float(np.median([max(self._images.shape(p)) for p in self._boxes.boxed_planes])),
             frozen_sha256=self._encoder.frozen.info.sha256,
-            object_area=dict(self._areas),
+            object_area=object_areas(self._data, self._boxes.classes),
             most_objects=most_objects(self._boxes),
             record={
                 "steps": self.step,
@@ -143,7 +142,6 @@ class TrainingRun(Iterator[Event]):
                 self._masks,
                 self._past,
             )
-            self._areas = object_areas(self._data, self._boxes.classes)
             self.seconds[phase] = time.perf_counter() - started
             yield Finished("encode", self.seconds[phase])
             started, phase = time.perf_counter(), "train"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from napari_boxprompt.prompting import PromptModel, PromptNet
 from napari_boxprompt.supervision import losses
 from napari_boxprompt.training.batches import draw, schedule, tensors
 from napari_boxprompt.training.objective import Objective, turn, under_flips
+from napari_boxprompt.training.renewal import renew_masks
 from napari_boxprompt.training.validation import validate
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.models.encoding import Encoder
-    from napari_boxprompt.training.dataset import Dataset
+    from napari_boxprompt.training.dataset import Dataset, Sample
 
 __all__ = ["Steps"]
 
@@ -53,6 +55,8 @@ class Steps:
         Averaged weights of the best check so far.
     validation : mapping of str to float
         What that check has found.
+    teacher : dict
+        Averaged weights that have renewed the masks; empty before.
     """
 
     def __init__(
@@ -79,14 +83,18 @@ class Steps:
         self.step, self.score = 0, -math.inf
         self.best = self.averaged()
         self.validation: Mapping[str, float] = {}
+        self.teacher: Mapping[str, torch.Tensor] = {}
         if resume is not None:
             self._restore(resume)
 
     def run(self, data: Dataset) -> Generator[Event, None, None]:
         """Take all steps that are left, from `step` on."""
-        objective = Objective(self.config.loss, data)
+        objective, renewed = Objective(self.config.loss, data), not self.config.renew
         recent: list[dict[str, float]] = []
         while self.step < self.config.steps:
+            if not renewed and self.step >= self.config.renew * self.config.steps:
+                yield from self._renew(data)
+                objective, renewed = Objective(self.config.loss, data), True
             recent.append(self._train_step(data, objective))
             self.step += 1
             checked = self.step % self.config.validate_every == 0 or self.step == self.config.steps
@@ -150,14 +158,26 @@ class Steps:
         second = losses.probabilities(again.float(), activation)
         return self.config.loss.consistency * under_flips(first, second, turns, mirrored)
 
+    def _renew(self, data: Dataset) -> Generator[Progress, None, None]:
+        """Learn from now on from the masks of the averaged weights, as they are at this step."""
+        if not self.teacher:
+            self.teacher = self.averaged()
+            self.score = -math.inf  # what was best before has not learnt from these masks
+        net = copy.deepcopy(self.average)
+        net.load_state_dict(self.teacher)
+        for _ in renew_masks(data, lambda sample: self._logits(net, sample)):
+            yield Progress("train", self.step, self.config.steps, "renewing masks")
+
+    def _logits(self, net: PromptNet, sample: Sample) -> torch.Tensor:
+        """Logits ``(K, G, G)`` of one sample, float32 on the CPU."""
+        embedding, image = tensors([sample], self.encoder.device)
+        with torch.no_grad(), self.fabric.autocast():
+            found: torch.Tensor = net(embedding, image)
+        return found[0].float().cpu()
+
     def _check(self, data: Dataset) -> None:
         """Validate the averaged weights and keep them if they are the best so far."""
-        probabilities = []
-        for sample in data.held:
-            embedding, image = tensors([sample], self.encoder.device)
-            with torch.no_grad(), self.fabric.autocast():
-                logits = self.average(embedding, image)
-            probabilities.append(logits[0].float().sigmoid().cpu())
+        probabilities = [self._logits(self.average, sample).sigmoid() for sample in data.held]
         found = validate(probabilities, data.held)
         score = sum(found.values()) if found else -math.inf
         if score >= self.score - TIE:
@@ -166,7 +186,7 @@ class Steps:
 
     def finish(self) -> None:
         """Keep the last weights where nothing has been checked to choose by."""
-        if self.score == -math.inf:
+        if not self.validation:
             self.best = self.averaged()
 
     def averaged(self) -> dict[str, torch.Tensor]:
@@ -182,6 +202,7 @@ class Steps:
         state = {f"net.{name}": value.detach().cpu() for name, value in net.items()}
         state |= {f"average.{name}": value for name, value in self.averaged().items()}
         state |= {f"best.{name}": value for name, value in self.best.items()}
+        state |= {f"teacher.{name}": value for name, value in self.teacher.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
         for name, figure in self.validation.items():
@@ -191,7 +212,7 @@ class Steps:
 
     def _restore(self, state: Mapping[str, torch.Tensor]) -> None:
         try:
-            parts = {p: _part(state, p) for p in ("net", "average", "best", "adam")}
+            parts = {p: _part(state, p) for p in ("net", "average", "best", "adam", "teacher")}
             self.net.module.load_state_dict(parts["net"])
             self.average.load_state_dict(parts["average"])
             self.step, self.score = int(state["progress"][0]), float(state["progress"][1])
@@ -199,7 +220,7 @@ class Steps:
             raise ConfigError(
                 "The saved training state belongs to other settings or classes; train without --resume."
             ) from error
-        self.best = parts["best"]
+        self.best, self.teacher = parts["best"], parts["teacher"]
         self.validation = {name: float(value) for name, value in _part(state, "validation").items()}
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in parts["adam"].items():
