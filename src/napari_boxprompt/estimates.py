@@ -85,7 +85,14 @@ def _time_training(
     """Seconds for a box and for a step, from a training on two planes that are encoded already."""
     images = open_images(np.stack([values, values]), rgb=False)
     boxes = BoxSet(tuple(Box(at, at, at + 64, at + 64, plane) for plane in images.planes for at in (16, 144)))
-    few = {"steps": 2, "validate_every": 2, "hold_out": 0.0, "max_encodings": 2, "tile": "whole"}
+    few = {
+        "steps": 2,
+        "validate_every": 2,
+        "renew": 0.0,
+        "hold_out": 0.0,
+        "max_encodings": 2,
+        "tile": "whole",
+    }
     run = fit(images, boxes.complete(), config.model_copy(update=few), encoder, SCALE)
     seconds, clock = list[float](), time.perf_counter()
     for event in run:
