@@ -187,9 +187,9 @@ def train(desk: Desk, config: TrainConfig) -> None:
     panel.train.click()
     assert widget.trainer.running
     assert panel.stop.isVisible()
-    preview.events.data.connect(looks.append)
+    preview.events.set_data.connect(looks.append)
     desk.wait(lambda: not widget.trainer.running)
-    preview.events.data.disconnect(looks.append)
+    preview.events.set_data.disconnect(looks.append)
     assert looks
     assert panel.plot is not None
     steps, _ = panel.plot.points("loss", "total")
