@@ -42,6 +42,12 @@ class LossConfig(_Settings):
         title="Outside weight",
         description="Weight of emptiness outside all boxes, where marked complete.",
     )
+    presumed: Weight = Field(
+        0.3,
+        title="Presumed background",
+        description="Where nothing at all is marked complete: weight of a pixel outside all boxes as "
+        "background, beside 1 for a pixel in a box.",
+    )
     consistency: Weight = Field(
         0.1,
         title="Consistency weight",
@@ -265,6 +271,7 @@ _PAPER: dict[str, Any] = {
         "pseudo_label": 1.0,
         "size": 0.01,
         "outside": 0.001,
+        "presumed": 0.0,
         "consistency": 0.001,
         "tightness": 0.0,
         "affinity": 0.0,

@@ -176,6 +176,7 @@ def test_nothing_outside_the_boxes_of_an_incomplete_plane_counts() -> None:
     (found,) = targets_of([BOX, OTHER]).render(WHOLE)
     boxed = grid_of(BOX) | grid_of(OTHER)
     assert not found.outside.any()
+    assert torch.equal(found.unsaid, inside_plane(SHAPE, WHOLE) & ~boxed)
     assert torch.equal(found.valid, boxed)
     assert not (found.pseudo & ~boxed).any()
     assert (found.pseudo & boxed).sum() > 0.97 * boxed.sum()
@@ -185,6 +186,7 @@ def test_complete_plane_is_background_outside_its_boxes() -> None:
     (found,) = targets_of([BOX, OTHER], complete=True).render(WHOLE)
     boxed, inside = grid_of(BOX) | grid_of(OTHER), inside_plane(SHAPE, WHOLE)
     assert torch.equal(found.outside, inside & ~boxed)
+    assert not found.unsaid.any()
     assert torch.equal(found.valid, inside)
     assert not (found.pseudo & ~boxed).any()
 
@@ -194,6 +196,7 @@ def test_complete_region_counts_only_where_it_is() -> None:
     (found,) = targets_of([BOX, OTHER], regions=(region,)).render(WHOLE)
     boxed = grid_of(BOX) | grid_of(OTHER)
     assert torch.equal(found.outside, grid_of(region) & ~boxed)
+    assert not (found.unsaid & (found.outside | boxed)).any()
     assert torch.equal(found.valid, grid_of(region) | boxed)
 
 

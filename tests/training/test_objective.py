@@ -93,6 +93,34 @@ def test_weights_are_factors(data: Dataset, batch: list[Sample], logits: torch.T
     assert float(thrice) == pytest.approx(3 * float(once), rel=1e-5)
 
 
+def incomplete(sample: Sample) -> Sample:
+    return sample.of(replace(sample.plane, complete=False))
+
+
+def test_what_was_not_said_is_presumed_to_be_background_where_nothing_is_known(
+    data: Dataset, batch: list[Sample], logits: torch.Tensor
+) -> None:
+    batch = [incomplete(sample) for sample in batch]
+    nothing_known = Dataset(planes=[replace(plane, complete=False) for plane in data.planes])
+    logits.requires_grad_()
+
+    def pull(known: Dataset, **weights: float) -> tuple[float, torch.Tensor]:
+        term = Objective(LossConfig(**weights), known)(logits, batch, 5.0)["pseudo_label"]
+        (gradient,) = torch.autograd.grad(term, logits)
+        unsaid = torch.stack([torch.stack([t.unsaid for t in sample.targets]) for sample in batch])
+        assert unsaid.any()
+        return float(term.detach()), gradient[unsaid]
+
+    _, presumed = pull(nothing_known)
+    assert (presumed > 0).all()  # downhill is towards background
+    _, more = pull(nothing_known, presumed=0.6)
+    assert more.sum() > 1.2 * presumed.sum()
+    # One plane that says where background is suffices.
+    for known, weights in ((data, {}), (nothing_known, {"presumed": 0.0})):
+        _, none = pull(known, **weights)
+        assert not none.any()
+
+
 def test_affinity_begins_at_nothing_and_grows(
     data: Dataset, batch: list[Sample], logits: torch.Tensor
 ) -> None:
@@ -143,7 +171,7 @@ def test_incomplete_planes_have_no_outside_term(
     data = collect(incomplete, encoder, normalization)
     batch = [*data.groups[0], *data.groups[1]]
     logits.requires_grad_()
-    terms = Objective(LossConfig(), data)(logits, batch, 5.0)
+    terms = Objective(LossConfig(presumed=0.0), data)(logits, batch, 5.0)
     assert terms["outside"].item() == 0.0
     (gradient,) = torch.autograd.grad(terms["pseudo_label"], logits)
     boxed = torch.stack([sample.targets[0].valid for sample in batch])[:, None]

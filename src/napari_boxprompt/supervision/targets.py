@@ -1,7 +1,7 @@
 """Drawn boxes as a training sees them: constraints and pseudo-labels on the grid of any view.
 
 Boxes stay coordinates. A pixel is background only where the user said so: on a complete plane or in
-a complete region, outside every box of the class. Everything else outside the boxes carries no loss.
+a complete region, outside every box of the class. Everything else outside the boxes is `ClassTargets.unsaid`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class ClassTargets:
         bool ``(G, G)``: pixels whose pseudo-label counts: in a box, or known background.
     outside : torch.Tensor
         bool ``(G, G)``: known background.
+    unsaid : torch.Tensor
+        bool ``(G, G)``: pixels of the plane outside all boxes that may be anything.
     boxes : torch.Tensor
         ``(n, 4)`` boxes in image pixels that the view sees whole.
     to_image : torch.Tensor
@@ -101,6 +103,7 @@ class ClassTargets:
     pseudo: torch.Tensor
     valid: torch.Tensor
     outside: torch.Tensor
+    unsaid: torch.Tensor
     boxes: torch.Tensor
     to_image: torch.Tensor
     axis_aligned: bool
@@ -182,6 +185,7 @@ class PlaneTargets:
             pseudo=(probability > 0.5) & in_boxes,
             valid=(in_boxes | outside) & inside,
             outside=outside,
+            unsaid=inside & ~known & ~in_boxes,
             boxes=boxes[whole],
             to_image=matrix,
             axis_aligned=view.axis_aligned,

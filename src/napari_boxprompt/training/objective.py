@@ -52,6 +52,8 @@ class Objective:
             else FIXED_RANGE
             for k in classes
         ]
+        said = any(plane.complete or plane.complete_regions for plane in data.planes)
+        self.presumed = 0.0 if said else config.presumed
 
     def hardness(self, fraction: float, epoch: float) -> float:
         """Barrier parameter t at a point of the training."""
@@ -88,7 +90,7 @@ class Objective:
         flat = probability.flatten(0, 1)
         raw = logits.float().flatten(0, 1) if config.activation == "sigmoid" else None
         terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
-            flat, stacked["pseudo"].float(), stacked["valid"].float(), logits=raw
+            flat, stacked["pseudo"].float(), stacked["valid"] + self.presumed * stacked["unsaid"], logits=raw
         )
         if config.outside:
             terms["outside"] = config.outside * losses.outside_loss(
@@ -151,7 +153,7 @@ def _stack(batch: Sequence[Sample], lattice: Lattice, device: torch.device) -> d
     flat = [target for sample in batch for target in sample.targets]
     return {
         name: lattice.pixels(torch.stack([getattr(target, name) for target in flat])).to(device)
-        for name in ("pseudo", "valid", "outside")
+        for name in ("pseudo", "valid", "outside", "unsaid")
     }
 
 
