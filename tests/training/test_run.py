@@ -20,7 +20,7 @@ from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Predictor, predict_planes
 from napari_boxprompt.prompting import PromptModel
-from napari_boxprompt.training import TrainingRun, batches, fit, run
+from napari_boxprompt.training import TrainingRun, batches, fit
 from napari_boxprompt.training.objective import Objective
 
 MakeConfig = Callable[..., TrainConfig]
@@ -398,7 +398,7 @@ def test_best_checked_weights_are_kept(
     start: Start, monkeypatch: pytest.MonkeyPatch, figures: list[float], kept: int
 ) -> None:
     values = iter(figures)
-    monkeypatch.setattr(run, "validate", lambda *_: {"pseudo_dice": next(values)})
+    monkeypatch.setattr("napari_boxprompt.training.steps.validate", lambda *_: {"pseudo_dice": next(values)})
     training = start(steps=6, validate_every=2)
     seen = []
     for event in training:
@@ -454,7 +454,7 @@ def test_steps_draw_different_views(start: Start, monkeypatch: pytest.MonkeyPatc
         drawn.append(tuple(map(id, batch)))
         return batch
 
-    monkeypatch.setattr(run, "draw", noted)
+    monkeypatch.setattr("napari_boxprompt.training.steps.draw", noted)
     finished(start(steps=8))
     assert len(drawn) == 8
     assert len(set(drawn)) >= 4

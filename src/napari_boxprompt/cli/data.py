@@ -159,8 +159,8 @@ def _hint_at_completeness(drawn: BoxSet) -> None:
     usable = len({box.plane for box in drawn.boxes}) > 1  # else an error follows, and a hint would hide it
     if usable and not any(info.complete or info.complete_regions for info in drawn.planes.values()):
         errors.print(
-            "No image is marked complete, so what is outside the boxes is only presumed to be background; add "
-            "--complete if every object on the boxed images has its box.",
+            "No image is marked complete, so what is outside the boxes is only presumed to be background; "
+            "add --complete if every object on the boxed images has its box.",
             style="yellow",
         )
 
