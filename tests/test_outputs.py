@@ -114,7 +114,7 @@ def test_some_planes_of_a_stack(tmp_path: Path) -> None:
 
 def test_overlapping_classes_have_an_axis(tmp_path: Path) -> None:
     images = images_of(a_png=SHAPE, s_tif=(4, *SHAPE))
-    with ResultWriter(tmp_path, images, ["cell", "nucleus"]) as writer:
+    with ResultWriter(tmp_path, images, ["cell", "nucleus"], overlap=True) as writer:
         for plane in images.planes:
             writer.add(prediction(plane, shape=(2, *SHAPE)))
     with tifffile.TiffFile(tmp_path / "s_objects.tif") as handle:

@@ -57,6 +57,8 @@ def write_labels(
     labels: npt.NDArray[np.unsignedinteger],
     pixel_size: Mapping[str, tuple[float, str]] | None = None,
     classes: Sequence[str] = (),
+    *,
+    overlap: bool = False,
 ) -> None:
     """Write a label image or stack ``(..., Y, X)`` as a compressed TIFF in one piece.
 
@@ -69,13 +71,17 @@ def write_labels(
     pixel_size : mapping of str to (float, str), optional
         Size of a pixel along ``"x"``, ``"y"`` and ``"z"`` and its unit; kept in an OME-TIFF.
     classes : sequence of str, optional
-        Names of the classes where they may overlap: the axis before the last two runs over them, as channels.
+        Names of the classes 1, 2, ..., to be noted in the file.
+    overlap : bool
+        Whether classes may overlap: the axis before the last two runs over them, as channels.
     """
-    stacked = labels.ndim - 2 - bool(classes)
+    stacked = labels.ndim - 2 - overlap
     axes = _AXES[1 : stacked + 1] if stacked < 2 else _AXES[:stacked]
     big = labels.nbytes > 3_000_000_000
-    metadata: dict[str, Any] = {"axes": axes + ("CYX" if classes else "YX")}
+    metadata: dict[str, Any] = {"axes": axes + ("CYX" if overlap else "YX")}
     if classes:
+        metadata["Description"] = json.dumps({"classes": list(classes)})
+    if overlap:
         metadata["Channel"] = {"Name": list(classes)}
     ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     for name, (size, unit) in (pixel_size or {}).items():
@@ -109,11 +115,15 @@ class ResultWriter:
     images : Images
         What is predicted.
     classes : sequence of str, optional
-        Names of the classes where they may overlap.
+        Names of the classes.
+    overlap : bool
+        Whether classes may overlap.
     """
 
-    def __init__(self, folder: Path, images: Images, classes: Sequence[str] = ()) -> None:
-        self._folder, self._classes = folder, classes
+    def __init__(
+        self, folder: Path, images: Images, classes: Sequence[str] = (), *, overlap: bool = False
+    ) -> None:
+        self._folder, self._classes, self._overlap = folder, classes, overlap
         self._left: dict[str, int] = {}
         self._depth: dict[str, tuple[int, ...]] = {}
         for plane in images.planes:
@@ -167,7 +177,7 @@ class ResultWriter:
         results: dict[str, npt.NDArray[np.unsignedinteger]] = {"mask": mask, "objects": numbers}
         for name, values in results.items():
             path = stem.with_name(f"{stem.name}_{name}.tif")
-            write_labels(path, values, classes=self._classes)
+            write_labels(path, values, classes=self._classes, overlap=self._overlap)
             self.written.append(path)
 
     def close(self) -> list[Path]:

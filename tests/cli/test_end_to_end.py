@@ -125,6 +125,8 @@ def test_two_classes_in_colour_from_yolo(tmp_path: Path) -> None:
         for value, kind in enumerate(names, start=1):
             assert overlap(mask == value, fresh.mask(name, kind)) > 0.7, kind
     assert {row["class"] for row in table(out)} == set(names)
+    with tifffile.TiffFile(out / "image0_mask.tif") as file:
+        assert json.loads(file.shaped_metadata[0]["Description"]) == {"classes": list(names)}
     about = model / "model.json"
     about.write_text(about.read_text().replace('"exclusive": true', '"exclusive": false'))
     predict(model, fresh.images, tmp_path / "both")

@@ -23,6 +23,7 @@ from tests.gui.test_results import found
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import OutputError, ProjectError
+from napari_boxprompt.outputs import write_labels
 from napari_boxprompt.project import Project
 
 pytestmark = pytest.mark.usefixtures("fake_encoders")
@@ -456,6 +457,38 @@ def test_out_to_a_colleague_and_back(
     quiet(desk)
     assert {p.index for p in desk.widget.session.all_boxes().planes} == {(1,), (2,), (4,)}
     assert not [text for text in desk.said if "unexpected" in text]
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_labels_of_classes_that_overlap_are_imported(
+    open_desk: OpenDesk, stack: Path, folder: Path, tmp_path: Path, drawn: bool
+) -> None:
+    labels = np.zeros((6, 2, 40, 50), np.uint8)
+    labels[2, 0, 5:20, 5:20], labels[2, 1, 10:30, 10:30] = 1, 2
+    write_labels(tmp_path / "stack_objects.tif", labels, classes=["cell", "nucleus"], overlap=True)
+    desk, classes = open_desk(), ("cell", "nucleus")
+    if drawn:
+        open_again(desk, folder)
+    else:
+        open_file(desk, stack)
+        make(desk, tmp_path / "project")
+    desk.widget.projects.bring_in(tmp_path / "stack_objects.tif")
+    quiet(desk)
+    for _ in range(2):
+        project, result = desk.widget.projects.project, desk.widget.session.result
+        assert project is not None
+        assert result is not None
+        assert (project.classes, project.exclusive) == (classes, False)
+        assert [one.only for one in result.siblings] == list(classes)
+        for one, part in zip(result.siblings, labels.swapaxes(0, 1), strict=True):
+            np.testing.assert_array_equal(one.layer.data > 0, part > 0)
+        boxes = desk.widget.session.boxes or desk.widget.session.new_boxes_layer()
+        boxes.add_boxes(BoxSet((Box(4, 4, 14, 24, plane(3), "cell"),)))
+        quiet(desk)
+        desk.widget.actions.close_project()
+        quiet(desk)
+        open_again(desk, project.folder)
+    assert desk.said == ["Masks of 1 planes imported."]
 
 
 def test_a_folder_without_a_project_closes_nothing(open_desk: OpenDesk, folder: Path, tmp_path: Path) -> None:

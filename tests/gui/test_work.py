@@ -1,5 +1,6 @@
 """Long work of the viewer, run here without a viewer."""
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,8 @@ def test_files_are_segmented_into_a_folder(stop: Stop, trained: Any, unseen: Sce
     assert sorted(path.name for path in written)[:2] == ["objects.csv", "plane0_mask.tif"]
     assert all(path.is_file() for path in written)
     assert [event.done for event in events if isinstance(event, Progress)] == [0, 1, 2, 3]
+    with tifffile.TiffFile(tmp_path / "out" / "plane0_mask.tif") as file:
+        assert json.loads(file.shaped_metadata[0]["Description"]) == {"classes": list(trained.model.classes)}
     overlapping = replace(trained, model=replace(trained.model, exclusive=False))
     finish(work.predict_files(stop, overlapping, tmp_path / "in", tmp_path / "both"))
     with tifffile.TiffFile(tmp_path / "both" / "plane0_mask.tif") as file:

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -161,12 +162,12 @@ def test_zarr(labelled, tmp_path, folder):
         (tmp_path / "flat.zarr").mkdir()
         with pytest.raises(ProjectError, match="no OME-Zarr labels"):
             import_into(other, tmp_path / "flat.zarr")
-    labelled.accept(DEEP, np.ones((2, SIDE, SIDE), int))
-    with pytest.raises(ProjectError, match="overlap"):
-        export_project(labelled, "zarr", tmp_path / "more")
-    labelled.set_classes(["cell", "nucleus"], exclusive=False)
-    with pytest.raises(ProjectError, match="overlap"):
-        export_project(labelled, "zarr", tmp_path / "more")
+    labelled.accept(DEEP, np.stack([np.eye(SIDE, dtype=int), np.eye(SIDE, dtype=int) * 2]), {2: "nucleus"})
+    export_project(labelled, "zarr", tmp_path / "more")
+    layers = zarr.open_group(tmp_path / "more" / "stack.tif.ome.zarr")["labels/objects"]
+    axes = layers.attrs["ome"]["multiscales"][0]["axes"]
+    assert [axis["name"] for axis in axes] == ["c", "z", "y", "x"], "in the order of OME-Zarr"
+    assert np.array_equal(layers["0"][:, 2], labelled.mask(DEEP).labels)
 
 
 def test_a_mask_with_a_class_axis_gives_all_of_its_image_one(labelled, tmp_path):

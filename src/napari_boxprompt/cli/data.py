@@ -187,8 +187,8 @@ def predict(
 
     with download_bar() as show:
         trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
-    overlapping = () if trained.model.exclusive else trained.model.classes
-    with ResultWriter(folder, opened, overlapping) as writer:
+    classes, overlap = trained.model.classes, not trained.model.exclusive
+    with ResultWriter(folder, opened, classes, overlap=overlap) as writer:
         count = show_events(_predicted(trained, opened, writer, workers))
     output.print(
         f"{count} planes segmented; {len(writer.written)} files written to {folder}.",

@@ -141,7 +141,7 @@ def export_labels(result: Result | None, path: str | Path) -> str:
             )
         labels, classes = np.stack([layer.data for layer in there.values()], axis=-3), list(there)
         channels = f", a channel for each class: {', '.join(classes)}"
-    write_labels(place, labels, pixel_size=result.pixel_size(), classes=classes)
+    write_labels(place, labels, pixel_size=result.pixel_size(), classes=classes, overlap=bool(classes))
     return f"{place.name} has the labels{channels}; it is in {place.parent}."
 
 

@@ -335,8 +335,8 @@ def predict_files(
     from napari_boxprompt.outputs import ResultWriter, prepare_folder
 
     images = open_images(source)
-    overlapping = () if model.model.exclusive else model.model.classes
-    with ResultWriter(prepare_folder(out), images, overlapping) as writer:
+    classes, overlap = model.model.classes, not model.model.exclusive
+    with ResultWriter(prepare_folder(out), images, classes, overlap=overlap) as writer:
         for event in predict(stop, model, images, images.planes):
             if isinstance(event, Found):
                 writer.add(event.prediction)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import tifffile
 
-from napari_boxprompt._readers import reading
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.errors import BoxError, ProjectError
+from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.formats import load_boxes, save_coco, save_yolo
 from napari_boxprompt.formats.alignment import NameIndex
 from napari_boxprompt.formats.outlines import encode_mask, load_coco_masks
 from napari_boxprompt.outputs import prepare_folder, write_labels
 from napari_boxprompt.project.archive import pack
 from napari_boxprompt.project.documents import SETTLED
-from napari_boxprompt.project.omezarr import open_labels, write_labels_zarr
+from napari_boxprompt.project.label_files import find_label_files, image_of, open_label_file
+from napari_boxprompt.project.omezarr import write_labels_zarr
 from napari_boxprompt.project.tables import write_objects, write_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -145,23 +143,25 @@ def _masked_images(project: Project) -> dict[str, list[PlaneId]]:
 
 
 def _write_zarr(project: Project, folder: Path) -> int:
-    overlap = "OME-Zarr labels cannot hold classes that overlap; export TIFF."
-    if not project.exclusive:
-        raise ProjectError(overlap)
-
-    def parts(planes: list[PlaneId]) -> Iterator[tuple[Any, Any, npt.NDArray[np.uint8]]]:
+    def parts(planes: list[PlaneId], *, overlap: bool) -> Iterator[tuple[Any, Any, npt.NDArray[np.uint8]]]:
         for plane in planes:
             mask = project.mask(plane)
-            if mask is not None and mask.labels.ndim == 3:
-                raise ProjectError(overlap)
             if mask is not None:
+                mask = mask.split(project.classes) if overlap else mask
                 yield plane.index, mask.labels, mask.class_mask(project.classes)
 
     images = _masked_images(project)
     for name, planes in images.items():
         path = folder / PurePosixPath(name).with_name(f"{PurePosixPath(name).name}.ome.zarr")
-        write_labels_zarr(path, parts(planes), project.entries[name], project.classes)
+        overlap = _overlap(project, map(project.mask, planes))
+        found = parts(planes, overlap=overlap)
+        write_labels_zarr(path, found, project.entries[name], project.classes, overlap=overlap)
     return len(images)
+
+
+def _overlap(project: Project, masks: Iterable[Mask | None]) -> bool:
+    """Whether the file of these masks needs an axis over the classes."""
+    return not project.exclusive or any(mask is not None and mask.labels.ndim == 3 for mask in masks)
 
 
 def _write_masks(project: Project, folder: Path) -> int:
@@ -170,7 +170,7 @@ def _write_masks(project: Project, folder: Path) -> int:
         entry = project.entries[name]
         masks = {plane: mask for plane in planes if (mask := project.mask(plane)) is not None}
         lead: tuple[int, ...] = ()
-        if any(mask.labels.ndim == 3 for mask in masks.values()):
+        if _overlap(project, masks.values()):
             lead = (len(project.classes),)
             masks = {plane: mask.split(project.classes) for plane, mask in masks.items()}
         objects = np.zeros((*entry.extent, *lead, *entry.shape), np.uint32)
@@ -183,7 +183,7 @@ def _write_masks(project: Project, folder: Path) -> int:
         results: dict[str, npt.NDArray[Any]] = {"mask": classes, "objects": small}
         for kind, values in results.items():
             path = place / f"{PurePosixPath(name).name}_{kind}.ome.tif"
-            write_labels(path, values, pixel_size=sizes, classes=project.classes if lead else ())
+            write_labels(path, values, sizes, project.classes, overlap=bool(lead))
     return len(images)
 
 
@@ -197,7 +197,7 @@ def import_into(project: Project, source: str | Path) -> str:
     source : str or Path
         A COCO file, YOLO files, a label TIFF or OME-Zarr, or a folder of them. Label files are called like
         their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are corrected or
-        accepted already keep their masks.
+        accepted already keep their masks; classes that are new are added.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def import_into(project: Project, source: str | Path) -> str:
         It cannot be read, or does not fit the images.
     """
     source = Path(source)
-    files = _label_files(source)
+    files = find_label_files(source)
     if files:
         count, kept = _import_labels(project, files)
         return f"Masks of {count} planes imported.{_about(kept)}"
@@ -225,38 +225,32 @@ def _about(kept: int) -> str:
     return f" {kept} planes were corrected or accepted already and keep their masks." if kept else ""
 
 
-def _label_files(source: Path) -> list[Path]:
-    if source.is_file() or source.suffix.lower() == ".zarr":
-        return [source] if source.suffix.lower() in (".tif", ".tiff", ".zarr") else []
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".tif", ".tiff", ".zarr"))
-    return [path for path in files if not path.name.lower().endswith(("_mask.ome.tif", "_mask.tif"))]
-
-
 def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
     index = NameIndex(project.images.names)
+    # Each file is looked at before anything changes.
+    found = [
+        (name := image_of(path, index), open_label_file(path, project.entries[name], project.classes))
+        for path in files
+    ]
+    names = [label for _, file in found for label in file.names]
+    _take_classes(project, names, overlap=any(file.axis is not None for _, file in found))
     taken = kept = 0
-    for path in files:
-        stem = re.sub(r"(\.ome)?\.(tiff?|zarr)$", "", path.name, flags=re.IGNORECASE)
-        name = index.find(re.sub(r"_(objects|labels|label|mask|masks)$", "", stem))
-        if name is None:
-            raise BoxError(f"No image of the project is called like {path.name}; rename the file.")
-        if path.suffix.lower() == ".zarr":
-            labels = open_labels(path)
-        else:
-            with reading(path):
-                labels = np.asarray(tifffile.imread(path))
-        entry = project.entries[name]
-        if labels.shape != (*entry.extent, *entry.shape):
-            raise BoxError(
-                f"{path} has the shape {labels.shape}, its image {name} {(*entry.extent, *entry.shape)}; "
-                "use the labels of the same image."
-            )
-        for place in np.ndindex(*entry.extent):
-            pixels = np.asarray(labels[place])
-            if pixels.any():
-                done = _take_mask(project, PlaneId(name, place), pixels, {})
-                taken, kept = taken + done, kept + (not done)
+    for name, file in found:
+        for place, mask in file.masks():
+            mask = mask if mask.labels.ndim == 2 else mask.split(project.classes)
+            done = _take_mask(project, PlaneId(name, place), mask.labels, dict(mask.classes))
+            taken, kept = taken + done, kept + (not done)
     return taken, kept
+
+
+def _take_classes(project: Project, names: list[str], *, overlap: bool) -> None:
+    """Add classes that are new to a project, and let them overlap if need be."""
+    new = project.counts()["new"] == len(project.images) and not project.boxes.boxes
+    # The class that a project has while nobody has named any.
+    known = () if names and new and project.classes == ("object",) else project.classes
+    classes = tuple(dict.fromkeys((*known, *names)))
+    if classes != project.classes or (overlap and project.exclusive):
+        project.set_classes(classes, exclusive=False if overlap else None)
 
 
 def _take_mask(project: Project, plane: PlaneId, labels: npt.NDArray[Any], classes: dict[int, str]) -> bool:
