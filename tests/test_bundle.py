@@ -13,7 +13,14 @@ import torch
 from tests.helpers.synthetic import FakeModel
 
 from napari_boxprompt import bundle
-from napari_boxprompt.bundle import FORMAT_VERSION, check_target, load_bundle, load_state, save_bundle
+from napari_boxprompt.bundle import (
+    FORMAT_VERSION,
+    check_target,
+    load_bundle,
+    load_state,
+    same_model,
+    save_bundle,
+)
 from napari_boxprompt.config import make_config
 from napari_boxprompt.errors import BundleError, OutputError
 from napari_boxprompt.images import Normalization
@@ -68,10 +75,20 @@ def test_round_trip_is_exact(model: PromptModel, saved: Path) -> None:
     assert {key: tuple(value) for key, value in loaded.object_area.items()} == model.object_area
     assert loaded.record["steps"] == 12
     assert loaded.record["validation"] == {"pseudo_dice": 0.75}
+    assert same_model(loaded, model)
     assert set(loaded.record["versions"]) == {"napari-boxprompt", "torch"}
     again = load_bundle(save_bundle(loaded, saved.parent / "again"))
     assert same(again.weights, model.weights)
     assert replace(again, weights={}) == replace(loaded, weights={})
+
+
+def test_models_differ_by_weights_names_and_history(model: PromptModel) -> None:
+    name, value = next(iter(model.weights.items()))
+    assert same_model(model, replace(model, weights=dict(model.weights)))
+    assert not same_model(model, replace(model, weights={**model.weights, name: value + 1}))
+    assert not same_model(model, replace(model, weights={**model.weights, "more": value}))
+    assert not same_model(model, replace(model, classes=("cell",)))
+    assert not same_model(model, replace(model, record={"steps": 13}))
 
 
 def test_model_of_one_class_is_small_and_holds_no_pickle(saved: Path) -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -21,9 +22,7 @@ from napari_boxprompt.prompting import PromptModel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-
-__all__ = ["FORMAT_VERSION", "check_target", "load_bundle", "load_state", "save_bundle"]
+__all__ = ["FORMAT_VERSION", "check_target", "load_bundle", "load_state", "same_model", "save_bundle"]
 
 FORMAT_VERSION = 1
 _DESCRIPTION, _WEIGHTS, _STATE = "model.json", "weights.safetensors", "resume.safetensors"
@@ -55,6 +54,27 @@ def save_bundle(
     """
     folder = Path(folder)
     check_target(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            atomic_write_bytes(new / _WEIGHTS, save({k: v.contiguous() for k, v in model.weights.items()}))
+            if state is not None:
+                atomic_write_bytes(new / _STATE, save({k: v.contiguous() for k, v in state.items()}))
+            atomic_write_bytes(new / _DESCRIPTION, _describe(model).encode())
+            _swap(new, folder, Path(scratch) / "old")
+            flush_folder(folder.parent)  # or a power cut could take a model that a project has noted
+    except OSError as error:
+        raise OutputError(
+            f"The model could not be written to {folder} ({error.strerror}); choose a folder with free "
+            "space that you may write to."
+        ) from error
+    return folder
+
+
+def _describe(model: PromptModel) -> str:
+    """Content of ``model.json``."""
     description = {
         "format": FORMAT_VERSION,
         "frozen": {"name": Path(model.config.model).name, "sha256": model.frozen_sha256},
@@ -68,23 +88,16 @@ def save_bundle(
         "config": model.config.model_dump(),
         "record": {**model.record, "versions": {p: version(p) for p in ("napari-boxprompt", "torch")}},
     }
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
-            atomic_write_bytes(new / _WEIGHTS, save({k: v.contiguous() for k, v in model.weights.items()}))
-            if state is not None:
-                atomic_write_bytes(new / _STATE, save({k: v.contiguous() for k, v in state.items()}))
-            atomic_write_bytes(new / _DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
-            _swap(new, folder, Path(scratch) / "old")
-            flush_folder(folder.parent)  # or a power cut could take a model that a project has noted
-    except OSError as error:
-        raise OutputError(
-            f"The model could not be written to {folder} ({error.strerror}); choose a folder with free "
-            "space that you may write to."
-        ) from error
-    return folder
+    return json.dumps(description, indent=2) + "\n"
+
+
+def same_model(one: PromptModel, other: PromptModel) -> bool:
+    """Return whether two models would be saved as the same files."""
+    return (
+        _describe(one) == _describe(other)
+        and one.weights.keys() == other.weights.keys()
+        and all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+    )
 
 
 def _swap(new: Path, folder: Path, old: Path) -> None:

@@ -11,7 +11,7 @@ from tests.helpers.commands import Discs, boxprompt, make_discs
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.bundle import load_bundle
-from napari_boxprompt.project import Project, project_lessons, verdict
+from napari_boxprompt.project import Project, Round, project_lessons, verdict
 from napari_boxprompt.training.holdout import noted_planes
 
 FEW = (
@@ -102,6 +102,20 @@ def test_a_model_that_is_gone_is_not_compared_with(folder: Path) -> None:
     train(folder)
     with Project.open(folder, read_only=True) as project:
         assert project.rounds[-1].against == 0
+
+
+def test_a_loaded_model_is_the_one_before(folder: Path) -> None:
+    train(folder)
+    with Project.open(folder) as project:
+        project.add_round(Round(number=2, model="models/001", loaded_from="/home/anna/discs", against=1))
+    info = json.loads(boxprompt("project", "info", folder, "--json").ok().out)
+    assert (info["rounds"], info["model"]) == (1, "/home/anna/discs")
+    assert info["scores"]["box_agreement"] > 0.5
+    said = " ".join(train(folder, "--set", "steps=1", "--set", "learning_rate=0.0001").split())
+    assert "worse than the loaded model" in said
+    assert "boxes agree: the loaded model" in said
+    info = json.loads(boxprompt("project", "info", folder, "--json").ok().out)
+    assert (info["rounds"], info["model"]) == (2, "round 3")
 
 
 def test_lessons_of_a_project(folder: Path, many: Discs) -> None:

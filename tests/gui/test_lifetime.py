@@ -224,7 +224,9 @@ def test_rounds_of_a_project_stay_with_it(desk: Desk, trained: TrainedModel, tmp
     close_by_x(desk)
     desk.wait(lambda: not workers())
     desk.widget = open_widget(desk.viewer.__wrapped__)
-    assert not desk.widget.rounds.rounds
+    (record,) = desk.widget.rounds.rounds
+    assert record.loaded_from == (tmp_path / "project" / "models" / "001").as_posix()
+    assert desk.widget.rounds.current == 1
     desk.settle()
 
 

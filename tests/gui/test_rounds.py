@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from napari_boxprompt.gui.jobs import Stop
 from napari_boxprompt.gui.rounds import RoundBook, RoundTask, judge_round
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.work import Trained, TrainingTask
-from napari_boxprompt.project import Round, describe, verdict
+from napari_boxprompt.project import Round, describe
 
 
 class FakeTrainer:
@@ -135,27 +136,47 @@ def test_a_round_that_could_not_be_judged_can_be_taken_back(
     assert table.session.trained is good
 
 
-def test_a_loaded_model_has_no_number_and_can_be_taken_back(table: Table, trained: TrainedModel) -> None:
+def test_a_loaded_model_can_be_taken_back(table: Table, trained: TrainedModel) -> None:
     good = unlearnt(trained)
-    table.session.set_model(good)
+    told: list[tuple[Round, TrainedModel]] = []
+    table.book.loaded.connect(lambda *found: told.append(found))
+    table.book.take_up(good, "/home/anna/nuclei")
+    assert table.session.trained is good
+    (loaded,) = table.book.rounds
+    assert told == [(loaded, good)]
+    assert (loaded.number, loaded.loaded_from) == (1, Path("/home/anna/nuclei").absolute().as_posix())
+    assert (table.book.current, table.book.last, table.book.offered) == (1, 1, None)
     record = table.train(spoiled(good, 0.3))
-    assert record.against == 0
-    assert "worse than the model before" in describe(record)
-    assert table.book.offered == 0
-    kept: list[tuple[Round, TrainedModel]] = []
-    table.book.returned.connect(lambda *found: kept.append(found))
+    assert (record.number, record.against) == (2, 1)
+    assert "worse than the loaded model" in describe(record, table.book.rounds)
+    assert table.book.offered == 1
     table.book.take_back()
     assert table.session.trained is good
-    assert table.book.offered is None
-    assert table.book.rounds[0].taken_back
-    newest = table.book.rounds[1]
-    assert kept == [(newest, good)]
-    assert (newest.number, newest.against, table.book.current, table.book.last) == (2, 1, 2, 2)
-    assert newest.scores == record.previous
-    assert verdict(newest) == "better"
-    assert describe(newest).endswith("It is the model before round 1.")
+    assert table.book.rounds[1].taken_back
+    assert (table.book.current, table.book.offered) == (1, None)
     third = table.train(spoiled(good, 0.3))
-    assert (third.number, third.against, table.book.offered) == (3, 2, 2)
+    assert (third.number, third.against, table.book.offered) == (3, 1, 1)
+
+
+def test_loading_a_model_can_be_taken_back(table: Table, trained: TrainedModel) -> None:
+    good = unlearnt(trained)
+    table.train(good)
+    table.book.take_up(spoiled(good, 0.3), "theirs")
+    assert (table.book.current, table.book.offered) == (2, 1)
+    table.book.take_back()
+    assert table.session.trained is good
+    assert [record.taken_back for record in table.book.rounds] == [False, True]
+
+
+def test_the_model_in_use_keeps_its_number_when_it_is_loaded(table: Table, trained: TrainedModel) -> None:
+    good = unlearnt(trained)
+    record = table.train(good)
+    again = replace(good, model=replace(good.model))
+    table.book.take_up(again, "theirs")
+    assert table.book.rounds == [record]
+    assert table.book.current == 1
+    assert table.session.trained is not None
+    assert table.session.trained.model is good.model, "results know their model by its identity"
 
 
 def test_nothing_is_taken_back_while_a_training_runs(table: Table, trained: TrainedModel) -> None:

@@ -111,19 +111,24 @@ def test_a_worse_round_offers_the_one_before(view: RoundsView, book: Book) -> No
     assert shown(view).back
     view.back.click()
     assert not shown(view).back
-    assert view.said.text().endswith("The model of round 1 is in use again.")
+    assert view.said.text().endswith("Round 1 is in use again.")
 
 
 def test_a_worse_round_offers_the_loaded_model_before_it(view: RoundsView, book: Book) -> None:
-    first = record(1, 0.70, previous=0.82)
-    assert first.against == 0
-    book.rounds, book.offered = [first], 0
+    loaded = Round(number=1, loaded_from="/home/anna/nuclei")
+    book.rounds = [loaded]
     book.changed.emit()
-    assert "0.12 worse than the model before" in view.said.text()
-    assert view.back.text() == "Take the model before back"
+    assert view.said.text() == "The model was loaded from /home/anna/nuclei."
+    assert view.said.objectName() == "boxprompt-quiet"
+    assert not shown(view).chart
+    book.rounds, book.offered = [loaded, record(2, 0.70, previous=0.82)], 1
+    book.changed.emit()
+    assert "0.12 worse than the loaded model" in view.said.text()
+    assert view.back.text() == "Take the loaded model back"
     assert shown(view).back
     view.back.click()
     assert not shown(view).back
+    assert view.said.text().endswith("The loaded model is in use again.")
 
 
 def test_rounds_that_could_not_be_judged_are_not_in_the_chart(view: RoundsView, book: Book) -> None:

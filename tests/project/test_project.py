@@ -14,7 +14,16 @@ from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import BoxError, ProjectError
 from napari_boxprompt.normalization import Normalization
-from napari_boxprompt.project import Look, Project, Round, best_round, verdict
+from napari_boxprompt.project import (
+    Look,
+    Project,
+    Round,
+    best_round,
+    describe,
+    name_of,
+    newest_model,
+    verdict,
+)
 
 
 def box(plane: PlaneId, start: float = 4, label: str = "cell", number: int = 1) -> Box:
@@ -240,6 +249,35 @@ def test_a_folder_in_use_is_not_made_a_project(folder, images, tmp_path):
     with pytest.raises(ProjectError, match="no project"):
         Project.open(tmp_path)
     assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["journal", "files"])
+def test_a_loaded_model_is_a_record_among_the_rounds(project, reopen, saved):
+    trained = Round(number=1, scores={"box_agreement": 0.7}, model="models/001")
+    loaded = Round(number=2, against=1, loaded_from="/home/anna/nuclei", model="models/002")
+    for record in (trained, loaded):
+        (project.folder / record.model).mkdir(parents=True)
+        project.add_round(record)
+    if saved:
+        project.save()
+        files = [json.loads((project.folder / "rounds" / f"00{n}.json").read_text("utf-8")) for n in (1, 2)]
+        assert "loaded_from" not in files[0], "versions that do not know the key read what was trained"
+        assert files[1]["loaded_from"] == "/home/anna/nuclei"
+    rounds = reopen().rounds
+    assert rounds == (trained, loaded)
+    assert newest_model(rounds, project.folder) == loaded
+    back = [trained, loaded.model_copy(update={"taken_back": True})]
+    assert newest_model(back, project.folder) == trained
+    assert best_round(rounds) is rounds[0]
+    assert describe(loaded) == "The model was loaded from /home/anna/nuclei."
+    assert [name_of(number, rounds) for number in (0, 1, 2)] == [
+        "the model before",
+        "round 1",
+        "the loaded model",
+    ]
+    worse = Round(number=3, scores={"box_agreement": 0.6}, previous={"box_agreement": 0.8}, against=2)
+    assert "0.20 worse than the loaded model" in describe(worse, rounds)
+    assert "Round 2: loaded from /home/anna/nuclei." in (project.folder / "log.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["project.json", "planes.json", "boxes.json", "rounds/001.json"])

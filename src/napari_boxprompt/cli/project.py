@@ -27,7 +27,7 @@ from napari_boxprompt.cli.console import (
 from napari_boxprompt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from napari_boxprompt.api import Judgement, TrainedModel
     from napari_boxprompt.config import TrainConfig
@@ -109,7 +109,10 @@ def info(
 
 
 def _summary(project: Project) -> dict[str, object]:
-    last = project.rounds[-1] if project.rounds else None
+    from napari_boxprompt.project import name_of, newest_model
+
+    rounds = [record for record in project.rounds if record.loaded_from is None]
+    newest = newest_model(project.rounds, project.folder)
     return {
         "images": len(project.entries),
         "planes": len(project.images),
@@ -119,8 +122,9 @@ def _summary(project: Project) -> dict[str, object]:
         "boxes": len(project.boxes),
         "status": dict(project.counts()),
         "masks": len(project.masked_planes()),
-        "rounds": len(project.rounds),
-        "scores": {} if last is None else last.scores,
+        "rounds": len(rounds),
+        "scores": rounds[-1].scores if rounds else {},
+        "model": "" if newest is None else newest.loaded_from or name_of(newest.number, rounds),
         "not saved": project.unsaved,
     }
 
@@ -156,7 +160,7 @@ def train(
         for problem in project.problems:
             errors.print(problem, style="yellow", highlight=False, soft_wrap=True)
         found, stopped = _train_round(project, lessons, config, cache, go_on=go_on)
-        show_table(f"{folder.name}, round {found.number}", _round_rows(found))
+        show_table(f"{folder.name}, round {found.number}", _round_rows(found, project.rounds))
     if stopped:
         raise typer.Exit(INTERRUPTED)
 
@@ -238,11 +242,11 @@ def _run(run: TrainingRun) -> bool:
     return False
 
 
-def _round_rows(record: Round) -> list[tuple[str, str]]:
+def _round_rows(record: Round, rounds: Iterable[Round]) -> list[tuple[str, str]]:
     """What a person wants to know of a round, as rows of a table."""
-    from napari_boxprompt.project import describe
+    from napari_boxprompt.project import describe, name_of
 
-    before = f"round {record.against}" if record.against else "model before"
+    before = name_of(record.against, rounds)
     rows = [
         ("learnt from", f"{record.planes} planes ({record.masks} with masks); {record.boxes} boxes drawn")
     ]
@@ -255,7 +259,7 @@ def _round_rows(record: Round) -> list[tuple[str, str]]:
         ):
             if measure in scores:
                 rows.append((f"{words}: {who}", f"{scores[measure]:.3f}"))
-    return [*rows, ("verdict", describe(record)), ("model", record.model)]
+    return [*rows, ("verdict", describe(record, rounds)), ("model", record.model)]
 
 
 @app.command(name="export")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.predicting import Predicting
     from napari_boxprompt.gui.project_actions import ProjectActions
     from napari_boxprompt.gui.review import Review
+    from napari_boxprompt.gui.rounds import RoundBook
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
 
@@ -39,7 +41,7 @@ class Actions:
     ----------
     parent : QWidget
         Parent of file dialogs.
-    session, jobs, trainer, predicting, review
+    session, jobs, trainer, predicting, review, book
         What the actions work on.
     start : callable
         Starts a training with the settings that the user sees.
@@ -57,12 +59,14 @@ class Actions:
         trainer: Trainer,
         predicting: Predicting,
         review: Review,
+        book: RoundBook,
         start: Callable[[], object],
         show_keys: Callable[[], object],
         about_project: ProjectActions,
     ) -> None:
         self._parent, self._session, self._jobs = parent, session, jobs
         self._trainer, self._predicting, self._review = trainer, predicting, review
+        self._book = book
         self._start, self._show_keys = start, show_keys
         self._about_project = about_project
 
@@ -176,7 +180,8 @@ class Actions:
         """Ask for a folder and load the model in it."""
         path = QFileDialog.getExistingDirectory(self._parent, "Folder of a saved model")
         if path:
-            exchange.load_model(self._session, self._jobs, path, plugin_settings())
+            taken = partial(self._book.take_up, folder=path)
+            exchange.load_model(self._jobs, path, plugin_settings(), taken)
 
     @told
     def export_labels(self) -> None:

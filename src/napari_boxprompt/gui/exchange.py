@@ -146,15 +146,10 @@ def export_labels(result: Result | None, path: str | Path) -> str:
 
 
 def load_model(
-    session: Session,
-    jobs: Jobs,
-    folder: str | Path,
-    settings: PluginSettings,
-    then: Callable[[TrainedModel], None] | None = None,
+    jobs: Jobs, folder: str | Path, settings: PluginSettings, then: Callable[[TrainedModel], None]
 ) -> None:
-    """Load a trained model in the background and make it the session's, or do something else with it."""
-    work = partial(_load, folder=folder, settings=settings)
-    jobs.start("loading the model", work, on_result=then or session.set_model)
+    """Load a trained model in the background, and then do something with it."""
+    jobs.start("loading the model", partial(_load, folder=folder, settings=settings), on_result=then)
 
 
 def _load(stop: Stop, folder: str | Path, settings: PluginSettings) -> Generator[Event, None, TrainedModel]:

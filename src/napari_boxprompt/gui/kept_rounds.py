@@ -1,4 +1,4 @@
-"""Each training of a project is a round of it: its model is kept, and what came of it is written down."""
+"""Each training and each loaded model is kept with the project, and what came of it is written down."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari.utils.notifications import show_error
 
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
-from napari_boxprompt.gui.project_work import keep_round
+from napari_boxprompt.gui.project_work import KEEPING, keep_round
 from napari_boxprompt.gui.settings import plugin_settings
 from napari_boxprompt.project import Round, newest_model
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from napari_boxprompt.prompting import PromptModel
 
 __all__ = ["KeptRounds", "round_of"]
-
-KEEPING = "keeping the model"
 
 
 class KeptRounds:
@@ -58,7 +56,7 @@ class KeptRounds:
         trainer.ended.connect(self._on_ended)
         book.recorded.connect(self._on_judged)
         book.revised.connect(self._on_judged)
-        book.returned.connect(self._on_returned)
+        book.loaded.connect(self._on_loaded)
         session.renamed.connect(self._on_renamed)
         projects.made.connect(self._on_made)
         projects.opened.connect(self._on_opened)
@@ -110,8 +108,9 @@ class KeptRounds:
         self._judged[record.number] = record
         self._settle(record.number)
 
-    def _on_returned(self, record: Round, model: TrainedModel) -> None:
-        self._keep(record, model.model)
+    def _on_loaded(self, record: Round, model: TrainedModel) -> None:
+        if record.number not in self._kept:
+            self._keep(record, model.model)
 
     def _settle(self, number: int) -> None:
         """Replace the record of a kept model by the judged one, when both are there."""
@@ -135,6 +134,9 @@ class KeptRounds:
         rounds = list(project.rounds)
         self._kept = {record.number: record for record in rounds if record.model}
         self._book.restore(rounds)
+        if self._session.trained is not None:
+            # That of other work would predict what nobody has boxed here.
+            self._session.set_model(None)
         found = newest_model(rounds, project.folder)
         if found is not None:
 
@@ -143,11 +145,7 @@ class KeptRounds:
                     self._book.restore(rounds, {found.number: model})
                     self._session.set_model(model)
 
-            folder = project.folder / found.model
-            exchange.load_model(self._session, self._jobs, folder, plugin_settings(), then=loaded)
-        elif self._session.trained is not None:
-            # That of another project would predict what nobody has boxed here.
-            self._session.set_model(None)
+            exchange.load_model(self._jobs, project.folder / found.model, plugin_settings(), loaded)
 
     def _on_made(self) -> None:
         """Take the model of work in progress into a project that was made about it."""
@@ -159,11 +157,23 @@ class KeptRounds:
             self._keep(record, trained.model)
 
     def _on_changed(self) -> None:
-        """Forget the rounds of a project that was closed."""
-        before, self._open = self._open, self._projects.project
-        if before is not None and self._open is None:
-            self._kept, self._judged, self._waiting = {}, {}, {}
+        if self._open is not None and self._projects.project is None:
+            self.leave()
+        self._open = self._projects.project
+
+    def leave(self) -> None:
+        """Forget the rounds of the open project; its model stays in use, as one loaded from there."""
+        project, trained = self._open, self._session.trained
+        if project is None:
+            return
+        known = (*self._kept.values(), *self._book.rounds)
+        record = next((r for r in known if r.number == self._book.current), Round(number=1))
+        self._open, self._kept, self._judged, self._waiting = None, {}, {}, {}
+        if trained is None:
             self._book.restore([])
+            return
+        source = record.loaded_from or (project.folder / record.model).as_posix()
+        self._book.restore([Round(number=1, loaded_from=source)], {1: trained})
 
 
 def round_of(number: int, result: Trained, task: TrainingTask) -> Round:
@@ -185,5 +195,5 @@ def round_of(number: int, result: Trained, task: TrainingTask) -> Round:
 
 
 def _keep(stop: Stop, project: Project, record: Round, model: PromptModel) -> Generator[None, None, Round]:
-    yield
+    yield from ()  # what has begun is done, even if the window closes
     return keep_round(project, record, model)

@@ -59,10 +59,9 @@ class Left:
     models: dict[int, TrainedModel] = field(default_factory=dict)
     config: TrainConfig | None = None
 
-    def note(self, trainer: Trainer, book: RoundBook, panel: TrainPanel, *, rounds: bool) -> None:
-        """Take what a dock has; `rounds` only where they are not those of a project."""
-        self.task = trainer.last
-        self.rounds, self.models = (book.rounds, book.models) if rounds else ([], {})
+    def note(self, trainer: Trainer, book: RoundBook, panel: TrainPanel) -> None:
+        """Take what a dock has."""
+        self.task, self.rounds, self.models = trainer.last, book.rounds, book.models
         with suppress(BoxPromptError):  # a setting that is not allowed
             self.config = panel.config
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_boxprompt.errors import BoxPromptError, ImageError, ProjectError
+from napari_boxprompt.errors import BoxPromptError, BundleError, ImageError, ProjectError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.kept import read_kept
 from napari_boxprompt.gui.project_images import as_copied
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.prompting import PromptModel
 
 __all__ = [
+    "KEEPING",
     "Opened",
     "add_images",
     "bring_in",
@@ -48,6 +49,9 @@ FEW = 12
 
 CLOSING = "boxprompt closing a project"
 """Name of the thread that ends the work on a project when its window is gone."""
+
+KEEPING = "keeping the model"
+"""Name of the job that saves models into a project."""
 
 
 @dataclass
@@ -220,7 +224,7 @@ def open_project(
         Takes the project, so that it can be closed if nobody takes the result.
     """
     yield Progress("prepare", 0, 1, folder.name)
-    _wait_for_closing()
+    _wait_for(CLOSING)
     project = Project.open(folder, take_over=take_over, search=search, background=True)
     holder.append(project)
     with ExitStack() as undo:
@@ -296,6 +300,7 @@ def save(stop: Stop, project: Project) -> Generator[None, None, None]:
 def close_project(stop: Stop, project: Project) -> Generator[None, None, None]:
     """Write the files of a project and let others write it."""
     yield
+    _wait_for(f"boxprompt {KEEPING}")
     project.close()
 
 
@@ -310,6 +315,7 @@ def close_apart(projects: list[Project], _: object = None) -> None:
     left = [projects.pop() for _ in range(len(projects))]
 
     def close() -> None:
+        _wait_for(f"boxprompt {KEEPING}")
         for project in left:
             try:
                 project.close()
@@ -319,10 +325,10 @@ def close_apart(projects: list[Project], _: object = None) -> None:
     threading.Thread(target=close, name=CLOSING).start()
 
 
-def _wait_for_closing() -> None:
-    """Wait for projects that are being closed: it may be the very one that is to be opened."""
+def _wait_for(name: str) -> None:
+    """Wait for threads of a name: what they work on may be the very project in question."""
     for thread in threading.enumerate():
-        if thread.name == CLOSING:
+        if thread.name == name:
             thread.join(timeout=30.0)
 
 
@@ -347,7 +353,7 @@ def bring_in(stop: Stop, project: Project, source: Path) -> Generator[None, None
 
 
 def keep_round(project: Project, round_record: Round, model: PromptModel) -> Round:
-    """Save the model of a training and record the round; return the record as it was kept.
+    """Save the model of a round and record it; return the record as it was kept.
 
     Parameters
     ----------
@@ -356,7 +362,7 @@ def keep_round(project: Project, round_record: Round, model: PromptModel) -> Rou
     round_record : Round
         The round, finished but for the folder of its model.
     model : PromptModel
-        What was trained.
+        What was trained or loaded. One that was loaded and is in the project already is not saved again.
 
     Raises
     ------
@@ -365,7 +371,19 @@ def keep_round(project: Project, round_record: Round, model: PromptModel) -> Rou
     """
     from napari_boxprompt.bundle import save_bundle
 
-    folder = save_bundle(model, project.model_folder(round_record.number))
+    folder = None if round_record.loaded_from is None else _kept_already(project, model)
+    folder = folder or save_bundle(model, project.model_folder(round_record.number))
     kept = round_record.model_copy(update={"model": folder.relative_to(project.folder).as_posix()})
     project.add_round(kept)
     return kept
+
+
+def _kept_already(project: Project, model: PromptModel) -> Path | None:
+    """Return where a project has a model, None if it has not."""
+    from napari_boxprompt.bundle import load_bundle, same_model
+
+    for folder in {project.folder / known.model for known in project.rounds if known.model}:
+        with suppress(BundleError):  # one that is damaged is not the same
+            if same_model(load_bundle(folder), model):
+                return folder
+    return None

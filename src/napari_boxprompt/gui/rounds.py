@@ -1,9 +1,10 @@
-"""Rounds of a session: each training is judged against the one before and the frozen model. No Qt in here."""
+"""Rounds of a session: trainings that are judged, and models that are loaded. No Qt in here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
@@ -106,14 +107,14 @@ class RoundBook:
         A round is being judged, was judged, or another model was taken.
     revised : psygnal.Signal
         The model before a round was taken back: emitted with its `Round`.
-    returned : psygnal.Signal
-        That model was of no round and is now of one: emitted with that `Round` and the `TrainedModel`.
+    loaded : psygnal.Signal
+        A model was loaded: emitted with its `Round` and the `TrainedModel`.
     """
 
     recorded = Signal(object, object)
     changed = Signal()
     revised = Signal(object)
-    returned = Signal(object, object)
+    loaded = Signal(object, object)
 
     def __init__(self, session: Session, jobs: Jobs, trainer: Trainer) -> None:
         self._session, self._jobs, self._trainer = session, jobs, trainer
@@ -147,16 +148,13 @@ class RoundBook:
 
     @property
     def current(self) -> int:
-        """Number of the round that the session's model is of; 0 where it is of none, as a loaded one."""
+        """Number of the round that the session's model is of; 0 without a model."""
         model = self._session.trained
         return next((number for number, known in self.models.items() if known is model), 0)
 
     @property
     def offered(self) -> int | None:
-        """Number of the round before the newest, if that is in use and may be worse; else None.
-
-        It is 0 where the model before is of no round, as a loaded one.
-        """
+        """Number of the round before the newest, if that is in use and may be worse; else None."""
         newest = self.newest
         if newest is None or self.current != newest.number or verdict(newest) not in ("worse", "unknown"):
             return None
@@ -180,8 +178,6 @@ class RoundBook:
     def take_back(self) -> None:
         """Make the model of the round before the session's model again.
 
-        One of no round, as a loaded one, becomes a round of its own, so that it is kept like the others.
-
         Raises
         ------
         BoxPromptError
@@ -194,13 +190,31 @@ class RoundBook:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
         self.rounds[-1] = self.rounds[-1].model_copy(update={"taken_back": True})
         self.revised.emit(self.rounds[-1])
-        model = self.models[number]
-        if not number:
+        self._session.set_model(self.models[number])
+
+    def take_up(self, model: TrainedModel, folder: str | Path) -> None:
+        """Make a loaded model the session's, with a number like that of a round, so that it is kept like one.
+
+        The model that is in use already keeps its number: it may have been loaded anew for another device.
+        """
+        from napari_boxprompt.bundle import same_model
+
+        number = self.current
+        before = self.models.get(number)
+        if before is not None and same_model(before.model, model.model):
+            # Results know their model by its identity.
+            self.models[number] = model = replace(model, model=before.model)
+        else:
             self._last += 1
-            self.models = {self._last: model}
-            self.rounds.append(_returned(self._last, model, self.rounds[-1]))
-            self.returned.emit(self.rounds[-1], model)
+            self.models = {self._last: model} | ({} if before is None else {number: before})
+            self.rounds.append(
+                Round(number=self._last, loaded_from=Path(folder).absolute().as_posix(), against=number)
+            )
+            number = self._last
         self._session.set_model(model)
+        for record in self.rounds:
+            if record.number == number:
+                self.loaded.emit(record, model)
 
     def _on_started(self, _: object) -> None:
         self._before, self._drawn = self._session.trained, self._session.all_boxes()
@@ -227,7 +241,7 @@ class RoundBook:
     def _keep(self, task: RoundTask) -> None:
         """Remember the new model and the one that it may have to give way to, and no others."""
         kept = {task.number: task.model}
-        if task.previous is not None:
+        if task.previous is not None and task.against:
             kept[task.against] = task.previous
         self.models = kept
 
@@ -246,21 +260,3 @@ class RoundBook:
         self.models = {number: renaming.trained(model) for number, model in self.models.items()}
         self._before = self._before and renaming.trained(self._before)
         self._drawn = self._drawn and renaming.boxes(self._drawn)
-
-
-def _returned(number: int, model: TrainedModel, worse: Round) -> Round:
-    """Make a round of the model before a worse one: on the same boxes, they change places."""
-    return Round(
-        number=number,
-        settings=model.model.config.model_dump(mode="json"),
-        boxes=worse.boxes,
-        planes=int(model.model.record.get("planes", 0)),
-        held_out=worse.held_out,
-        held_out_boxes=worse.held_out_boxes,
-        scores=worse.previous,
-        frozen=worse.frozen,
-        previous=worse.scores,
-        against=worse.number,
-        margins={name: margin for name, margin in worse.margins.items() if name == "previous"},
-        note=f"It is the model before round {worse.number}.",
-    )

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_boxprompt.gui.section import say, wrapping_label
 from napari_boxprompt.gui.telling import told
-from napari_boxprompt.project.rounds import describe, verdict
+from napari_boxprompt.project.rounds import describe, name_of, verdict
 
 if TYPE_CHECKING:
     import pyqtgraph as pg
@@ -69,14 +69,14 @@ class RoundsView(QWidget):
         if book.running:
             say(self.said, "Comparing with held-out boxes …")
         else:
-            say(self.said, "" if newest is None else _sentence(newest, book.current))
+            say(self.said, "" if newest is None else _sentence(newest, book.rounds, book.current))
         worse = bool(newest is not None and verdict(newest) == "worse" and not book.running)
         self.said.setObjectName("boxprompt-warning" if worse else "boxprompt-quiet")
         self.said.style().unpolish(self.said)
         self.said.style().polish(self.said)
         offered = book.offered
         self.back.setVisible(offered is not None and not book.running)
-        self.back.setText(f"Take {f'round {offered}' if offered else 'the model before'} back")
+        self.back.setText(f"Take {name_of(offered or 0, book.rounds)} back")
         scored = [record for record in book.rounds if MEASURE in record.scores]
         self._key.setVisible(len(scored) > 1)
         if len(scored) > 1:
@@ -123,8 +123,8 @@ def _few(numbers: list[int], most: int = 12) -> list[int]:
     return numbers[::-1][::step][::-1]
 
 
-def _sentence(record: Round, current: int) -> str:
-    said = describe(record)
+def _sentence(record: Round, rounds: list[Round], current: int) -> str:
+    said = describe(record, rounds)
     if current and current != record.number:
-        said += f" The model of round {current} is in use again."
+        said += f" {name_of(current, rounds).capitalize()} is in use again."
     return said

@@ -213,6 +213,7 @@ class TrainPanel(QWidget):
         self.rounds = RoundsView(book)
         self._layout.insertWidget(self._layout.indexOf(self.said) + 1, self.rounds)
         book.recorded.connect(self._on_recorded)
+        book.loaded.connect(self._on_recorded)
 
     def _on_recorded(self, record: Round) -> None:
         """Tell the agreement of the whole round, not the one that chose among the steps of its training."""

@@ -73,6 +73,7 @@ class BoxPromptWidget(QWidget):
             self.trainer,
             self.predicting,
             self.review,
+            self.rounds,
             self.train_panel.start,
             lambda: self._steps.show_keys(),
             self.project.actions,
@@ -156,8 +157,8 @@ class BoxPromptWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._later.close()
             self._steps.come_to_rest()
-            alone = self.projects.project is None
-            self.session.left.note(self.trainer, self.rounds, self.train_panel, rounds=alone)
+            self.project.rounds.leave()
+            self.session.left.note(self.trainer, self.rounds, self.train_panel)
             self.projects.close_apart()
             self.jobs.close()
             self.session.close()

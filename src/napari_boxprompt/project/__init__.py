@@ -17,7 +17,15 @@ from napari_boxprompt.project.lessons import Lessons, project_lessons
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
-from napari_boxprompt.project.rounds import Round, Verdict, best_round, describe, newest_model, verdict
+from napari_boxprompt.project.rounds import (
+    Round,
+    Verdict,
+    best_round,
+    describe,
+    name_of,
+    newest_model,
+    verdict,
+)
 from napari_boxprompt.project.storage import is_project
 
 __all__ = [
@@ -40,6 +48,7 @@ __all__ = [
     "export_project",
     "import_into",
     "is_project",
+    "name_of",
     "newest_model",
     "pack",
     "project_lessons",

@@ -371,9 +371,10 @@ class Project(ProjectFolder):
     def add_round(self, record: Round) -> None:
         """Record a round, after its model was saved; a record of the same number is replaced."""
         self._store.record(RoundChange(round=record))
-        self.log(
-            f"Round {record.number}: {record.boxes} boxes, {record.masks} masks, scores {record.scores}."
-        )
+        said = f"{record.boxes} boxes, {record.masks} masks, scores {record.scores}"
+        if record.loaded_from is not None:
+            said = f"loaded from {record.loaded_from}"
+        self.log(f"Round {record.number}: {said}.")
 
     def _shape(self, plane: PlaneId) -> tuple[int, int]:
         """Return the size of a plane of the project."""

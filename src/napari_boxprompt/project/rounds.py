@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Round", "Verdict", "best_round", "describe", "newest_model", "verdict"]
+__all__ = ["Round", "Verdict", "best_round", "describe", "name_of", "newest_model", "verdict"]
 
 Verdict = Literal["better", "same", "worse", "unknown"]
 
 
 class Round(Document):
-    """``rounds/NNN.json``: what a training learnt from, what came of it, and its baselines."""
+    """``rounds/NNN.json``: what a training learnt from, what came of it, and its baselines.
+
+    A model that was loaded has such a record too, with its number and where it is from.
+    """
 
     number: int = Field(ge=1)
     started: str = Field(default_factory=now)
@@ -37,13 +40,19 @@ class Round(Document):
     )
     held_out_boxes: int = Field(default=0, ge=0, description="Boxes on these planes that were compared.")
     against: int = Field(
-        default=0, ge=0, description="Number of the round that `previous` is of; 0 where it is of none."
+        default=0,
+        ge=0,
+        description="Number of the round that `previous` is of, or whose model was in use when this one was "
+        "loaded; 0 for none.",
     )
     margins: dict[str, float] = Field(
         default_factory=dict,
         description="Difference in box agreement to `previous` and to `frozen` that may be chance.",
     )
     model: str = Field(default="", description="Folder of the model, relative to the project.")
+    loaded_from: str | None = Field(
+        default=None, description="Folder that the model was loaded from; null where it was trained here."
+    )
     taken_back: bool = Field(default=False, description="The user went back to the model before.")
     note: str = ""
 
@@ -81,14 +90,30 @@ def verdict(
     return "better" if gain > 0 else "worse"
 
 
-def describe(record: Round) -> str:
-    """Tell in a sentence or two how good a round is, against its baselines."""
+def name_of(number: int, rounds: Iterable[Round]) -> str:
+    """Return what the model of a round is called: after the round, unless it was loaded."""
+    loaded = any(record.number == number and record.loaded_from is not None for record in rounds)
+    return "the loaded model" if loaded else f"round {number}" if number else "the model before"
+
+
+def describe(record: Round, rounds: Iterable[Round] = ()) -> str:
+    """Tell in a sentence or two how good a round is, against its baselines.
+
+    Parameters
+    ----------
+    record : Round
+        The round.
+    rounds : iterable of Round
+        Those among which the one before is, as it may be of a loaded model.
+    """
+    if record.loaded_from is not None:
+        return f"The model was loaded from {record.loaded_from}."
     score = record.scores.get("box_agreement")
     if score is None:
         return f"Round {record.number} could not be judged. {record.note}".strip()
     boxes = "1 held-out box" if record.held_out_boxes == 1 else f"{record.held_out_boxes} held-out boxes"
     said = f"Round {record.number}: {score:.2f} agreement with {boxes}"
-    before = f"round {record.against}" if record.against else "the model before"
+    before = name_of(record.against, rounds)
     kind = verdict(record)
     if kind != "unknown":
         gain = score - record.previous["box_agreement"]

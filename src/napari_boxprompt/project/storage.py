@@ -229,7 +229,7 @@ def save(
         atomic_write_bytes(folder / PLANES, _render(planes, "planes"))
     for number, done in state.rounds.items():
         if old.rounds.get(number) != done:
-            text = done.model_dump_json(indent=1) + "\n"
+            text = done.model_dump_json(indent=1, exclude_none=True) + "\n"
             atomic_write_bytes(folder / ROUNDS / f"{number:03d}.json", text.encode())
     atomic_write_bytes(folder / PROJECT, _render(_project_file(state, sequence), "images"))
     return written
