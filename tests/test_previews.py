@@ -16,7 +16,7 @@ from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.previews import BoxMasks
-from napari_boxprompt.training.dataset import working_tile
+from napari_boxprompt.training.plan import working_tile
 
 PLANE = PlaneId("plane3.tif")
 

@@ -10,8 +10,8 @@ import torch
 from napari_boxprompt.formats import align
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.supervision.targets import PlaneTargets, pseudo_labels
-from napari_boxprompt.training.dataset import make_plan
 from napari_boxprompt.training.holdout import Past
+from napari_boxprompt.training.plan import make_plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -129,6 +129,14 @@ class AugmentConfig(_Settings):
         title="Mirror views",
         description="Mirror half of the views; wrong where left and right differ. auto: see where boxes lie.",
     )
+    emptied: float = Field(
+        0.1,
+        ge=0.0,
+        le=1.0,
+        title="Emptied views",
+        description="Views whose objects are painted over, as a part of the others: there may be nothing. "
+        "Made of complete images, and only where no part without objects is known.",
+    )
 
 
 def _as_text(value: object) -> object:
@@ -281,7 +289,7 @@ _PAPER: dict[str, Any] = {
         "barrier": "epochs",
         "consistency_of": "embedding",
     },
-    "augment": {"views": 0},
+    "augment": {"views": 0, "emptied": 0.0},
 }
 
 # Gaillochet et al. 2024: constraints alone, weighted as in the code of Kervadec et al. 2020 (tightness 1e-4,

@@ -15,7 +15,7 @@ from napari_boxprompt.images import Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.training import fit
-from napari_boxprompt.training.dataset import make_plan, working_tile
+from napari_boxprompt.training.plan import make_plan, working_tile
 from napari_boxprompt.views import GRID, View
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_boxprompt.events import Progress
 from napari_boxprompt.supervision.targets import assign, pseudo_labels
-from napari_boxprompt.training.dataset import working_tile
+from napari_boxprompt.training.plan import working_tile
 from napari_boxprompt.views import View, ideal_tile, tile_views
 
 if TYPE_CHECKING:

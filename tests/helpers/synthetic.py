@@ -162,7 +162,7 @@ def quick_config(**changes: Any) -> TrainConfig:
         "ema": 0.8,
         "validate_every": 3,
         "renew": 0,
-        "augment": {"views": 1},
+        "augment": {"views": 1, "emptied": 0.0},
         "device": "cpu",
         "precision": "32",
     }

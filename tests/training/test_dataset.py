@@ -15,10 +15,9 @@ from napari_boxprompt.errors import BoxError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
-from napari_boxprompt.training.dataset import (
+from napari_boxprompt.training.dataset import Dataset, build_dataset
+from napari_boxprompt.training.plan import (
     MAX_HELD_VIEWS,
-    Dataset,
-    build_dataset,
     most_objects,
     symmetric,
     working_generator,
@@ -27,6 +26,7 @@ from napari_boxprompt.training.dataset import (
 from napari_boxprompt.views import GRID, View
 
 MakeConfig = Callable[..., TrainConfig]
+AS_IS = {"views": 0, "emptied": 0}
 Build = Callable[..., tuple[Dataset, list[Progress]]]
 
 
@@ -123,7 +123,7 @@ def test_empty_complete_planes_are_trained_on_and_never_held(
     some = tuple(box for box in scene.boxes.boxes if box.plane in planes[:3])
     boxes = BoxSet(some).complete(planes)
     for seed in range(4):
-        data, _ = build(scene.images, boxes, quick(hold_out=0.5, seed=seed, augment={"views": 0}))
+        data, _ = build(scene.images, boxes, quick(hold_out=0.5, seed=seed, augment=AS_IS))
         assert set(planes[3:]) < trained_planes(data)
         assert len(data.groups) == 4
     empty = data.groups[-1][0].targets[0]
@@ -137,7 +137,7 @@ def test_empty_complete_planes_are_trained_on_and_never_held(
 def test_every_group_is_a_view_and_its_perturbed_copies(
     scene: Scene, build: Build, quick: MakeConfig, frozen: FakeModel
 ) -> None:
-    data, events = build(scene.images, scene.boxes, quick(augment={"views": 3, "gamma": 1.5}))
+    data, events = build(scene.images, scene.boxes, quick(augment={"views": 3, "gamma": 1.5, "emptied": 0}))
     for group, targets in zip(data.groups, data.planes, strict=True):
         assert [sample.view for sample in group[:1]] == [View.whole(targets.shape)]
         assert len(group) == 4
@@ -157,7 +157,7 @@ def test_every_group_is_a_view_and_its_perturbed_copies(
 def test_pixels_and_supervision_of_a_sample_fit_each_other(
     scene: Scene, build: Build, quick: MakeConfig
 ) -> None:
-    augment = {"views": 3, "rotation": 90.0, "mirror": "yes", "gamma": 1.5}
+    augment = {"views": 3, "emptied": 0, "rotation": 90.0, "mirror": "yes", "gamma": 1.5}
     data, _ = build(scene.images, scene.boxes, quick(augment=augment))
     for sample in (sample for group in data.groups for sample in group):
         (target,) = sample.targets
@@ -170,7 +170,7 @@ def test_pixels_and_supervision_of_a_sample_fit_each_other(
 def test_augmented_views_fill_the_budget(
     scene: Scene, build: Build, quick: MakeConfig, cap: int, views: int
 ) -> None:
-    data, _ = build(scene.images, scene.boxes, quick(max_encodings=cap, augment={"views": 4}))
+    data, _ = build(scene.images, scene.boxes, quick(max_encodings=cap, augment={"views": 4, "emptied": 0}))
     assert [len(group) for group in data.groups] == [1 + views] * 5
     assert len(views_of(data)) <= cap
 
@@ -179,8 +179,8 @@ def test_augmented_views_fill_the_budget(
 def test_tiles_are_left_out_where_there_are_too_many(
     scene: Scene, build: Build, quick: MakeConfig, cap: int
 ) -> None:
-    every, _ = build(scene.images, scene.boxes, quick(max_encodings=500, augment={"views": 0}), 48.0)
-    data, _ = build(scene.images, scene.boxes, quick(max_encodings=cap, augment={"views": 0}), 48.0)
+    every, _ = build(scene.images, scene.boxes, quick(max_encodings=500, augment=AS_IS), 48.0)
+    data, _ = build(scene.images, scene.boxes, quick(max_encodings=cap, augment=AS_IS), 48.0)
     assert len(views_of(every)) > 30
     assert len(views_of(data)) <= cap
     assert trained_planes(data) == trained_planes(every)
@@ -200,7 +200,7 @@ def test_tiles_show_a_box_or_are_known_to_be_empty(build: Build, quick: MakeConf
     twice = Images(dict.fromkeys(("a", "b"), scene.images._readers[plane.image]))
     drawn = scene.boxes.boxes
     boxes = BoxSet(tuple(replace(box, plane=twin) for twin in twice.planes for box in drawn))
-    data, _ = build(twice, boxes.complete() if complete else boxes, quick(augment={"views": 0}), 64.0)
+    data, _ = build(twice, boxes.complete() if complete else boxes, quick(augment=AS_IS), 64.0)
     fractions = np.array([[seen_fraction(group[0].view, box) for box in drawn] for group in data.groups])
     np.testing.assert_allclose(fractions.max(axis=0), 1.0)
     boxed = int((fractions.max(axis=1) > 0.5).sum()) // 2
@@ -219,13 +219,13 @@ def test_box_larger_than_the_tiles_is_still_learnt_from(
 
 
 def test_few_views_are_held(scene: Scene, build: Build, quick: MakeConfig) -> None:
-    data, _ = build(scene.images, scene.boxes, quick(hold_out=0.5, augment={"views": 0}), 32.0)
+    data, _ = build(scene.images, scene.boxes, quick(hold_out=0.5, augment=AS_IS), 32.0)
     assert 3 <= len(data.held) <= MAX_HELD_VIEWS
     assert all(sample.view.axis_aligned for sample in data.held)
 
 
 def test_the_seed_decides_everything(scene: Scene, build: Build, quick: MakeConfig) -> None:
-    settings: dict[str, Any] = {"augment": {"views": 2}, "hold_out": 0.3}
+    settings: dict[str, Any] = {"augment": {"views": 2, "emptied": 0}, "hold_out": 0.3}
     first, _ = build(scene.images, scene.boxes, quick(seed=3, **settings))
     again, _ = build(scene.images, scene.boxes, quick(seed=3, **settings))
     other, _ = build(scene.images, scene.boxes, quick(seed=4, **settings))

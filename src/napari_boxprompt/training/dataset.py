@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_boxprompt.errors import BoxError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.models.encoding import PlanePixels, small_image
-from napari_boxprompt.supervision.targets import (
-    ClassTargets,
-    PlaneTargets,
-    assign,
-    mask_labels,
-    on_grids,
-    pseudo_labels,
-)
-from napari_boxprompt.training.holdout import NO_PAST, Past, choose_held
-from napari_boxprompt.views import View, choose_tile, perturbed, tile_views
+from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, mask_labels, pseudo_labels
+from napari_boxprompt.training.emptied import emptied
+from napari_boxprompt.training.holdout import NO_PAST, Past
+from napari_boxprompt.training.plan import make_plan
+from napari_boxprompt.views import View, perturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -31,27 +26,8 @@ if TYPE_CHECKING:
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
-    from napari_boxprompt.prompting import PromptModel
 
-__all__ = [
-    "Dataset",
-    "Plan",
-    "Sample",
-    "build_dataset",
-    "check_boxed",
-    "make_plan",
-    "most_objects",
-    "object_areas",
-    "symmetric",
-    "working_generator",
-    "working_tile",
-]
-
-SIDED = 2.5
-"""Standard errors that boxes lie off the middle from where on an image has a left and a right."""
-
-MAX_HELD_VIEWS = 12
-"""Most views decoded at a validation: it must stay cheap beside the training itself."""
+__all__ = ["Dataset", "Sample", "build_dataset", "object_areas"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,67 +81,6 @@ class Dataset:
     held_planes: tuple[PlaneId, ...] = ()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a training will encode.
-
-    Parameters
-    ----------
-    bases : dict
-        Views of each plane as it is.
-    held : set of PlaneId
-        Planes that are held out.
-    extra : int
-        How many augmented views each view of the other planes gets.
-    mirror : bool
-        Half of these are mirrored.
-    """
-
-    bases: dict[PlaneId, list[View]]
-    held: set[PlaneId]
-    extra: int
-    mirror: bool = False
-
-    @property
-    def encodings(self) -> int:
-        """How many views are encoded in all."""
-        return sum(
-            len(views) * (1 if plane in self.held else 1 + self.extra) for plane, views in self.bases.items()
-        )
-
-
-def working_tile(boxes: BoxSet, images: Images, config: TrainConfig) -> float | None:
-    """Side of the working tile in image pixels, None for whole images; see `views.choose_tile`."""
-    if isinstance(config.tile, float):
-        return config.tile
-    if config.tile == "whole":
-        return None
-    shapes = [images.shape(plane) for plane in boxes.boxed_planes]
-    return choose_tile([box.area**0.5 for box in boxes.boxes], shapes)
-
-
-def working_generator(config: TrainConfig, tile: float | None, start: PromptModel | None = None) -> str:
-    """Name of the prompt generator, chosen where the settings say 'auto'.
-
-    A training that goes on from a model keeps that model's. Otherwise whole images get one that sees the
-    whole of them and is told the position; on a tile there is no whole to see (decision 0019).
-
-    Parameters
-    ----------
-    config : TrainConfig
-        Settings.
-    tile : float or None
-        From `working_tile`.
-    start : PromptModel, optional
-        Model whose weights are the first.
-    """
-    if config.generator != "auto":
-        return config.generator
-    if start is not None:
-        return start.config.generator
-    return "wide" if tile is None else "light"
-
-
 def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]]:
     """5th, 50th and 95th percentile of the object area by class, in pixels, from the pseudo-labels."""
     found = {
@@ -177,36 +92,6 @@ def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]
         for name, labels in found.items()
         if labels
     }
-
-
-def most_objects(boxes: BoxSet) -> dict[str, int]:
-    """Most boxes of each class on one complete plane; classes on less than three of these are left out."""
-    complete = [plane for plane, info in boxes.planes.items() if info.complete]
-    counts = {name: [len(boxes.on(plane, name)) for plane in complete] for name in boxes.classes}
-    return {name: max(found) for name, found in counts.items() if sum(map(bool, found)) >= 3}
-
-
-def symmetric(boxes: BoxSet, images: Images) -> bool:
-    """Whether left and right seem to be alike: boxes lie on both sides of the middle.
-
-    A t-test on the mean position of the boxes of each plane, relative to its width. Organs mostly lie on one
-    side, cells and what a person has brought into the middle do not. Fewer than five planes do not tell.
-    """
-    offsets = [
-        float(np.mean([(box.x0 + box.x1) / 2 for box in boxes.on(plane)])) / images.shape(plane)[1] - 0.5
-        for plane in boxes.boxed_planes
-        if boxes.on(plane)
-    ]
-    if len(offsets) < 5:
-        return False
-    spread = float(np.std(offsets, ddof=1)) / len(offsets) ** 0.5
-    return bool(abs(np.mean(offsets)) < SIDED * max(spread, 1e-6))
-
-
-def check_boxed(boxes: BoxSet) -> None:
-    """Refuse to train on boxes of a single plane, or on none."""
-    if len({box.plane for box in boxes.boxes}) < 2:
-        raise BoxError("Training needs boxes on at least two planes or images; draw boxes on one more.")
 
 
 def build_dataset(
@@ -244,14 +129,18 @@ def build_dataset(
     """
     rng = np.random.default_rng(config.seed)
     plan = make_plan(images, boxes, config, tile, rng, past, masks or ())
-    data, done, total = Dataset(held_planes=tuple(plan.held)), 0, plan.encodings
+    data, count = Dataset(held_planes=tuple(plan.held)), itertools.count(1)
+
+    def told(what: str) -> Progress:
+        return Progress("encode", next(count), plan.encodings, what)
+
     for plane, views in plan.bases.items():
-        pixels = PlanePixels(images.read(plane), normalization)
+        raw = images.read(plane)
+        pixels = PlanePixels(raw, normalization)
         encoded = []
         for view in views:
             encoded.append(_Encoded.make(view, pixels, encoder))
-            done += 1
-            yield Progress("encode", done, total, str(plane))
+            yield told(str(plane))
         known = (masks or {}).get(plane)
         targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder, known)
         samples = [item.sample(targets) for item in encoded]
@@ -259,45 +148,20 @@ def build_dataset(
             data.held += samples
             continue
         data.planes.append(targets)
-        for sample in samples:
+        parts = [(sample, pixels, plan.extra) for sample in samples]
+        if plane in plan.empty:
+            nothing = PlanePixels(emptied(raw, boxes, plane, views[0], rng), normalization)
+            parts.append((_empty_sample(plane, nothing, len(boxes.classes), encoder), nothing, 1))
+            data.planes.append(parts[-1][0].plane)
+            yield told(f"{plane}, emptied")
+        for sample, shown, more in parts:
             group = [sample]
-            for _ in range(plan.extra):
+            for _ in range(more):
                 view = perturbed(sample.view, config.augment, rng, mirror=plan.mirror)
-                group.append(_Encoded.make(view, pixels, encoder).sample(targets))
-                done += 1
-                yield Progress("encode", done, total, f"{plane}, augmented")
+                group.append(_Encoded.make(view, shown, encoder).sample(sample.plane))
+                yield told(f"{plane}, augmented")
             data.groups.append(group)
     return data
-
-
-def make_plan(
-    images: Images,
-    boxes: BoxSet,
-    config: TrainConfig,
-    tile: float | None,
-    rng: np.random.Generator,
-    past: Past = NO_PAST,
-    accepted: Collection[PlaneId] = (),
-) -> Plan:
-    """Decide which views a training encodes, from boxes and sizes alone; no pixels are read.
-
-    `past` and `accepted` decide what is held out, see `choose_held`.
-
-    Raises
-    ------
-    BoxError
-        Fewer than two planes with boxes.
-    """
-    planes = boxes.boxed_planes
-    check_boxed(boxes)
-    bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
-    boxed = [plane for plane in planes if boxes.on(plane)]
-    held = choose_held(boxed, config.hold_out, config.seed, past, accepted)
-    for plane in held:
-        bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
-    extra = _augmentations(bases, [plane for plane in planes if plane not in held], config, rng)
-    wanted = config.augment.mirror
-    return Plan(bases, held, extra, wanted == "yes" or (wanted == "auto" and symmetric(boxes, images)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +182,11 @@ class _Encoded:
         return Sample(self.view, self.embedding, self.image, targets.render(self.view), targets)
 
 
+def _empty_sample(plane: PlaneId, pixels: PlanePixels, classes: int, encoder: Encoder) -> Sample:
+    targets = PlaneTargets(plane, pixels.shape, ((),) * classes, complete=True, drawn=True)
+    return _Encoded.make(View.whole(pixels.shape), pixels, encoder).sample(targets)
+
+
 def _plane_targets(
     plane: PlaneId,
     shape: tuple[int, int],
@@ -336,41 +205,3 @@ def _plane_targets(
         )
     info = boxes.planes[plane]
     return PlaneTargets(plane, shape, labels, info.complete, info.complete_regions, mask is not None)
-
-
-def _base_views(
-    boxes: BoxSet, plane: PlaneId, shape: tuple[int, int], tile: float | None, rng: np.random.Generator
-) -> list[View]:
-    """Tiles of a plane that show a box, and some that are known to be empty."""
-    views = [view for row in tile_views(shape, tile) for view in row]
-    if len(views) == 1:
-        return views
-    drawn = np.array([box.as_tuple() for box in boxes.on(plane)], float).reshape(-1, 4)
-    shown = [(seen > 0.5).any(axis=1) for _, seen in on_grids(drawn, views)]
-    # A box that no tile shows half of, because it is larger, is learnt from where most of it is seen.
-    chosen = np.union1d(np.flatnonzero(np.concatenate(shown)), assign(drawn, views))
-    if boxes.planes[plane].complete:
-        empty = rng.permutation(np.setdiff1d(np.arange(len(views)), chosen))
-        chosen = np.sort(np.concatenate([chosen, empty[: max(1, len(chosen) // 4)]]))
-    return [views[i] for i in chosen]
-
-
-def _augmentations(
-    bases: dict[PlaneId, list[View]],
-    trained: Sequence[PlaneId],
-    config: TrainConfig,
-    rng: np.random.Generator,
-) -> int:
-    """How many augmented views each base view gets; drops base views beyond the budget.
-
-    A part of a plane and a changed view of it teach more than two parts as they are.
-    """
-    count = sum(len(bases[plane]) for plane in trained)
-    budget = config.max_encodings / (1 + min(config.augment.views, 1))
-    if count > budget:
-        keep = budget / count
-        for plane in trained:
-            chosen = rng.permutation(len(bases[plane]))[: max(1, int(keep * len(bases[plane])))]
-            bases[plane] = [bases[plane][i] for i in np.sort(chosen)]
-        count = sum(len(bases[plane]) for plane in trained)
-    return min(config.augment.views, max(0, config.max_encodings - count) // count)

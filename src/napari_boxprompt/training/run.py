@@ -10,15 +10,9 @@ import numpy as np
 
 from napari_boxprompt.events import Event, Finished
 from napari_boxprompt.prompting import PromptModel
-from napari_boxprompt.training.dataset import (
-    Dataset,
-    build_dataset,
-    most_objects,
-    object_areas,
-    working_generator,
-    working_tile,
-)
+from napari_boxprompt.training.dataset import Dataset, build_dataset, object_areas
 from napari_boxprompt.training.holdout import Past, plane_notes
+from napari_boxprompt.training.plan import most_objects, working_generator, working_tile
 from napari_boxprompt.training.steps import Steps
 from napari_boxprompt.training.warmstart import check_start, origin
 
