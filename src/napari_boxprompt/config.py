@@ -135,7 +135,7 @@ class AugmentConfig(_Settings):
         le=1.0,
         title="Emptied views",
         description="Views whose objects are painted over, as a part of the others: there may be nothing. "
-        "Made of complete images, and only where no part without objects is known.",
+        "Made of complete images with several objects, if no part without objects is known.",
     )
 
 

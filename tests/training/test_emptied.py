@@ -130,9 +130,18 @@ def test_nor_do_tiles_of_which_some_are_empty(dense: Scene) -> None:
     assert not plan_of(dense, dense.boxes, tile=32.0).empty
 
 
+def test_an_image_is_not_made_without_the_one_organ_that_it_shows(dense: Scene) -> None:
+    first = {plane: dense.boxes.on(plane)[0] for plane in dense.images.planes}
+    assert not plan_of(dense, BoxSet(first.values(), planes=dense.boxes.planes), 1.0).empty
+
+
 def test_a_plane_full_of_objects_does_not_tell_what_background_is(dense: Scene) -> None:
     planes = dense.images.planes
-    boxes = [Box(0, 0, *dense.images.shape(plane), plane, "object", k) for k, plane in enumerate(planes)]
+    boxes = [
+        Box(32 * k, 0, 32 * (k + 1), 128, plane, "object", 3 * i + k)
+        for i, plane in enumerate(planes)
+        for k in range(3)
+    ]
     assert not plan_of(dense, BoxSet(boxes, planes=dense.boxes.planes), 1.0).empty
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["emptied", "planes_to_empty"]
 
+SEVERAL = 3
+"""Boxes that a plane must have. An organ is why its image was taken: without it, there is no such image."""
+
 LEAST_BACKGROUND = 0.1
 """Part of a view; less does not tell what background looks like."""
 
@@ -46,6 +49,8 @@ def planes_to_empty(
 ) -> list[PlaneId]:
     """Complete planes of which an emptied view is learnt too; none where a view without objects is known.
 
+    Only those with several objects.
+
     Parameters
     ----------
     images, boxes
@@ -64,7 +69,8 @@ def planes_to_empty(
         return []
     count = max(1, round(share * sum(len(bases[plane]) for plane in trained)))
     chosen: list[PlaneId] = []
-    for plane in (complete[i] for i in rng.permutation(len(complete))):
+    dense = [plane for plane in complete if len(boxes.on(plane)) >= SEVERAL]
+    for plane in (dense[i] for i in rng.permutation(len(dense))):
         region = bases[plane][0].region(images.shape(plane), margin=0)
         if len(chosen) < count and _background(boxes, plane, region).mean() >= LEAST_BACKGROUND:
             chosen.append(plane)
