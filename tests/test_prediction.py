@@ -177,6 +177,25 @@ def test_objects_on_whole_images_get_a_second_look(
     assert found.agreement == 0.75 if looks else math.isnan(found.agreement)
 
 
+@pytest.mark.parametrize(("shape", "single"), [((96, 96), True), ((300, 120), False)], ids=["whole", "tiles"])
+def test_one_object_in_an_image_is_not_one_in_each_tile(
+    predict: Predict,
+    trained: TrainedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, int],
+    single: bool,
+) -> None:
+    asked: set[bool] = set()
+
+    def noted(_frozen: Any, _embedding: Any, logits: torch.Tensor, *, single: bool) -> Refined:
+        asked.add(single)
+        return Refined(logits, 0.75)
+
+    monkeypatch.setattr(prediction, "refined", noted)
+    predict(drawn(shape)[0], most_objects={trained.model.classes[0]: 1})
+    assert asked == {single}
+
+
 # --- a second view
 
 

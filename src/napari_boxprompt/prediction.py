@@ -119,9 +119,10 @@ class Predictor:
             seen.comparisons.append(compared(first, second, view, pixels.shape))
         if self.model.refines:
             with torch.no_grad(), self.encoder.fabric.autocast():
+                single = [self.model.is_single(name, pixels.shape) for name in self.model.classes]
                 looks = [
-                    refined(self.encoder.frozen, embedding, maps, single=self.model.is_single(name))
-                    for name, maps in zip(self.model.classes, logits, strict=True)
+                    refined(self.encoder.frozen, embedding, maps, single=one)
+                    for maps, one in zip(logits, single, strict=True)
                 ]
             logits = torch.stack([look.logits for look in looks])
             seen.agreements += [look.agreement for look in looks]

@@ -126,9 +126,12 @@ class PromptModel:
             most_objects={names.get(name, name): most for name, most in self.most_objects.items()},
         )
 
-    def is_single(self, name: str) -> bool:
-        """Whether an image holds one object of a class: no plane had more, and there were some to tell."""
-        return self.most_objects.get(name) == 1 and self.tile is None
+    def is_single(self, name: str, shape: tuple[int, int]) -> bool:
+        """Whether a plane of ``shape`` holds one object of a class: no plane trained on had more.
+
+        This says nothing of a plane so much larger that it is seen in tiles.
+        """
+        return self.most_objects.get(name) == 1 and self.tile_for(shape) is None
 
     def tile_for(self, shape: tuple[int, int]) -> float | None:
         """Side of the tiles for a plane of ``shape``, None to look at it as a whole.
