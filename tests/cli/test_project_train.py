@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers.commands import Discs, boxprompt, make_discs
+from tests.helpers.commands import Discs, boxprompt, make_discs, paint
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.bundle import load_bundle
@@ -126,7 +126,7 @@ def test_lessons_of_a_project(folder: Path, many: Discs) -> None:
         labels = many.mask("image0.png").astype(np.uint16)
         labels[:4, :4] = 2
         project.accept(first, labels, {1: "disc", 2: "blob"})
-        project.paint(second, many.mask("image1.png").astype(np.uint16))
+        project.paint(second, paint((112, 128), many.discs["image1.png"]))
         lessons = project_lessons(project)
         assert lessons.boxes.classes == ("disc", "blob"), "nothing is learnt of a class without objects"
         assert lessons.masks.keys() == {first, second}
@@ -136,3 +136,27 @@ def test_lessons_of_a_project(folder: Path, many: Discs) -> None:
         assert lessons.boxes.planes[first].complete
         assert not lessons.boxes.planes[second].complete, "painted, but nobody said that it is all"
         assert len(lessons.drawn.on(first)) == 2
+
+
+def test_a_corrected_plane_never_teaches_a_drawn_box_as_background(folder: Path, many: Discs) -> None:
+    plane, other = PlaneId("image0.png"), PlaneId("image1.png")
+    with Project.open(folder) as project:
+        whole = paint((112, 128), many.discs["image0.png"])
+        one = np.where(whole == 1, whole, 0)
+        project.paint(plane, one)
+        drawn = project.boxes.on(plane)
+        lessons = project_lessons(project)
+        assert lessons.boxes.on(plane) == drawn, "the mask lacks an object, so the boxes teach"
+        assert lessons.boxes.planes[plane].complete
+        assert plane not in lessons.masks
+
+        project.paint(plane, whole)
+        assert plane in project_lessons(project).masks
+        project.set_classes(["disc", "blob"])
+        project.paint(plane, whole, classes={1: "blob"})
+        assert plane not in project_lessons(project).masks, "an object of another class is another object"
+
+        project.accept(other, one)
+        lessons = project_lessons(project)
+        assert len(lessons.boxes.on(other)) == 1, "what is accepted is right"
+        assert lessons.boxes.planes[other].complete

@@ -17,6 +17,7 @@ from napari_boxprompt.outputs import prepare_folder, write_labels
 from napari_boxprompt.project.archive import pack
 from napari_boxprompt.project.documents import SETTLED
 from napari_boxprompt.project.label_files import find_label_files, image_of, open_label_file
+from napari_boxprompt.project.masks import SAME_OBJECT
 from napari_boxprompt.project.omezarr import write_labels_zarr
 from napari_boxprompt.project.tables import write_objects, write_planes
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["ExportKind", "export_project", "import_into"]
 
 ExportKind = Literal["coco", "yolo", "tiff", "zarr", "csv", "zip"]
-
-_SAME = 0.5
-"""Overlap from which a drawn box and an object of the mask are taken for the same thing."""
 
 
 def export_project(
@@ -112,7 +110,7 @@ def _with_masks(project: Project) -> tuple[BoxSet, dict[int, dict[str, Any]]]:
 def _drawn_for(found: Box, left: list[Box]) -> Box:
     """Take the drawn box that is best for an object of a mask from those left, else the box of the mask."""
     best = max(left, key=found.iou, default=None)
-    if best is None or best.label != found.label or found.iou(best) < _SAME:
+    if best is None or best.label != found.label or found.iou(best) < SAME_OBJECT:
         return found
     left.remove(best)
     return best

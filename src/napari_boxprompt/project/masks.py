@@ -27,10 +27,23 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.project.documents import ImageEntry, PlaneRecord
 
-__all__ = ["MASKS", "Mask", "classes_of", "load_mask", "make_patch", "renamed", "store_mask", "worth_a_file"]
+__all__ = [
+    "MASKS",
+    "SAME_OBJECT",
+    "Mask",
+    "classes_of",
+    "load_mask",
+    "make_patch",
+    "renamed",
+    "store_mask",
+    "worth_a_file",
+]
 
 MASKS = "masks"
 """Folder of the masks in a project."""
+
+SAME_OBJECT = 0.5
+"""Overlap from which a drawn box and an object of a mask are taken for the same thing."""
 
 _LARGE_MASK = 1 << 22
 """A mask of more pixels than this is written only when there is enough to write."""
