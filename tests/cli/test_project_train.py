@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from tests.helpers.commands import Discs, boxprompt, make_discs, paint
 
+from napari_boxprompt import api
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.bundle import load_bundle
 from napari_boxprompt.project import Project, Round, project_lessons, verdict
@@ -76,6 +78,30 @@ def test_rounds_are_trained_saved_judged_and_recorded(folder: Path, many: Discs)
         assert len(held[0] or ()) == 2
     info = json.loads(boxprompt("project", "info", folder, "--json").ok().out)
     assert info["rounds"] == 2
+
+
+def test_a_round_that_nobody_waits_to_see_judged_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "judge_model", stopped)
+    assert boxprompt("project", "train", folder, *FEW, "--set", "steps=1").code == 130
+    with Project.open(folder, read_only=True) as project:
+        (found,) = project.rounds
+        assert (found.model, found.boxes, found.scores) == ("models/001", 16, {})
+        assert load_bundle(folder / found.model).record["steps"] == 1
+
+
+def test_a_project_that_is_open_elsewhere_is_refused_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr(api, "start_training", lambda *words, **_: begun.append(words))
+    with Project.open(folder):
+        assert "close it there" in boxprompt("project", "train", folder, *FEW).sentence()
+    assert not begun
 
 
 def test_going_on_begins_with_the_last_model(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ from napari_boxprompt.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from napari_boxprompt.api import Judgement, TrainedModel
+    from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.events import Event
     from napari_boxprompt.models.encoding import Encoder
@@ -156,6 +157,7 @@ def train(
 
     config = settings(preset, set_, model=model, seed=seed, device=device)
     with Project.open(folder) as project:
+        project.save()  # refused where somebody else writes it: now, not after the training
         lessons = project_lessons(project)
         for problem in project.problems:
             errors.print(problem, style="yellow", highlight=False, soft_wrap=True)
@@ -170,7 +172,7 @@ def _train_round(
 ) -> tuple[Round, bool]:
     """Train, save, judge and record a round; also whether it was stopped."""
     # What takes seconds to load comes after everything that can be wrong with words and files.
-    from napari_boxprompt.api import TrainedModel, judge_model, start_training
+    from napari_boxprompt.api import Judgement, TrainedModel, judge_model, start_training
     from napari_boxprompt.judging import round_of
     from napari_boxprompt.training import check_boxed
 
@@ -192,20 +194,20 @@ def _train_round(
     number = project.next_round()
     trained = TrainedModel(run.model, encoder)
     saved = trained.save(project.model_folder(number))
-    judgement: Judgement = show_events(
-        judge_model(trained, project.images, lessons.drawn, previous, lessons.masks)
-    )
-    record = round_of(
+    record = partial(
+        round_of,
         number,
         run.model,
-        judgement,
-        against=before if previous is not None else 0,
         boxes=len(lessons.drawn),
         masks=len(lessons.masks),
         folder=saved.relative_to(project.folder).as_posix(),
     )
-    project.add_round(record)
-    return record, stopped
+    # Before it is judged, which takes a while and may be stopped.
+    project.add_round(record(Judgement(reason="Not compared with other models.")))
+    judgement = show_events(judge_model(trained, project.images, lessons.drawn, previous, lessons.masks))
+    found = record(judgement, against=before if previous is not None else 0)
+    project.add_round(found)
+    return found, stopped
 
 
 def _last_model(project: Project, encoder: Encoder, cache: bool) -> tuple[int, TrainedModel | None]:
