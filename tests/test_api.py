@@ -64,6 +64,28 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def test_masks_find_their_images_as_boxes_do(
+    scene: Scene, encoder: Encoder, quick: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(api, "fit", lambda *words: given.append(words))
+    plane, other = scene.images.planes[:2]
+    mask = scene.mask(plane).astype(np.uint8)
+
+    def start(masks: dict[PlaneId, Any], boxes: BoxSet = scene.boxes) -> None:
+        api.start_training(scene.images, boxes, quick(), encoder=encoder, masks=masks)
+
+    start({PlaneId(f"elsewhere/{plane.image}"): mask})
+    assert given[0][-2].keys() == {plane}
+    few = scene.boxes.restrict(scene.images.planes[1:])
+    for wrong in ({plane: mask}, {PlaneId("gone.tif"): mask}):
+        with pytest.raises(BoxError, match="no boxed plane"):
+            start(wrong, few)
+    with pytest.raises(BoxError, match="use the mask of the same image"):
+        start({other: mask})
+    assert len(given) == 1
+
+
 def test_from_a_folder_of_images_to_masks(
     loaded: list, folder: Path, scene: Scene, unseen: Scene, tiny_generator: None, tmp_path: Path
 ) -> None:

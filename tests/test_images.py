@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import ImageError
-from napari_boxprompt.images import Images, Normalization, open_images
+from napari_boxprompt.images import Images, Normalization, open_images, read_mask
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 255, (36, 40)).astype(np.uint8)
@@ -76,6 +76,21 @@ def test_palette_and_cmyk_become_colours(tmp_path):
     assert only(tmp_path / "g.gif").shape == (36, 40, 1)
     Image.fromarray(RGB).convert("CMYK").save(tmp_path / "c.jpg")
     assert only(tmp_path / "c.jpg").shape == (36, 40, 3)
+
+
+def test_a_mask_with_a_palette_gives_its_numbers(tmp_path):
+    numbers = np.zeros((36, 40), np.uint8)
+    numbers[:9], numbers[9:20] = 3, 2
+    picture = Image.fromarray(numbers)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])  # 1 and 3 are equally red
+    for name, more in {"a.png": {}, "b.png": {"transparency": 0}}.items():
+        picture.save(tmp_path / name, **more)
+        np.testing.assert_array_equal(read_mask(tmp_path / name), numbers)
+    tifffile.imwrite(tmp_path / "c.tif", np.stack([numbers, 0 * numbers]), photometric="minisblack")
+    np.testing.assert_array_equal(read_mask(tmp_path / "c.tif"), numbers)
+    Image.fromarray(RGB).save(tmp_path / "d.png")
+    with pytest.raises(ImageError, match=r"d\.png has three colour channels"):
+        read_mask(tmp_path / "d.png")
 
 
 def test_jpeg_and_unknown_suffix(tmp_path):

@@ -245,10 +245,20 @@ class ArrayReader:
 
 
 class PictureReader:
-    """One picture in a file that Pillow reads; animations give their first frame."""
+    """One picture in a file that Pillow reads; animations give their first frame.
 
-    def __init__(self, path: Path, channel: int | None = None) -> None:
-        self._path, self._channel = path, channel
+    Parameters
+    ----------
+    path : Path
+        The file.
+    channel : int, optional
+        Channel to take.
+    numbers : bool
+        Of a picture with a palette, give the numbers of the colours and not these.
+    """
+
+    def __init__(self, path: Path, channel: int | None = None, *, numbers: bool = False) -> None:
+        self._path, self._channel, self._numbers = path, channel, numbers
         self._shape: tuple[int, int] | None = None
 
     def indices(self) -> tuple[tuple[int, ...], ...]:
@@ -277,7 +287,7 @@ class PictureReader:
         with reading(self._path), Image.open(self._path) as picture:
             check_size(self._path, (picture.height, picture.width))
             alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La")
-            if picture.mode in ("P", "PA"):
+            if picture.mode in ("P", "PA") and not self._numbers:
                 alpha = "transparency" in picture.info or picture.mode == "PA"
                 pixels = np.asarray(picture.convert("RGBA" if alpha else "RGB"))
                 if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(

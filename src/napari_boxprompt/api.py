@@ -15,7 +15,7 @@ from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.errors import BundleError
 from napari_boxprompt.estimates import Timings, estimate_seconds, measure_timings
 from napari_boxprompt.events import Progress
-from napari_boxprompt.formats import align
+from napari_boxprompt.formats import align, align_masks
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.judging import Judgement, judge
 from napari_boxprompt.models import EmbeddingCache, load_frozen
@@ -157,7 +157,7 @@ def start_training(
     Raises
     ------
     BoxError
-        Boxes that do not fit the images, or lie on fewer than two planes.
+        Boxes or masks that do not fit the images, or boxes on fewer than two planes.
     ConfigError
         `resume` or `start` belongs to other classes or settings.
     """
@@ -165,6 +165,7 @@ def start_training(
     images = images if isinstance(images, Images) else open_images(images)
     boxes = align(boxes, images)
     check_boxed(boxes)
+    masks = None if masks is None else align_masks(masks, boxes, images)
     if normalization is None:
         normalization = Normalization.fit(images).lifted(images, boxes)
     if encoder is None:

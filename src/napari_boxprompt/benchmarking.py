@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_boxprompt._tiff import TiffHandles
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.config import make_config
 from napari_boxprompt.disturbance import UNDISTURBED, Disturbance
 from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.experiment import Experiment, Outcome, run_experiment
-from napari_boxprompt.images import open_images
+from napari_boxprompt.images import Images, open_reader, read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.config import Supervision, TrainConfig
     from napari_boxprompt.events import Event
-    from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
 
 __all__ = ["BenchmarkFolder", "Plan", "Split", "run_benchmark", "run_plan"]
@@ -115,12 +115,12 @@ class BenchmarkFolder:
 
     def mask(self, file: str) -> npt.NDArray[np.integer]:
         """Reference mask ``(H, W)`` of a file."""
-        masks = open_images(self.folder / "masks" / file)
-        return masks.read(masks.planes[0])[..., 0]
+        return read_mask(self.folder / "masks" / file)
 
     def images(self, files: Sequence[str]) -> Images:
-        """Images of some files; no other file is opened."""
-        return open_images([self.folder / "images" / file for file in files])
+        """Images of some files, under their names in the manifest; no other file is opened."""
+        handles = TiffHandles()
+        return Images({file: open_reader(self.folder / "images" / file, handles, None) for file in files})
 
     def foreground(self, file: str) -> npt.NDArray[np.bool_]:
         """Where the class is, bool ``(H, W)``."""

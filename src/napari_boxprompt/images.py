@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["IMAGE_SUFFIXES", "Images", "Normalization", "find_files", "open_images", "open_reader"]
+__all__ = ["IMAGE_SUFFIXES", "Images", "Normalization", "find_files", "open_images", "open_reader", "read_mask"]
 
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".qptiff", ".svs", ".ndpi"})
 _PICTURE_SUFFIXES = frozenset(
@@ -241,8 +241,28 @@ def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part], path.as_posix()
 
 
-def open_reader(path: Path, handles: TiffHandles, channel: int | None) -> Reader:
-    """Open one file; its header is read, not its pixels.
+def read_mask(path: Path) -> npt.NDArray[Any]:
+    """Return the first plane ``(H, W)`` of a file with a label image; of a palette, the numbers.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, or holds colours.
+    """
+    reader = open_reader(path, TiffHandles(), None, numbers=True)
+    values = reader.read(reader.indices()[0])
+    if values.shape[2] != 1:
+        raise ImageError(
+            f"The mask {path} has three colour channels; save it with one channel that holds the numbers of "
+            "the objects or classes."
+        )
+    return values[..., 0]
+
+
+def open_reader(
+    path: Path, handles: TiffHandles, channel: int | None, *, numbers: bool = False
+) -> Reader:
+    """Open one file; its header is read, not its pixels. For `numbers` see `PictureReader`.
 
     Raises
     ------
@@ -261,10 +281,10 @@ def open_reader(path: Path, handles: TiffHandles, channel: int | None) -> Reader
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         return ArrayReader(array, str(path), channel)
     if suffix in _PICTURE_SUFFIXES:
-        return PictureReader(path, channel)
+        return PictureReader(path, channel, numbers=numbers)
     if suffix not in _TIFF_SUFFIXES:
         with reading(path), path.open("rb") as handle:
             start = handle.read(4)
         if start not in _TIFF_STARTS:
-            return PictureReader(path, channel)
+            return PictureReader(path, channel, numbers=numbers)
     return TiffReader(path, handles, channel)

@@ -20,11 +20,12 @@ from tests.helpers.commands import boxprompt, everything, write_image
 from tests.helpers.synthetic import draw_plane
 
 import napari_boxprompt.benchmarking
-from napari_boxprompt.benchmarking import BenchmarkFolder, run_benchmark
+from napari_boxprompt.benchmarking import BenchmarkFolder, Split, run_benchmark
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.cli import INTERRUPTED
 from napari_boxprompt.config import Supervision
 from napari_boxprompt.disturbance import Disturbance
+from napari_boxprompt.errors import ImageError
 from napari_boxprompt.events import Event
 from napari_boxprompt.experiment import Outcome
 from napari_boxprompt.models.encoding import Encoder
@@ -206,6 +207,39 @@ def test_disturbed_boxes(data: Data, tmp_path: Path) -> None:
     for other in (missing, moved):
         assert other["oracle_dice"] == clean["oracle_dice"], "boxes of test images are as they were"
         assert other["reliability"]["test"] != clean["reliability"]["test"], "something else is learnt"
+
+
+def test_a_palette_counts_as_numbers_and_colours_are_refused(data: Data) -> None:
+    name, folder = "s0_0.png", BenchmarkFolder(data.folder, "instances")
+    path = data.folder / "masks" / name
+    before = folder.mask(name)
+    picture = Image.fromarray(before)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 128, 128, 0])  # 1 and 2 are equally red
+    picture.save(path)
+    np.testing.assert_array_equal(folder.mask(name), before)
+    picture.convert("RGB").save(path)
+    with pytest.raises(ImageError, match="three colour channels"):
+        folder.mask(name)
+
+
+def test_files_in_folders_keep_their_names_in_the_manifest(data: Data) -> None:
+    rows = "file,subject\n"
+    for name, subject in data.subjects.items():
+        for kind in ("images", "masks"):
+            (data.folder / kind / subject).mkdir(exist_ok=True)
+            (data.folder / kind / name).rename(data.folder / kind / subject / name[3:])
+        rows += f"{subject}/{name[3:]},{subject}\n"
+    (data.folder / "manifest.csv").write_text(rows, encoding="utf-8")
+    folder = BenchmarkFolder(data.folder, "instances")
+    split = Split(("s0/0.png", "s0/1.png"), ("s1/0.png",))  # each side shares a folder
+    experiment = folder.experiment(split, "masks")
+    assert [plane.image for plane in experiment.train_images.planes] == list(split.train)
+    assert set(experiment.masks or ()) == set(experiment.train_images.planes)
+    (plane,) = experiment.test_images().planes
+    assert experiment.subject is not None
+    assert experiment.subject(plane) == "s1"
+    assert experiment.reference(plane).any()
+    assert len(experiment.true_boxes(plane)) == 2
 
 
 def test_only_boxes_to_train_on_are_disturbed(data: Data) -> None:

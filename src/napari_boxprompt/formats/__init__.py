@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_boxprompt.errors import BoxError
-from napari_boxprompt.formats.alignment import align
+from napari_boxprompt.formats.alignment import align, align_masks
 from napari_boxprompt.formats.coco import load_coco, save_coco
 from napari_boxprompt.formats.yolo import label_files, load_yolo, save_yolo
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.images import Images
 
-__all__ = ["align", "load_boxes", "load_coco", "load_yolo", "save_coco", "save_yolo"]
+__all__ = ["align", "align_masks", "load_boxes", "load_coco", "load_yolo", "save_coco", "save_yolo"]
 
 
 def load_boxes(path: str | Path, images: Images | None = None, *, complete: bool = False) -> BoxSet:

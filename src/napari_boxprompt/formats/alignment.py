@@ -13,11 +13,14 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import BoxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
 
     from napari_boxprompt.images import Images
 
-__all__ = ["NameIndex", "align"]
+__all__ = ["NameIndex", "align", "align_masks"]
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +132,44 @@ def align(boxset: BoxSet, images: Images) -> BoxSet:
     )
     _look_at_borders(boxes, shapes)
     return replace(boxset, boxes=boxes, planes=infos).clipped(shapes)
+
+
+def align_masks(
+    masks: Mapping[PlaneId, npt.NDArray[np.integer]], boxset: BoxSet, images: Images
+) -> dict[PlaneId, npt.NDArray[np.integer]]:
+    """Fit masks to images: planes get the names that the images have.
+
+    Parameters
+    ----------
+    masks : mapping of PlaneId to numpy.ndarray
+        Masks ``(H, W)`` or ``(K, H, W)``; named as in `align`.
+    boxset : BoxSet
+        The boxes, aligned with the images.
+    images : Images
+        The images.
+
+    Raises
+    ------
+    BoxError
+        A mask lies on a plane that the boxes do not name, or has another size.
+    """
+    index = NameIndex(images.names)
+    found: dict[PlaneId, npt.NDArray[np.integer]] = {}
+    for plane, mask in masks.items():
+        name = index.find(plane.image)
+        target = plane if name is None else _existing(plane, name, images)
+        info = boxset.planes.get(target)
+        if info is None:
+            raise BoxError(
+                f"There is a mask of {plane}, which is no boxed plane; add its boxes, or leave the mask out."
+            )
+        if info.shape != mask.shape[-2:]:
+            raise BoxError(
+                f"The mask of {plane} has the shape {mask.shape}, the image {info.shape}; use the mask of "
+                "the same image."
+            )
+        found[target] = mask
+    return found
 
 
 def _match_planes(boxset: BoxSet, images: Images) -> dict[PlaneId, PlaneId]:
