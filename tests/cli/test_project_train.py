@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 from tests.helpers.commands import Discs, boxprompt, make_discs, paint
+from tests.helpers.synthetic import break_training
 
 from napari_boxprompt import api
 from napari_boxprompt.boxes import PlaneId
@@ -92,6 +93,17 @@ def test_a_round_that_nobody_waits_to_see_judged_is_kept(
         (found,) = project.rounds
         assert (found.model, found.boxes, found.scores) == ("models/001", 16, {})
         assert load_bundle(folder / found.model).record["steps"] == 1
+
+
+def test_an_error_while_training_keeps_the_round(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_training(monkeypatch, 2, RuntimeError("CUDA out of memory"))
+    ended = boxprompt("project", "train", folder, *FEW)
+    assert ended.code == 1
+    assert "Stopped at step 2 of 20; the best model so far is kept." in ended.err
+    assert "CUDA out of memory" in ended.err
+    with Project.open(folder, read_only=True) as project:
+        (found,) = project.rounds
+        assert load_bundle(folder / found.model).record["steps"] == 2
 
 
 def test_a_project_that_is_open_elsewhere_is_refused_at_once(

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from tests.helpers.commands import Discs, boxprompt, everything, make_discs
+from tests.helpers.synthetic import break_training
+
+from napari_boxprompt.errors import ImageError
 
 pytestmark = pytest.mark.usefixtures("fake_weights", "tiny_generator")
 
@@ -93,6 +96,33 @@ def test_contrast_that_no_image_can_have(discs: Discs, tmp_path: Path, text: str
 
 def test_colours_for_grey_images(discs: Discs, tmp_path: Path) -> None:
     assert "the images have one channel" in refused(discs, tmp_path, "--contrast", "0,0,0 1,2,3")
+
+
+# --- an error on the way
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ImageError("The disk is gone.")])
+def test_an_error_keeps_the_best_so_far(
+    discs: Discs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    out = tmp_path / "model"
+    words = ("train", discs.images, "--boxes", discs.boxes, "--out", out, *TINY, "--set", "steps=5")
+    with monkeypatch.context() as patch:
+        break_training(patch, 3, error)
+        ended = boxprompt(*words)
+    assert ended.code == 1
+    assert "Stopped at step 3 of 5; the best model so far is in" in ended.err
+    assert str(error) in ended.err
+    assert json.loads((out / "model.json").read_text(encoding="utf-8"))["record"]["steps"] == 3
+    boxprompt(*words, "--resume").ok()
+    assert json.loads((out / "model.json").read_text(encoding="utf-8"))["record"]["steps"] == 5
+
+
+def test_before_the_first_step_there_is_nothing_to_keep(
+    discs: Discs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_training(monkeypatch, 0, ImageError("The disk is gone."))
+    assert "The disk is gone." in refused(discs, tmp_path)
 
 
 # --- a model to start from ----------------------------------------------------------------------------------

@@ -20,11 +20,11 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from napari.layers import Shapes
 from tests.gui.conftest import Desk, workers
-from tests.helpers.synthetic import quick_config, tiny_generator_known
+from tests.helpers.synthetic import break_training, quick_config, tiny_generator_known
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.errors import BoxError, ModelError
+from napari_boxprompt.errors import BoxError, ImageError, ModelError
 from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui import predicting as predicting_module
 from napari_boxprompt.gui import preview as preview_module
@@ -338,6 +338,20 @@ def test_an_unexpected_error_is_said_once_and_written_down(
     assert "oops" in text
     assert "log" in text
     assert any(record.exc_info for record in caplog.records)
+
+
+def test_what_was_learnt_before_an_error_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.settle()
+    break_training(monkeypatch, 4, ImageError("The disk is gone."))
+    with tiny_generator_known():
+        desk.widget.trainer.start(quick_config())
+        desk.wait(lambda: not desk.widget.trainer.running)
+        desk.settle()
+    trained = desk.widget.session.trained
+    assert trained is not None
+    assert trained.model.record["steps"] == 4
+    assert "The disk is gone." in desk.said
+    assert "stopped early, the best of this training is kept" in desk.widget.train_panel.said.text().lower()
 
 
 def test_two_trainings_and_one_that_goes_on(desk: Desk) -> None:

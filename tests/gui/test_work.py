@@ -13,13 +13,13 @@ import tifffile
 pytest.importorskip("napari", reason="napari is not installed")
 
 from PIL import Image
-from tests.helpers.synthetic import Scene, finish, overlap
+from tests.helpers.synthetic import Scene, break_training, finish, overlap
 
-from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.events import Finished, Metrics, Progress
 from napari_boxprompt.gui import work
 from napari_boxprompt.gui.jobs import Stop
-from napari_boxprompt.gui.work import Encoders, Found, Glimpse, TrainingTask
+from napari_boxprompt.gui.work import Encoders, Found, Glimpse, Trained, TrainingTask
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.normalization import Normalization
 
@@ -94,6 +94,51 @@ def test_stopping_before_the_first_step_gives_nothing(stop: Stop, task: Training
     stop.set()
     trained, _ = finish(work.train(stop, task, FakeEncoders(encoder), lambda: None))
     assert trained is None
+
+
+def test_an_error_comes_after_the_best_so_far(
+    stop: Stop, task: TrainingTask, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_training(monkeypatch, 12, RuntimeError("CUDA out of memory"))
+    events: list[Any] = []
+    with pytest.raises(RuntimeError, match="out of memory"):
+        events.extend(work.train(stop, task, FakeEncoders(encoder), lambda: None))
+    kept = next(event for event in events if isinstance(event, Trained))
+    assert kept.stopped
+    assert kept.steps == 12
+    assert kept.model.model.record["validation"], "checked at step 10"
+
+
+def test_an_error_before_the_first_step_leaves_nothing(
+    stop: Stop, task: TrainingTask, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_training(monkeypatch, 0, RuntimeError("CUDA out of memory"))
+    running = work.train(stop, task, FakeEncoders(encoder), lambda: None)
+    events: list[Any] = []
+    with pytest.raises(RuntimeError, match="out of memory"):
+        events.extend(running)
+    assert not any(isinstance(event, Trained) for event in events)
+
+
+@pytest.mark.parametrize("error", [ImageError("The disk is gone."), RuntimeError("CUDA out of memory")])
+def test_a_training_goes_on_where_a_glimpse_fails(
+    stop: Stop,
+    task: TrainingTask,
+    encoder: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(work, "GLIMPSE_SECONDS", 0.0)
+    monkeypatch.setattr(work, "_mask", fails)
+    plane = task.images.planes[0]
+    trained, events = finish(work.train(stop, task, FakeEncoders(encoder), lambda: plane))
+    assert trained.steps == 30
+    assert not any(isinstance(event, Glimpse) for event in events)
+    assert f"No look at {plane}" in caplog.text
 
 
 def test_going_on_from_a_model(stop: Stop, task: TrainingTask, trained: Any) -> None:

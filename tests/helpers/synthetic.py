@@ -21,6 +21,7 @@ from napari_boxprompt.images import Images
 from napari_boxprompt.lattice import WHOLE, Lattice
 from napari_boxprompt.models.base import ELSEWHERE, ModelInfo
 from napari_boxprompt.prompting import generators
+from napari_boxprompt.training.steps import Steps
 
 GRID, CELLS, CHANNELS = 256, 64, 256
 GAIN = 12.0
@@ -167,6 +168,18 @@ def quick_config(**changes: Any) -> TrainConfig:
         "precision": "32",
     }
     return make_config("fast", **{**base, **changes})
+
+
+def break_training(patch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
+    """Let every training end with an error after so many steps."""
+    real = Steps._train_step
+
+    def broken(steps: Steps, *words: Any) -> dict[str, float]:
+        if steps.step == step:
+            raise error
+        return real(steps, *words)
+
+    patch.setattr(Steps, "_train_step", broken)
 
 
 @dataclass(frozen=True)

@@ -120,12 +120,12 @@ def _tell_reliability(model: PromptModel, out: Path, encoder: Encoder, images: I
 
 
 def _run(run: TrainingRun, out: Path, saves: bool) -> None:
-    """Train to the end or to Ctrl-C, and save the best model."""
+    """Train to the end, to Ctrl-C or to an error, and save the best model."""
     from napari_boxprompt.bundle import save_bundle
 
     try:
         show_events(_events(run))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as cause:
         run.close()
         if run.step and saves:
             save_bundle(run.model, out, run.state())
@@ -135,7 +135,8 @@ def _run(run: TrainingRun, out: Path, saves: bool) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
-            raise typer.Exit(INTERRUPTED) from None
+            if isinstance(cause, KeyboardInterrupt):
+                raise typer.Exit(INTERRUPTED) from None
         raise
     if saves:
         save_bundle(run.model, out)

@@ -190,7 +190,7 @@ def _train_round(
         masks=lessons.masks,
         previous=None if previous is None else previous.model,
     )
-    stopped = _run(run)
+    ended_by = _run(run)
     number = project.next_round()
     trained = TrainedModel(run.model, encoder)
     saved = trained.save(project.model_folder(number))
@@ -204,10 +204,12 @@ def _train_round(
     )
     # Before it is judged, which takes a while and may be stopped.
     project.add_round(record(Judgement(reason="Not compared with other models.")))
+    if isinstance(ended_by, Exception):
+        raise ended_by
     judgement = show_events(judge_model(trained, project.images, lessons.drawn, previous, lessons.masks))
     found = record(judgement, against=before if previous is not None else 0)
     project.add_round(found)
-    return found, stopped
+    return found, ended_by is not None
 
 
 def _last_model(project: Project, encoder: Encoder, cache: bool) -> tuple[int, TrainedModel | None]:
@@ -226,22 +228,22 @@ def _last_model(project: Project, encoder: Encoder, cache: bool) -> tuple[int, T
     return record.number, load_model(place, device=encoder.device.type, cache=disk_cache(cache))
 
 
-def _run(run: TrainingRun) -> bool:
-    """Train to the end or to Ctrl-C; whether it was stopped."""
+def _run(run: TrainingRun) -> KeyboardInterrupt | Exception | None:
+    """Train to the end, to Ctrl-C or to an error; return what ended it early, if there is a model to keep."""
 
     def events() -> Generator[Event, None, None]:
         yield from run
 
     try:
         show_events(events())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as cause:
         run.close()
         if not run.step:
             raise
         total = run.model.config.steps
         errors.print(f"Stopped at step {run.step} of {total}; the best model so far is kept.")
-        return True
-    return False
+        return cause
+    return None
 
 
 def _round_rows(record: Round, rounds: Iterable[Round]) -> list[tuple[str, str]]:

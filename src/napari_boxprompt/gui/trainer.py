@@ -138,6 +138,9 @@ class Trainer:
             if event.plane == self._session.plane:
                 self._preview.glimpse(event.plane, event.mask)
             return
+        if isinstance(event, Trained):  # what there is, before the error that ends the training
+            self._on_result(event)
+            return
         self.event.emit(event)
 
     def _on_renamed(self, renaming: Renaming) -> None:

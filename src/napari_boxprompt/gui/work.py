@@ -6,6 +6,7 @@ PyTorch is imported by the first of them, in its worker, so that the viewer open
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ __all__ = [
     "time_machine",
     "train",
 ]
+
+logger = logging.getLogger(__name__)
 
 GLIMPSE_SECONDS = 5.0
 """Least time between two looks at the plane on screen while training."""
@@ -170,7 +173,7 @@ class Trained:
     model : TrainedModel
         The best one it found.
     stopped : bool
-        Ended early by the user.
+        Ended early, by the user or an error.
     steps : int
         Steps done.
     seconds : mapping
@@ -212,8 +215,13 @@ def train(
     task: TrainingTask,
     encoders: Encoders,
     shown: Callable[[], PlaneId | None],
-) -> Generator[Event | Glimpse, None, Trained | None]:
+) -> Generator[Event | Glimpse | Trained, None, Trained | None]:
     """Train; every few seconds look at the plane that `shown` names.
+
+    Yields
+    ------
+    Event, Glimpse or Trained
+        The best model so far comes before an error that ends the training.
 
     Returns
     -------
@@ -237,21 +245,38 @@ def train(
         masks=task.masks,
         previous=task.previous,
     )
-    for event in run:
-        yield event
-        if stop.is_set():
-            run.close()
-            break
-        plane = shown()
-        started = time.perf_counter()
-        due = isinstance(event, Progress) and event.phase == "train" and started - last > GLIMPSE_SECONDS
-        if due and plane is not None and plane in task.images:
-            yield Glimpse(plane, _mask(TrainedModel(run.snapshot(), encoder), task.images, plane))
-            # A look that takes long must not become most of the work.
-            last = time.perf_counter() + 4 * (time.perf_counter() - started)
-    if not run.step:
-        return None
-    return Trained(TrainedModel(run.model, encoder), stop.is_set(), run.step, dict(run.seconds))
+
+    def reached(stopped: bool) -> Trained:
+        return Trained(TrainedModel(run.model, encoder), stopped, run.step, dict(run.seconds))
+
+    try:
+        for event in run:
+            yield event
+            if stop.is_set():
+                run.close()
+                break
+            plane = shown()
+            started = time.perf_counter()
+            due = isinstance(event, Progress) and event.phase == "train" and started - last > GLIMPSE_SECONDS
+            if due and plane is not None and plane in task.images:
+                yield from _glimpse(TrainedModel(run.snapshot(), encoder), task.images, plane)
+                # A look that takes long must not become most of the work.
+                last = time.perf_counter() + 4 * (time.perf_counter() - started)
+    except Exception:
+        if run.step:
+            yield reached(stopped=True)
+        raise
+    return reached(stop.is_set()) if run.step else None
+
+
+def _glimpse(model: TrainedModel, images: Images, plane: PlaneId) -> Generator[Glimpse, None, None]:
+    """Look at a plane; where that fails the training goes on without."""
+    try:
+        mask = _mask(model, images, plane)
+    except (BoxPromptError, RuntimeError, MemoryError):  # of torch too, as where its memory is full
+        logger.warning("No look at %s while training.", plane, exc_info=True)
+        return
+    yield Glimpse(plane, mask)
 
 
 def _mask(model: TrainedModel, images: Images, plane: PlaneId) -> npt.NDArray[np.uint8]:
