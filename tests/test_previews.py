@@ -188,9 +188,12 @@ def test_tiles_that_look_alike_are_told_apart(counting: Encoder) -> None:
 
 
 def test_memory_has_an_end(scene: Scene, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(previews, "MOST_MASKS", 2)
     memory: BoxMasks = {}
     drawn = scene.boxes.on(PLANE)
+    masks(scene, encoder, scene.boxes.with_boxes([drawn[0], drawn[2]]), None, memory)
+    assert len(memory) == 2
+    monkeypatch.setattr(previews, "MOST_BYTES", sum(mask.nbytes for mask in memory.values()))
+    memory.clear()
     for box in (drawn[0], drawn[1], drawn[0], drawn[2]):
         masks(scene, encoder, scene.boxes.with_boxes([box]), None, memory)
     assert [key[-1] for key in memory] == [drawn[0].as_tuple(), drawn[2].as_tuple()]

@@ -26,8 +26,8 @@ __all__ = ["BoxMasks", "boxes_preview", "encode_plane", "preview_tile"]
 BoxMasks: TypeAlias = "dict[tuple[str, View, tuple[float, float, float, float]], npt.NDArray[np.bool_]]"
 """Masks by what the frozen model saw, where that lies, and the box; see `boxes_preview`."""
 
-MOST_MASKS = 1000
-"""Masks that are remembered; beyond it the oldest are forgotten."""
+MOST_BYTES = 256 << 20
+"""Of masks that are remembered; beyond it the oldest are forgotten."""
 
 STAY = 1.4
 """A tile is kept while the one that fits the boxes best differs by less than this factor."""
@@ -160,9 +160,10 @@ def _masks(
 
 
 def _remember(memory: BoxMasks, found: BoxMasks) -> None:
-    """Put masks at the end of the memory, and forget those at its beginning where there are too many."""
+    """Put masks at the end of the memory, and forget those at its beginning where they are too large."""
     for key, mask in found.items():
         memory.pop(key, None)
         memory[key] = mask
-    for key in list(memory)[: max(0, len(memory) - MOST_MASKS)]:
-        del memory[key]
+    size = sum(mask.nbytes for mask in memory.values())
+    while size > MOST_BYTES:
+        size -= memory.pop(next(iter(memory))).nbytes
