@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["IMAGE_SUFFIXES", "Images", "Normalization", "find_files", "open_images", "open_reader", "read_mask"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Images",
+    "Normalization",
+    "find_files",
+    "open_images",
+    "open_reader",
+    "read_mask",
+]
 
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".qptiff", ".svs", ".ndpi"})
 _PICTURE_SUFFIXES = frozenset(
@@ -259,9 +267,7 @@ def read_mask(path: Path) -> npt.NDArray[Any]:
     return values[..., 0]
 
 
-def open_reader(
-    path: Path, handles: TiffHandles, channel: int | None, *, numbers: bool = False
-) -> Reader:
+def open_reader(path: Path, handles: TiffHandles, channel: int | None, *, numbers: bool = False) -> Reader:
     """Open one file; its header is read, not its pixels. For `numbers` see `PictureReader`.
 
     Raises
