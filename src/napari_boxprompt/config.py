@@ -208,7 +208,7 @@ class TrainConfig(_Settings):
         ge=0.0,
         le=0.5,
         title="Held-out fraction",
-        description="Fraction of boxed planes held out for checks (from three planes on).",
+        description="Fraction of boxed planes held out for checks (from three planes on), never all of a class.",
     )
     max_encodings: int = Field(
         160,

@@ -18,6 +18,10 @@ from napari_boxprompt.training.holdout import NO_PAST, Past, choose_held, noted_
 PLANES = [PlaneId(f"image{i % 3}.tif", (i,)) for i in range(40)]
 
 
+def of_one_class(planes: list[PlaneId]) -> dict[PlaneId, set[str]]:
+    return {plane: {"cell"} for plane in planes}
+
+
 def learnt_by(boxed: list[PlaneId], held: set[PlaneId]) -> frozenset[PlaneId]:
     return frozenset(boxed) - held
 
@@ -28,7 +32,7 @@ def test_more_boxes_leave_held_out_what_was(order: list[PlaneId], seed: int) -> 
     past, earlier = NO_PAST, set[PlaneId]()
     for count in (3, 5, 9, 16, 25, 40):
         boxed = order[:count]
-        held = choose_held(boxed, 0.1, seed, past)
+        held = choose_held(of_one_class(boxed), 0.1, seed, past)
         assert len(held) == max(1, round(0.1 * count))
         assert earlier <= held, "none of them is learnt from later"
         fair = held - past.learnt
@@ -37,25 +41,44 @@ def test_more_boxes_leave_held_out_what_was(order: list[PlaneId], seed: int) -> 
 
 
 def test_the_choice_does_not_depend_on_the_order_in_which_boxes_were_drawn() -> None:
-    assert choose_held(PLANES, 0.2, 3, NO_PAST) == choose_held(PLANES[::-1], 0.2, 3, NO_PAST)
-    assert choose_held(PLANES, 0.2, 3, NO_PAST) != choose_held(PLANES, 0.2, 4, NO_PAST)
+    boxed = of_one_class(PLANES)
+    assert choose_held(boxed, 0.2, 3, NO_PAST) == choose_held(of_one_class(PLANES[::-1]), 0.2, 3, NO_PAST)
+    assert choose_held(boxed, 0.2, 3, NO_PAST) != choose_held(boxed, 0.2, 4, NO_PAST)
 
 
 def test_two_planes_are_both_learnt_from() -> None:
-    assert choose_held(PLANES[:2], 0.5, 0, NO_PAST) == set()
-    assert choose_held(PLANES, 0.0, 0, Past(held=frozenset(PLANES[:3]))) == set()
+    assert choose_held(of_one_class(PLANES[:2]), 0.5, 0, NO_PAST) == set()
+    assert choose_held(of_one_class(PLANES), 0.0, 0, Past(held=frozenset(PLANES[:3]))) == set()
+
+
+@pytest.mark.parametrize("past", [NO_PAST, Past(held=frozenset(PLANES[:3]))])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_is_never_held_out_whole(past: Past, seed: int) -> None:
+    boxed = of_one_class(PLANES[:8])
+    boxed[PLANES[0]] = {"cell", "crystal"}
+    for plane in PLANES[1:3]:
+        boxed[plane] = {"crystal", "fibre"}
+    held = choose_held(boxed, 0.5, seed, past)
+    assert len(held) == 4, "others take their places"
+    assert set().union(*(boxed[plane] for plane in boxed if plane not in held)) == {
+        "cell",
+        "crystal",
+        "fibre",
+    }
+    each = {plane: {plane.image, str(i)} for i, plane in enumerate(PLANES[:4])}
+    assert choose_held(each, 0.5, seed, past) == set(), "each has a class of its own"
 
 
 def test_what_was_held_out_never_becomes_most_of_the_planes() -> None:
-    assert len(choose_held(PLANES[:6], 0.1, 0, Past(held=frozenset(PLANES[:6])))) == 3
+    assert len(choose_held(of_one_class(PLANES[:6]), 0.1, 0, Past(held=frozenset(PLANES[:6])))) == 3
 
 
 def test_planes_that_nobody_has_learnt_from_come_first() -> None:
     boxed = PLANES[:10]
     past = Past(learnt=frozenset(boxed[:9]))
-    assert choose_held(boxed, 0.1, 0, past) == {boxed[9]}
-    assert choose_held(boxed, 0.1, 0, NO_PAST, accepted=boxed[1:]) == {boxed[0]}
-    assert len(choose_held(boxed, 0.1, 0, Past(learnt=frozenset(boxed)))) == 1
+    assert choose_held(of_one_class(boxed), 0.1, 0, past) == {boxed[9]}
+    assert choose_held(of_one_class(boxed), 0.1, 0, NO_PAST, accepted=boxed[1:]) == {boxed[0]}
+    assert len(choose_held(of_one_class(boxed), 0.1, 0, Past(learnt=frozenset(boxed)))) == 1
 
 
 def test_places_are_those_of_every_run() -> None:

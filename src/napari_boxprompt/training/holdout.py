@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_boxprompt.boxes import PlaneId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Set
 
     from napari_boxprompt.prompting import PromptModel
 
@@ -53,9 +54,13 @@ def stable_place(plane: PlaneId, seed: int) -> str:
 
 
 def choose_held(
-    boxed: Sequence[PlaneId], fraction: float, seed: int, past: Past, accepted: Collection[PlaneId] = ()
+    boxed: Mapping[PlaneId, Set[str]],
+    fraction: float,
+    seed: int,
+    past: Past,
+    accepted: Collection[PlaneId] = (),
 ) -> set[PlaneId]:
-    """Planes to hold out, none of fewer than three.
+    """Planes to hold out, none of fewer than three, and none with all boxes of a class that are left.
 
     What was held out before stays so, up to half of the planes. Then come planes that no earlier training
     has learnt from and that somebody has boxed by hand, because on these a round can be compared with the
@@ -63,10 +68,10 @@ def choose_held(
 
     Parameters
     ----------
-    boxed : sequence of PlaneId
-        Planes with boxes.
+    boxed : mapping of PlaneId to set of str
+        Planes with boxes, and the classes of these.
     fraction : float
-        How much of them is wanted; at least one is taken, unless it is 0.
+        How much of them is wanted; at least one is taken if one may be, unless it is 0.
     seed : int
         Seed of the choice.
     past : Past
@@ -76,14 +81,20 @@ def choose_held(
     """
     if len(boxed) < 3 or fraction == 0:
         return set()
-    kept = sum(plane in past.held for plane in boxed)
-    count = max(1, round(fraction * len(boxed)), min(kept, len(boxed) // 2))
+    wanted = max(1, round(fraction * len(boxed)))
+    most = max(wanted, len(boxed) // 2)
 
     def place(plane: PlaneId) -> tuple[bool, bool, str]:
         seen = plane in past.learnt or plane in accepted
         return plane not in past.held, seen, stable_place(plane, seed)
 
-    return set(sorted(boxed, key=place)[:count])
+    held, left = set[PlaneId](), Counter(name for names in boxed.values() for name in names)
+    for plane in sorted(boxed, key=place):
+        room = most if plane in past.held else wanted
+        if len(held) < room and all(left[name] > 1 for name in boxed[plane]):
+            held.add(plane)
+            left.subtract(boxed[plane])
+    return held
 
 
 def plane_notes(

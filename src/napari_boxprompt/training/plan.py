@@ -152,7 +152,7 @@ def make_plan(
     planes = boxes.boxed_planes
     check_boxed(boxes)
     bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
-    boxed = [plane for plane in planes if boxes.on(plane)]
+    boxed = {plane: {box.label for box in boxes.on(plane)} for plane in planes if boxes.on(plane)}
     held = choose_held(boxed, config.hold_out, config.seed, past, accepted)
     for plane in held:
         bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
