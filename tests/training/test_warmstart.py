@@ -13,6 +13,7 @@ import torch
 from tests.helpers.synthetic import FakeModel, Scene, make_scene
 
 from napari_boxprompt.api import TrainedModel, load_model, start_training, train
+from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.bundle import load_bundle, save_bundle
 from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.errors import BundleError, ConfigError
@@ -21,6 +22,7 @@ from napari_boxprompt.images import Normalization
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prompting import PromptModel
 from napari_boxprompt.training import TrainingRun, fit
+from napari_boxprompt.training.holdout import noted_planes
 
 MakeConfig = Callable[..., TrainConfig]
 Start = Callable[..., TrainingRun]
@@ -106,6 +108,71 @@ def test_stopped_it_goes_on_with_the_same_call(
     list(resumed)
     assert all(torch.equal(resumed.state()[name], value) for name, value in whole.state().items())
     assert "started_from" in resumed.model.record
+
+
+# --- trainings that go on -----------------------------------------------------------------------------------
+
+SETTINGS: dict[str, Any] = {"tile": 96.0, "steps": 2, "seed": 2}
+
+
+@pytest.fixture
+def pair() -> Scene:
+    return make_scene(((96, 128),) * 5, objects=1, classes=(("a", 0.9), ("b", 0.5)))
+
+
+@pytest.fixture
+def stopped(pair: Scene, encoder: Encoder, quick: MakeConfig, tmp_path: Path) -> Path:
+    """A training on four of the planes, stopped after a step."""
+    boxes = pair.boxes.restrict(pair.images.planes[:4])
+    run = start_training(pair.images, boxes, quick(**SETTINGS), encoder=encoder)
+    assert any(event == Progress("train", 1, 2) for event in run)
+    run.close()
+    return save_bundle(run.model, tmp_path / "stopped", run.state())
+
+
+def test_going_on_holds_out_the_same_planes_at_the_same_brightness(
+    pair: Scene, stopped: Path, encoder: Encoder, quick: MakeConfig
+) -> None:
+    first, config = load_bundle(stopped), quick(**SETTINGS)
+    run = start_training(pair.images, pair.boxes, config, encoder=encoder, resume=stopped)
+    list(run)
+    held = noted_planes(run.model, "held_out")
+    assert held == noted_planes(first, "held_out") == {PlaneId("plane3.tif")}, "anew it would be plane 4"
+    assert noted_planes(run.model, "learnt") == set(pair.images.planes) - held
+    assert run.model.normalization == first.normalization
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"generator": "light"}, r"generator 'tiny', not 'light'; .*without --resume\.$"),
+        ({"tile": 64.0}, r"looks at tiles of 96 px, .* tiles of 64 px; set 'tile' to 96, or train without"),
+        ({"tile": "whole"}, "this one would at whole images; set 'tile' to 96"),
+    ],
+)
+def test_a_stopped_training_with_other_settings_is_refused(
+    pair: Scene, stopped: Path, encoder: Encoder, quick: MakeConfig, settings: dict[str, Any], message: str
+) -> None:
+    config = quick(**{**SETTINGS, **settings})
+    with pytest.raises(ConfigError, match=message):
+        start_training(pair.images, pair.boxes, config, encoder=encoder, resume=stopped)
+
+
+def test_a_stopped_training_on_something_else_is_refused(
+    pair: Scene, stopped: Path, encoder: Encoder, quick: MakeConfig
+) -> None:
+    images, config = pair.images, quick(**SETTINGS)
+    swapped = replace(pair.boxes, classes=("b", "a"))
+    with pytest.raises(
+        ConfigError, match=r"stopped training knows the classes a, b .* have b, a; .*--resume"
+    ):
+        start_training(images, swapped, config, encoder=encoder, resume=stopped)
+    other = Encoder(FakeModel("other", sha256="0" * 64), encoder.fabric)
+    with pytest.raises(ConfigError, match=r"not on 'other' .*without --resume"):
+        start_training(images, pair.boxes, config, encoder=other, resume=stopped)
+    scale = Normalization(low=(0.0,), high=(99.0,))
+    with pytest.raises(ConfigError, match=r"another brightness scale .*without --resume"):
+        start_training(images, pair.boxes, config, encoder=encoder, normalization=scale, resume=stopped)
 
 
 # --- models that do not fit ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from napari_boxprompt.training.dataset import Dataset, build_dataset, object_are
 from napari_boxprompt.training.holdout import Past, plane_notes
 from napari_boxprompt.training.plan import most_objects, working_generator, working_tile
 from napari_boxprompt.training.steps import Steps
-from napari_boxprompt.training.warmstart import check_start, origin
+from napari_boxprompt.training.warmstart import check_start, check_stopped, origin
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +33,7 @@ class TrainingRun(Iterator[Event]):
 
     Parameters
     ----------
-    images, boxes, config, encoder, normalization, resume, start, masks, previous
+    images, boxes, config, encoder, normalization, resume, start, masks, previous, stopped
         See `fit`.
 
     Attributes
@@ -53,12 +53,16 @@ class TrainingRun(Iterator[Event]):
         start: PromptModel | None = None,
         masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
         previous: PromptModel | None = None,
+        stopped: PromptModel | None = None,
     ) -> None:
-        self._tile = working_tile(boxes, images, config)
-        config = config.model_copy(update={"generator": working_generator(config, self._tile, start)})
+        self._tile, self._before = working_tile(boxes, images, config), stopped or start
+        generator = working_generator(config, self._tile, self._before)
+        config = config.model_copy(update={"generator": generator})
         if start is not None:
             check_start(start, boxes, config, encoder)
-        self._start, self._past = start, Past.of(start if previous is None else previous)
+        if stopped is not None:
+            check_stopped(stopped, boxes, config, encoder, normalization, self._tile)
+        self._past = Past.of(stopped or previous or start)
         self._origin = {} if start is None else {"started_from": origin(start)}
         self._images, self._boxes, self._config, self._masks = images, boxes, config, masks
         self._encoder, self._normalization = encoder, normalization
@@ -117,7 +121,7 @@ class TrainingRun(Iterator[Event]):
                 "planes": len(self._boxes.boxed_planes),
                 "validation": dict(validation),
                 "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
-                **plane_notes(self._data.held_planes, (p.plane for p in self._data.planes), self._start),
+                **plane_notes(self._data.held_planes, (p.plane for p in self._data.planes), self._before),
                 **self._origin,
             },
         )
@@ -158,6 +162,7 @@ def fit(
     start: PromptModel | None = None,
     masks: Mapping[PlaneId, npt.NDArray[np.integer]] | None = None,
     previous: PromptModel | None = None,
+    stopped: PromptModel | None = None,
 ) -> TrainingRun:
     """Train prompt generators from boxes.
 
@@ -185,6 +190,8 @@ def fit(
     previous : PromptModel, optional
         Model of the round before, `start` by default: what it held out stays held out, so that the two can be
         compared.
+    stopped : PromptModel, optional
+        Model that was saved with `resume`: its training goes on, so what it held out stays held out.
 
     Returns
     -------
@@ -196,8 +203,8 @@ def fit(
     BoxError
         Fewer than two planes with boxes (when iteration starts).
     ConfigError
-        `resume` or `start` does not fit the settings.
+        `resume`, `stopped` or `start` does not fit the boxes or settings.
     BundleError
         The weights of `start` do not fit what it says of itself.
     """
-    return TrainingRun(images, boxes, config, encoder, normalization, resume, start, masks, previous)
+    return TrainingRun(images, boxes, config, encoder, normalization, resume, start, masks, previous, stopped)

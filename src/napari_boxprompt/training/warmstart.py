@@ -12,14 +12,24 @@ from napari_boxprompt.errors import ConfigError
 if TYPE_CHECKING:
     from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.images import Normalization
     from napari_boxprompt.models.encoding import Encoder
     from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["check_start", "origin"]
+__all__ = ["check_start", "check_stopped", "origin"]
 
 
-def check_start(start: PromptModel, boxes: BoxSet, config: TrainConfig, encoder: Encoder) -> None:
+def check_start(
+    start: PromptModel,
+    boxes: BoxSet,
+    config: TrainConfig,
+    encoder: Encoder,
+    name: str = "The model to start from",
+    otherwise: str = "start from scratch",
+) -> None:
     """Refuse a model whose weights mean something else in the new training.
+
+    `name` and `otherwise` are what messages call it, and the way out.
 
     Raises
     ------
@@ -28,19 +38,51 @@ def check_start(start: PromptModel, boxes: BoxSet, config: TrainConfig, encoder:
     """
     if start.classes != boxes.classes:
         raise ConfigError(
-            f"The model to start from knows the classes {', '.join(start.classes)} (in this order), but the "
-            f"boxes have {', '.join(boxes.classes)}; give them the same classes, or start from scratch."
+            f"{name} knows the classes {', '.join(start.classes)} (in this order), but the "
+            f"boxes have {', '.join(boxes.classes)}; give them the same classes, or {otherwise}."
         )
     if start.config.generator != config.generator:
         raise ConfigError(
-            f"The model to start from has the generator {start.config.generator!r}, not "
-            f"{config.generator!r}; choose the same generator, or start from scratch."
+            f"{name} has the generator {start.config.generator!r}, not "
+            f"{config.generator!r}; choose the same generator, or {otherwise}."
         )
     if start.frozen_sha256 != encoder.frozen.info.sha256:
         raise ConfigError(
-            f"The model to start from was trained on the frozen model {start.config.model!r} (weights "
+            f"{name} was trained on the frozen model {start.config.model!r} (weights "
             f"{start.frozen_sha256[:12]}), not on {encoder.frozen.info.name!r} (weights "
-            f"{encoder.frozen.info.sha256[:12]}); choose the same frozen model, or start from scratch."
+            f"{encoder.frozen.info.sha256[:12]}); choose the same frozen model, or {otherwise}."
+        )
+
+
+def check_stopped(
+    stopped: PromptModel,
+    boxes: BoxSet,
+    config: TrainConfig,
+    encoder: Encoder,
+    normalization: Normalization,
+    tile: float | None,
+) -> None:
+    """Refuse to go on with a training that began otherwise.
+
+    Raises
+    ------
+    ConfigError
+        Other classes, another generator or frozen model, another tile or brightness scale.
+    """
+    name, otherwise = "The stopped training", "train without --resume"
+    check_start(stopped, boxes, config, encoder, name, otherwise)
+    if stopped.tile != tile:
+        before, now = (
+            "whole images" if side is None else f"tiles of {side:g} px" for side in (stopped.tile, tile)
+        )
+        same = "'whole'" if stopped.tile is None else f"{stopped.tile:g}"
+        raise ConfigError(
+            f"{name} looks at {before}, but this one would at {now}; set 'tile' to {same}, or {otherwise}."
+        )
+    if stopped.normalization != normalization:
+        raise ConfigError(
+            f"{name} has another brightness scale ({stopped.normalization}, not {normalization}); leave "
+            f"the contrast to it, or {otherwise}."
         )
 
 
