@@ -163,3 +163,13 @@ def test_many_views_of_a_large_plane_cost_no_more_than_a_check(trained: TrainedM
     assert report is not None
     assert report["pixels"] <= 12 * 256 * 256
     assert trained.encoder.frozen.encoded - before <= 12
+
+
+def test_of_many_held_planes_those_are_read_that_a_check_looks_at(
+    trained: TrainedModel, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_boxprompt.training.plan.MAX_HELD_VIEWS", 2)
+    config = trained.model.config.model_copy(update={"hold_out": 0.5})
+    report = held(TrainedModel(replace(trained.model, config=config), trained.encoder), scene)
+    assert report is not None
+    assert report["planes"] == 2

@@ -119,7 +119,8 @@ def held_reliability(predictor: Predictor, images: Images, boxes: BoxSet) -> dic
     rng = np.random.default_rng(model.config.seed)  # as the training draws them
     plan = make_plan(images, boxes, model.config, model.tile, rng, Past.of(model))
     found = Reliability()
-    for plane in sorted(plan.held):
+    checked = sorted(plan.held & plan.bases.keys())
+    for plane in checked:
         pixels = PlanePixels(images.read(plane), model.normalization)
         views, info = plan.bases[plane], boxes.planes[plane]
         embeddings = torch.cat([encoder.encode(encoder.inputs(pixels, [view])) for view in views])
@@ -131,4 +132,4 @@ def held_reliability(predictor: Predictor, images: Images, boxes: BoxSet) -> dic
             for probability, seen in zip(sure, targets.render(view), strict=True):
                 found.add(probability, seen.pseudo.numpy(), seen.valid.numpy())
     report = found.report()
-    return None if report is None else {**report, "planes": len(plan.held)}
+    return None if report is None else {**report, "planes": len(checked)}

@@ -208,13 +208,13 @@ class TrainConfig(_Settings):
         ge=0.0,
         le=0.5,
         title="Held-out fraction",
-        description="Fraction of boxed planes held out for checks (from three planes on), never all of a class.",
+        description="Fraction of boxed planes held out for checks (from three planes on, no class whole).",
     )
     max_encodings: int = Field(
         160,
         ge=1,
         title="Most views encoded",
-        description="Most views that are encoded for training; fewer per image when there are many.",
+        description="Most views encoded for training; where there are more images, some are left out.",
     )
     tile: Literal["auto", "whole"] | Annotated[float, Field(ge=32.0, le=100_000.0)] = Field(
         "auto",

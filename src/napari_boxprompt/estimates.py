@@ -126,4 +126,5 @@ def estimate_seconds(images: Images, boxes: BoxSet, config: TrainConfig, timings
     tile = working_tile(boxes, images, config)
     plan = make_plan(images, boxes, config, tile, np.random.default_rng(config.seed))
     steps = config.steps * timings.step * len(boxes.classes)
-    return plan.encodings * timings.encode + len(boxes) * timings.box + steps
+    boxed = sum(len(boxes.on(plane)) for plane in plan.bases)
+    return plan.encodings * timings.encode + boxed * timings.box + steps

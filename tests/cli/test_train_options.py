@@ -160,3 +160,13 @@ def test_a_model_with_another_generator(discs: Discs, tmp_path: Path) -> None:
     trained(discs, tmp_path / "simple", "--generator", "simple")
     said = refused(discs, tmp_path, "--start", tmp_path / "simple")
     assert "generator 'simple', not 'tiny'" in said
+
+
+# --- more planes than views ---------------------------------------------------------------------------------
+
+
+def test_planes_that_are_left_out_are_said(discs: Discs, tmp_path: Path) -> None:
+    train = ("train", discs.images, "--boxes", discs.boxes, "--out", tmp_path / "model", *TINY)
+    assert "left out" not in boxprompt(*train).ok().err
+    said = boxprompt(*train, "--set", "max_encodings=2").ok().err
+    assert "Planes left out: 1 of 4; raise 'max_encodings' (now 2) to take all." in said

@@ -87,6 +87,17 @@ def test_an_empty_viewer_offers_the_sample(open_desk: OpenDesk) -> None:
     assert not desk.said
 
 
+def test_it_is_said_that_there_are_more_planes_than_are_learnt_from(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    panel = desk.widget.train_panel
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1, 2)
+    assert panel.lessons.text() == ""
+    panel.form.setValue(quick_config(max_encodings=2))
+    assert panel.lessons.text() == "At most 2 of 3 planes are learnt from: see 'Most views encoded'."
+
+
 def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: OpenDesk) -> None:
     desk = open_desk()
     widget = desk.widget

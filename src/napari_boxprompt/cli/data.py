@@ -144,6 +144,14 @@ def _run(run: TrainingRun, out: Path, saves: bool) -> None:
         agreement = f"; box agreement on held-out planes {found['box_agreement']:.2f}" if found else ""
         scale = "whole images" if run.model.tile is None else f"tiles of {run.model.tile:.0f} px"
         output.print(f"Model saved in {out}; {scale}{agreement}.", highlight=False, soft_wrap=True)
+        if left_out := run.model.record["left_out"]:
+            planes, most = run.model.record["planes"] + left_out, run.model.config.max_encodings
+            errors.print(
+                f"Planes left out: {left_out} of {planes}; raise 'max_encodings' (now {most}) to take all.",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def _for_channels(scale: Normalization, images: Images, drawn: BoxSet) -> Normalization:

@@ -240,8 +240,11 @@ class TrainPanel(QWidget):
         self.waits.setText(reason)
         lessons = self._session.lessons.describe(self._session.drawn)
         lines = [f"Learns from {lessons}."] if lessons else []
-        if not reason and len(self._session.all_boxes().boxed_planes) < CHECKED_PLANES:
+        boxed = len(self._session.all_boxes().boxed_planes)
+        if not reason and boxed < CHECKED_PLANES:
             lines.append("With boxes on one more plane, the model can also be checked.")
+        if not reason and boxed > (most := self.form.value().max_encodings):
+            lines.append(f"At most {most} of {boxed} planes are learnt from: see 'Most views encoded'.")
         say(self.lessons, " ".join(lines))
         self.train.setEnabled(not reason and not running)
         self.train.setVisible(not running)

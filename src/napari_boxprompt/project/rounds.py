@@ -28,7 +28,7 @@ class Round(Document):
     seconds: float = Field(default=0.0, ge=0)
     settings: dict[str, Any] = Field(default_factory=dict, description="All settings of the training.")
     boxes: int = Field(default=0, ge=0, description="Boxes spent so far.")
-    planes: int = Field(default=0, ge=0, description="Planes with boxes or masks it learnt from.")
+    planes: int = Field(default=0, ge=0, description="Planes with boxes or masks it learnt from or held out.")
     masks: int = Field(default=0, ge=0, description="Corrected and accepted planes it learnt from.")
     held_out: int = Field(default=0, ge=0, description="Boxed planes on which all scores were taken.")
     scores: dict[str, float] = Field(default_factory=dict, description="Scores of the new model.")

@@ -73,12 +73,15 @@ class Dataset:
         Supervision of the planes trained on.
     held_planes : tuple of PlaneId
         Planes that are held out.
+    left_out : int
+        How many planes are neither learnt from nor held out; see `Plan`.
     """
 
     groups: list[list[Sample]] = field(default_factory=list)
     held: list[Sample] = field(default_factory=list)
     planes: list[PlaneTargets] = field(default_factory=list)
     held_planes: tuple[PlaneId, ...] = ()
+    left_out: int = 0
 
 
 def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]]:
@@ -129,7 +132,8 @@ def build_dataset(
     """
     rng = np.random.default_rng(config.seed)
     plan = make_plan(images, boxes, config, tile, rng, past, masks or ())
-    data, count = Dataset(held_planes=tuple(plan.held)), itertools.count(1)
+    data = Dataset(held_planes=tuple(plan.held), left_out=plan.left_out)
+    count = itertools.count(1)
 
     def told(what: str) -> Progress:
         return Progress("encode", next(count), plan.encodings, what)

@@ -10,11 +10,11 @@ import numpy as np
 from napari_boxprompt.errors import BoxError
 from napari_boxprompt.supervision.targets import assign, on_grids
 from napari_boxprompt.training.emptied import planes_to_empty
-from napari_boxprompt.training.holdout import NO_PAST, Past, choose_held
+from napari_boxprompt.training.holdout import NO_PAST, Past, choose_held, stable_place
 from napari_boxprompt.views import View, choose_tile, tile_views
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
@@ -45,7 +45,7 @@ class Plan:
     Parameters
     ----------
     bases : dict
-        Views of each plane as it is.
+        Views of each plane as it is; where there are too many planes, not all are here.
     held : set of PlaneId
         Planes that are held out.
     extra : int
@@ -54,6 +54,8 @@ class Plan:
         Half of these are mirrored.
     empty : sequence of PlaneId
         Planes of which an emptied view is learnt too, as it is and augmented once.
+    left_out : int
+        How many planes are neither learnt from nor held out, because there are too many.
     """
 
     bases: dict[PlaneId, list[View]]
@@ -61,6 +63,7 @@ class Plan:
     extra: int
     mirror: bool = False
     empty: Sequence[PlaneId] = ()
+    left_out: int = 0
 
     @property
     def encodings(self) -> int:
@@ -151,17 +154,31 @@ def make_plan(
     """
     planes = boxes.boxed_planes
     check_boxed(boxes)
-    bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in planes}
-    boxed = {plane: {box.label for box in boxes.on(plane)} for plane in planes if boxes.on(plane)}
+    classes = {plane: {box.label for box in boxes.on(plane)} for plane in planes}
+    boxed = {plane: names for plane, names in classes.items() if names}
     held = choose_held(boxed, config.hold_out, config.seed, past, accepted)
-    for plane in held:
-        bases[plane] = bases[plane][: max(1, MAX_HELD_VIEWS // len(held))]
-    trained = [plane for plane in planes if plane not in held]
+    most = max(config.max_encodings, len(boxes.classes))
+    learnt = _drawn(set(planes) - held, classes, most, config.seed)
+    checked = _drawn(held, classes, MAX_HELD_VIEWS, config.seed)
+    taken = [plane for plane in planes if plane in learnt or plane in checked]
+    bases = {plane: _base_views(boxes, plane, images.shape(plane), tile, rng) for plane in taken}
+    for plane in checked:
+        bases[plane] = bases[plane][: MAX_HELD_VIEWS // len(checked)]
+    trained = [plane for plane in planes if plane in learnt]
     extra = _augmentations(bases, trained, config, rng)
     wanted = config.augment.mirror
     mirror = wanted == "yes" or (wanted == "auto" and symmetric(boxes, images))
     empty = planes_to_empty(images, boxes, bases, trained, config.augment.emptied, rng)
-    return Plan(bases, held, extra, mirror, empty)
+    return Plan(bases, held, extra, mirror, empty, len(planes) - len(held) - len(trained))
+
+
+def _drawn(
+    planes: Iterable[PlaneId], classes: Mapping[PlaneId, Set[str]], most: int, seed: int
+) -> set[PlaneId]:
+    """So many of the planes at most, first of all one with each class."""
+    order = sorted(planes, key=lambda plane: stable_place(plane, seed))
+    first = {name: plane for plane in reversed(order) for name in sorted(classes[plane])}
+    return set(list(dict.fromkeys([*first.values(), *order]))[:most])
 
 
 def _base_views(
@@ -194,9 +211,11 @@ def _augmentations(
     count = sum(len(bases[plane]) for plane in trained)
     budget = config.max_encodings / (1 + min(config.augment.views, 1))
     if count > budget:
-        keep = budget / count
+        # Of all views but one of each plane.
+        share = max(0.0, budget - len(trained)) / max(1, count - len(trained))
         for plane in trained:
-            chosen = rng.permutation(len(bases[plane]))[: max(1, int(keep * len(bases[plane])))]
+            views = len(bases[plane])
+            chosen = rng.permutation(views)[: 1 + int(share * (views - 1))]
             bases[plane] = [bases[plane][i] for i in np.sort(chosen)]
         count = sum(len(bases[plane]) for plane in trained)
     return min(config.augment.views, max(0, config.max_encodings - count) // count)
