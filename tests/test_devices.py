@@ -14,7 +14,9 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     def pretend(*, cuda: bool = False, mps: bool = False, bf16: bool = False, amx: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+        # Emulated, every graphics card has it.
+        supported = lambda including_emulation=True: bf16 or including_emulation  # noqa: E731
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
 
     return pretend

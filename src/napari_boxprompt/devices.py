@@ -51,7 +51,7 @@ def choose_precision(device: str, wanted: str = "auto") -> Precision:
             raise ConfigError("Precision '16' needs a GPU; use 'auto', '32' or 'bf16' on the CPU.")
         return _PRECISIONS[wanted]
     if device == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if device == "cpu" and torch.cpu._is_amx_tile_supported():
         return "bf16-mixed"
     return "32-true"
