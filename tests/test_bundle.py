@@ -27,6 +27,7 @@ from napari_boxprompt.images import Normalization
 from napari_boxprompt.prompting import PromptModel, PromptNet
 
 FILES = {"model.json", "weights.safetensors"}
+MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture
@@ -243,6 +244,16 @@ def test_empty_and_older_folders_are_accepted(saved: Path, tmp_path: Path) -> No
     for target in (saved, tmp_path / "empty", tmp_path / "new" / "deep"):
         check_target(target)
     assert not (tmp_path / "new" / "deep").exists()
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="tells which files are mapped")
+def test_a_model_in_use_does_not_hold_its_files(model: PromptModel, saved: Path) -> None:
+    save_bundle(model, saved, {"a": torch.arange(3.0)})
+    loaded, state = load_bundle(saved), load_state(saved)
+    assert saved.name not in {Path(line.split()[-1]).parent.name for line in MAPS.read_text().splitlines()}
+    save_bundle(replace(model, weights={}), saved, {"a": torch.zeros(3)})
+    assert same(loaded.weights, model.weights)
+    assert state["a"].tolist() == [0, 1, 2]
 
 
 def assert_untouched(saved: Path, model: PromptModel) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from napari_boxprompt.config import TrainConfig
 from napari_boxprompt.errors import BundleError, OutputError
@@ -206,7 +206,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return load_file(path)
+        # Not mapped: Windows would refuse to save over the file of a model that is in use.
+        return load(path.read_bytes())
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing; copy the whole folder of the model.") from error
     except (OSError, SafetensorError) as error:
