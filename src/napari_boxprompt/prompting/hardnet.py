@@ -101,6 +101,7 @@ class HarDNet85(nn.Module):
             if number in POOLED:
                 self.base.append(_pool())
             channels = width
+        self.base[max(TAPS) + 1 :].requires_grad_(False)  # several GPUs wait for every gradient there is
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Features at strides 4, 8 and 16 of an image ``(B, 3, H, W)``.
