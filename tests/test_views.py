@@ -23,6 +23,7 @@ from napari_boxprompt.views import (
     sample_view,
     tile_views,
     to_region,
+    turned,
     warp_between,
     window,
 )
@@ -62,11 +63,19 @@ def positions(view: View, size: int = GRID) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("view", [View.whole((300, 200)), View.square(37.5, -4, 100), View.square(0, 0, 256)])
 def test_boxes_go_to_the_grid_and_back(view: View) -> None:
-    boxes = RNG.uniform(0, 200, (6, 4))
+    boxes = np.sort(RNG.uniform(0, 200, (6, 2, 2)), axis=1).reshape(6, 4)
     grid = view.boxes_to_grid(boxes)
     for (y0, x0, y1, x1), box in zip(grid, boxes, strict=True):
         low, high = view.as_array() @ [x0, y0, 1], view.as_array() @ [x1, y1, 1]
         np.testing.assert_allclose([low[1], low[0], high[1], high[0]], box, atol=1e-12)
+
+
+def test_boxes_stay_boxes_in_a_mirrored_view() -> None:
+    view = turned(View.square(0, 0, 256), angle=0, zoom=1, gamma=1, flip=True)
+    assert view.axis_aligned
+    np.testing.assert_allclose(view.boxes_to_grid(np.array([[10.0, 20, 30, 60]])), [[10, 196, 30, 236]])
+    np.testing.assert_allclose(view.boxes_to_grid(np.array([10.0, 20, 30, 60])), [10, 196, 30, 236])
+    assert view.boxes_to_grid(np.zeros((0, 4))).shape == (0, 4)
 
 
 def test_whole_view_ends_where_the_plane_ends() -> None:

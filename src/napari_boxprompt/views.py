@@ -102,7 +102,8 @@ class View:
     def boxes_to_grid(self, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Boxes ``(n, 4)`` (y0, x0, y1, x1) from image pixels to grid pixels, axis-aligned views only."""
         a, _, c, _, e, f = self.matrix
-        return np.asarray((boxes - np.array([f, c, f, c])) / np.array([e, a, e, a]))
+        ends = ((boxes - np.array([f, c, f, c])) / np.array([e, a, e, a])).reshape(-1, 2, 2)
+        return np.sort(ends, axis=1).reshape(boxes.shape)  # a mirrored view swaps left and right
 
 
 def _pixel_grid(
@@ -215,9 +216,10 @@ def warp_between(
         np.diag([side / GRID, side / GRID, 1.0]) @ np.linalg.inv(source.as_array()) @ target.as_array()
     )
     where = _pixel_grid(transform @ np.diag([GRID / size, GRID / size, 1.0]), (size, size), (side, side))
-    where = where.to(maps.device)
-    warped = F.grid_sample(maps[None], where, padding_mode="border", align_corners=False)[0]
-    return warped, (where[0].abs() <= 1.0).all(dim=-1)
+    # On Apple's GPUs torch before 2.13 cannot repeat the border.
+    where = where.to("cpu" if maps.device.type == "mps" else maps.device)
+    warped = F.grid_sample(maps[None].to(where.device), where, padding_mode="border", align_corners=False)[0]
+    return warped.to(maps.device), (where[0].abs() <= 1.0).all(dim=-1).to(maps.device)
 
 
 def perturbed(view: View, settings: AugmentConfig, rng: np.random.Generator, *, mirror: bool) -> View:
