@@ -176,7 +176,18 @@ def start_training(
         normalization = Normalization.fit(images).lifted(images, boxes)
     if encoder is None:
         encoder = make_encoder(config.model, device=config.device, precision=config.precision)
-    return fit(images, boxes, config, encoder, normalization, state, start, masks, previous, stopped)
+    return fit(
+        images,
+        boxes,
+        config,
+        encoder,
+        normalization,
+        resume=state,
+        start=start,
+        masks=masks,
+        previous=previous,
+        stopped=stopped,
+    )
 
 
 def train(
