@@ -68,7 +68,7 @@ def test_masks_find_their_images_as_boxes_do(
     scene: Scene, encoder: Encoder, quick: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(api, "fit", lambda *_, **words: given.append(words))
+    monkeypatch.setattr(api, "fit", lambda *words: given.append(words))
     plane, other = scene.images.planes[:2]
     mask = scene.mask(plane).astype(np.uint8)
 
@@ -76,7 +76,7 @@ def test_masks_find_their_images_as_boxes_do(
         api.start_training(scene.images, boxes, quick(), encoder=encoder, masks=masks)
 
     start({PlaneId(f"elsewhere/{plane.image}"): mask})
-    assert given[0]["masks"].keys() == {plane}
+    assert given[0][-3].keys() == {plane}
     few = scene.boxes.restrict(scene.images.planes[1:])
     for wrong in ({plane: mask}, {PlaneId("gone.tif"): mask}):
         with pytest.raises(BoxError, match="no boxed plane"):

@@ -139,8 +139,7 @@ def start_training(
     encoder : Encoder, optional
         Frozen model, loaded from the settings by default.
     normalization : Normalization, optional
-        Intensity scale; that of the stopped training, or measured on a sample of all planes, and in the
-        boxes, by default.
+        Intensity scale; that of `resume`, or measured on a sample of all planes and in the boxes, by default.
     resume : str or Path, optional
         Folder of a model whose training was stopped. What it held out stays held out.
     start : PromptModel, optional
@@ -160,34 +159,19 @@ def start_training(
     BoxError
         Boxes or masks that do not fit the images, or boxes on fewer than two planes.
     ConfigError
-        `resume` or `start` belongs to other classes, another generator or frozen model, `resume` also to
-        another tile or intensity scale.
+        `resume` or `start` belongs to other classes or settings.
     """
     config = make_config() if config is None else config
     images = images if isinstance(images, Images) else open_images(images)
     boxes = align(boxes, images)
     check_boxed(boxes)
     masks = None if masks is None else align_masks(masks, boxes, images)
-    stopped = state = None
-    if resume is not None:
-        state, stopped = load_state(resume), load_bundle(resume)
-        normalization = normalization or stopped.normalization
+    state, stopped = (None, None) if resume is None else (load_state(resume), load_bundle(resume))
     if normalization is None:
-        normalization = Normalization.fit(images).lifted(images, boxes)
+        normalization = stopped.normalization if stopped else Normalization.fit(images).lifted(images, boxes)
     if encoder is None:
         encoder = make_encoder(config.model, device=config.device, precision=config.precision)
-    return fit(
-        images,
-        boxes,
-        config,
-        encoder,
-        normalization,
-        resume=state,
-        start=start,
-        masks=masks,
-        previous=previous,
-        stopped=stopped,
-    )
+    return fit(images, boxes, config, encoder, normalization, state, start, masks, previous, stopped)
 
 
 def train(

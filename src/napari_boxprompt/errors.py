@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "WORK_ERRORS",
     "BoxError",
     "BoxPromptError",
     "BundleError",
@@ -44,3 +45,7 @@ class OutputError(BoxPromptError):
 
 class ProjectError(BoxPromptError):
     """A labelling project that cannot be read, is written by somebody else, or does not fit its images."""
+
+
+WORK_ERRORS = (BoxPromptError, MemoryError, OSError, RuntimeError)
+"""What ends long work in the middle: a file that is gone, a full disk or memory, also that of a GPU."""

@@ -28,7 +28,7 @@ from napari_boxprompt.cli.console import (
     settings,
     show_events,
 )
-from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.errors import WORK_ERRORS, ConfigError
 from napari_boxprompt.events import Event, Progress
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _run(run: TrainingRun, out: Path, saves: bool) -> None:
 
     try:
         show_events(_events(run))
-    except (KeyboardInterrupt, Exception) as cause:
+    except (KeyboardInterrupt, *WORK_ERRORS) as cause:
         run.close()
         if run.step and saves:
             save_bundle(run.model, out, run.state())

@@ -25,7 +25,7 @@ from napari_boxprompt.cli.console import (
     show_events,
     show_table,
 )
-from napari_boxprompt.errors import ConfigError
+from napari_boxprompt.errors import WORK_ERRORS, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -236,7 +236,7 @@ def _run(run: TrainingRun) -> KeyboardInterrupt | Exception | None:
 
     try:
         show_events(events())
-    except (KeyboardInterrupt, Exception) as cause:
+    except (KeyboardInterrupt, *WORK_ERRORS) as cause:
         run.close()
         if not run.step:
             raise

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.errors import WORK_ERRORS, BoxPromptError
 from napari_boxprompt.events import Event, Finished, Progress
 from napari_boxprompt.gui.backend import load_backend
 
@@ -262,7 +262,7 @@ def train(
                 yield from _glimpse(TrainedModel(run.snapshot(), encoder), task.images, plane)
                 # A look that takes long must not become most of the work.
                 last = time.perf_counter() + 4 * (time.perf_counter() - started)
-    except Exception:
+    except WORK_ERRORS:
         if run.step:
             yield reached(stopped=True)
         raise
@@ -273,7 +273,7 @@ def _glimpse(model: TrainedModel, images: Images, plane: PlaneId) -> Generator[G
     """Look at a plane; where that fails the training goes on without."""
     try:
         mask = _mask(model, images, plane)
-    except (BoxPromptError, RuntimeError, MemoryError):  # of torch too, as where its memory is full
+    except WORK_ERRORS:
         logger.warning("No look at %s while training.", plane, exc_info=True)
         return
     yield Glimpse(plane, mask)

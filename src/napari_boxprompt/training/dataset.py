@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images, Normalization
     from napari_boxprompt.models.encoding import Encoder
+    from napari_boxprompt.training.plan import Plan
 
 __all__ = ["Dataset", "Sample", "build_dataset", "object_areas"]
 
@@ -132,40 +133,65 @@ def build_dataset(
     """
     rng = np.random.default_rng(config.seed)
     plan = make_plan(images, boxes, config, tile, rng, past, masks or ())
-    data = Dataset(held_planes=tuple(plan.held), left_out=plan.left_out)
-    count = itertools.count(1)
+    builder = _Builder(boxes, config, encoder, normalization, plan, rng)
+    for plane in plan.bases:
+        yield from builder.add(plane, images.read(plane), (masks or {}).get(plane))
+    return builder.data
 
-    def told(what: str) -> Progress:
-        return Progress("encode", next(count), plan.encodings, what)
 
-    for plane, views in plan.bases.items():
-        raw = images.read(plane)
-        pixels = PlanePixels(raw, normalization)
-        encoded = []
+class _Builder:
+    """Encodes one plane after the other as a plan says; for its words see `build_dataset`."""
+
+    def __init__(
+        self,
+        boxes: BoxSet,
+        config: TrainConfig,
+        encoder: Encoder,
+        normalization: Normalization,
+        plan: Plan,
+        rng: np.random.Generator,
+    ) -> None:
+        self._boxes, self._config, self._encoder = boxes, config, encoder
+        self._normalization, self._plan, self._rng = normalization, plan, rng
+        self._count = itertools.count(1)
+        self.data = Dataset(held_planes=tuple(plan.held), left_out=plan.left_out)
+
+    def _told(self, what: str) -> Progress:
+        return Progress("encode", next(self._count), self._plan.encodings, what)
+
+    def add(
+        self, plane: PlaneId, raw: npt.NDArray[Any], mask: npt.NDArray[np.integer] | None
+    ) -> Generator[Progress, None, None]:
+        """Add a plane, and what becomes of it when it is emptied."""
+        pixels, views, encoded = PlanePixels(raw, self._normalization), self._plan.bases[plane], []
         for view in views:
-            encoded.append(_Encoded.make(view, pixels, encoder))
-            yield told(str(plane))
-        known = (masks or {}).get(plane)
-        targets = _plane_targets(plane, pixels.shape, encoded, boxes, config, encoder, known)
+            encoded.append(_Encoded.make(view, pixels, self._encoder))
+            yield self._told(str(plane))
+        targets = _plane_targets(plane, pixels.shape, encoded, self._boxes, self._config, self._encoder, mask)
         samples = [item.sample(targets) for item in encoded]
-        if plane in plan.held:
-            data.held += samples
-            continue
-        data.planes.append(targets)
-        parts = [(sample, pixels, plan.extra) for sample in samples]
-        if plane in plan.empty:
-            nothing = PlanePixels(emptied(raw, boxes, plane, views[0], rng), normalization)
-            parts.append((_empty_sample(plane, nothing, len(boxes.classes), encoder), nothing, 1))
-            data.planes.append(parts[-1][0].plane)
-            yield told(f"{plane}, emptied")
-        for sample, shown, more in parts:
-            group = [sample]
-            for _ in range(more):
-                view = perturbed(sample.view, config.augment, rng, mirror=plan.mirror)
-                group.append(_Encoded.make(view, shown, encoder).sample(sample.plane))
-                yield told(f"{plane}, augmented")
-            data.groups.append(group)
-    return data
+        if plane in self._plan.held:
+            self.data.held += samples
+            return
+        self.data.planes.append(targets)
+        for sample in samples:
+            yield from self._add_group(sample, pixels, self._plan.extra)
+        if plane in self._plan.empty:
+            pixels = PlanePixels(emptied(raw, self._boxes, plane, views[0], self._rng), self._normalization)
+            nothing = ((),) * len(self._boxes.classes)
+            targets = PlaneTargets(plane, pixels.shape, nothing, complete=True, drawn=True)
+            whole = _Encoded.make(View.whole(pixels.shape), pixels, self._encoder)
+            yield self._told(f"{plane}, emptied")
+            self.data.planes.append(targets)
+            yield from self._add_group(whole.sample(targets), pixels, 1)
+
+    def _add_group(self, sample: Sample, pixels: PlanePixels, extra: int) -> Generator[Progress, None, None]:
+        """Add a view and as many changed ones."""
+        group = [sample]
+        for _ in range(extra):
+            view = perturbed(sample.view, self._config.augment, self._rng, mirror=self._plan.mirror)
+            group.append(_Encoded.make(view, pixels, self._encoder).sample(sample.plane))
+            yield self._told(f"{sample.plane.plane}, augmented")
+        self.data.groups.append(group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +210,6 @@ class _Encoded:
 
     def sample(self, targets: PlaneTargets) -> Sample:
         return Sample(self.view, self.embedding, self.image, targets.render(self.view), targets)
-
-
-def _empty_sample(plane: PlaneId, pixels: PlanePixels, classes: int, encoder: Encoder) -> Sample:
-    targets = PlaneTargets(plane, pixels.shape, ((),) * classes, complete=True, drawn=True)
-    return _Encoded.make(View.whole(pixels.shape), pixels, encoder).sample(targets)
 
 
 def _plane_targets(
