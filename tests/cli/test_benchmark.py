@@ -259,7 +259,7 @@ def test_pictures_of_the_worst(data: Data, tmp_path: Path) -> None:
     words = ("--instances", "--shots", 4, "--test", 5, "--pictures", pictures, "--worst", 2)
     report = benchmark(data, tmp_path / "report.json", *words)
     ranked = sorted(report["planes"], key=lambda plane: plane["dice"])[:2]
-    assert everything(pictures) == {
+    assert everything(pictures / "balanced-4-0") == {
         f"{i:02d}-dice-{plane['dice']:.3f}-{Path(plane['image']).stem}.png"
         for i, plane in enumerate(ranked, 1)
     }

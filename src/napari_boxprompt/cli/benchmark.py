@@ -167,8 +167,7 @@ def _run(
         outcome = show_events(run_plan(data, plan, encoder, workers=workers, worst=kept))
         series.add(outcome.report)
         if pictures is not None:
-            below = f"{plan.config.preset}-{plan.shots}-{plan.config.seed}"
-            _draw(outcome, pictures if len(plans) == 1 else pictures / below)
+            _draw(outcome, pictures / f"{plan.config.preset}-{plan.shots}-{plan.config.seed}")
     if len(series.reports) == 1:
         (found,) = series.reports
         title = f"{data.folder.name}, {plans[0].shots} shots, seed {found['seed']}"
