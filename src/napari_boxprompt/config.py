@@ -134,7 +134,7 @@ class AugmentConfig(_Settings):
         ge=0.0,
         le=1.0,
         title="Emptied views",
-        description="Views whose objects are painted over, as a part of the others: there may be nothing. "
+        description="Part of what is learnt from that has its objects painted over: there may be nothing. "
         "Made of complete images with several objects, if no part without objects is known.",
     )
 

@@ -16,6 +16,7 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.config import OURS, TrainConfig, make_config
 from napari_boxprompt.images import Normalization
 from napari_boxprompt.models.encoding import Encoder
+from napari_boxprompt.training.batches import draw
 from napari_boxprompt.training.dataset import build_dataset
 from napari_boxprompt.training.emptied import emptied
 from napari_boxprompt.training.plan import Plan, make_plan
@@ -161,10 +162,27 @@ def test_an_emptied_view_says_that_all_of_it_is_background_and_stays_when_masks_
     data, events = finish(building)
     assert events[-1].done == events[-1].total == len(events)
     for _ in range(2):
-        groups = [group for group in data.groups if not any(group[0].plane.labels)]
-        assert [len(group) for group in groups] == [2, 2, 2]
-        for sample in (sample for group in groups for sample in group):
+        assert [len(group) for group in data.emptied] == [2, 2, 2]
+        for sample in (sample for group in data.emptied for sample in group):
             (targets,) = sample.targets
             assert torch.equal(targets.outside, inside_plane((96, 128), sample.view))
             assert not targets.pseudo.any()
         finish(renew_masks(data, lambda sample: torch.full((1, GRID, GRID), 9.0)))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_share_of_what_is_drawn_is_empty(
+    dense: Scene, encoder: Encoder, normalization: Normalization, quick: MakeConfig, paired: bool
+) -> None:
+    config = quick(augment={"views": 1, "emptied": 0.1})
+    data, _ = finish(build_dataset(dense.images, dense.boxes, config, encoder, normalization, None))
+    assert len(data.emptied) == 1
+
+    def share(emptied: float) -> float:
+        rng = np.random.default_rng(0)
+        drawn = [s for _ in range(500) for s in draw(data, 4, rng, paired=paired, emptied=emptied)]
+        return float(np.mean([not any(sample.plane.labels) for sample in drawn]))
+
+    assert share(0.0) == 0
+    assert share(0.1) == pytest.approx(0.1, abs=0.03)
+    assert share(1.0) == 1

@@ -32,12 +32,19 @@ def schedule(fraction: float, kind: str) -> float:
     return min(1.0, (fraction + 0.005) / 0.05) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * fraction)))
 
 
-def draw(data: Dataset, count: int, rng: np.random.Generator, *, paired: bool) -> list[Sample]:
-    """`count` samples, in pairs of views that show the same part of a plane where these are compared."""
+def draw(
+    data: Dataset, count: int, rng: np.random.Generator, *, paired: bool, emptied: float = 0.0
+) -> list[Sample]:
+    """`count` samples, in pairs of views that show the same part of a plane where these are compared.
+
+    Each part is with the probability `emptied` one whose objects are painted over, if there are such.
+    """
     parts = (count + 1) // 2 if paired else count
     groups = rng.choice(len(data.groups), size=parts, replace=parts > len(data.groups))
     batch: list[Sample] = []
     for group in (data.groups[i] for i in groups):
+        if data.emptied and rng.random() < emptied:
+            group = data.emptied[rng.integers(len(data.emptied))]
         chosen = rng.choice(len(group), size=2 if paired else 1, replace=len(group) < 2)
         batch += [group[i] for i in chosen]
     return batch[:count]

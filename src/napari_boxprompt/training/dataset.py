@@ -68,6 +68,8 @@ class Dataset:
     ----------
     groups : list of list of Sample
         Views that show the same part of a plane: as it is, then augmented.
+    emptied : list of list of Sample
+        The same of planes whose objects are painted over.
     held : list of Sample
         Views of held-out boxed planes, as they are.
     planes : list of PlaneTargets
@@ -79,6 +81,7 @@ class Dataset:
     """
 
     groups: list[list[Sample]] = field(default_factory=list)
+    emptied: list[list[Sample]] = field(default_factory=list)
     held: list[Sample] = field(default_factory=list)
     planes: list[PlaneTargets] = field(default_factory=list)
     held_planes: tuple[PlaneId, ...] = ()
@@ -174,24 +177,24 @@ class _Builder:
             return
         self.data.planes.append(targets)
         for sample in samples:
-            yield from self._add_group(sample, pixels, self._plan.extra)
+            yield from self._add_group(self.data.groups, sample, pixels, self._plan.extra)
         if plane in self._plan.empty:
             pixels = PlanePixels(emptied(raw, self._boxes, plane, views[0], self._rng), self._normalization)
-            nothing = ((),) * len(self._boxes.classes)
-            targets = PlaneTargets(plane, pixels.shape, nothing, complete=True, drawn=True)
+            nothing = PlaneTargets(plane, pixels.shape, ((),) * len(self._boxes.classes), complete=True)
             whole = _Encoded.make(View.whole(pixels.shape), pixels, self._encoder)
             yield self._told(f"{plane}, emptied")
-            self.data.planes.append(targets)
-            yield from self._add_group(whole.sample(targets), pixels, 1)
+            yield from self._add_group(self.data.emptied, whole.sample(nothing), pixels, 1)
 
-    def _add_group(self, sample: Sample, pixels: PlanePixels, extra: int) -> Generator[Progress, None, None]:
+    def _add_group(
+        self, groups: list[list[Sample]], sample: Sample, pixels: PlanePixels, extra: int
+    ) -> Generator[Progress, None, None]:
         """Add a view and as many changed ones."""
         group = [sample]
         for _ in range(extra):
             view = perturbed(sample.view, self._config.augment, self._rng, mirror=self._plan.mirror)
             group.append(_Encoded.make(view, pixels, self._encoder).sample(sample.plane))
             yield self._told(f"{sample.plane.plane}, augmented")
-        self.data.groups.append(group)
+        groups.append(group)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def planes_to_empty(
     trained : sequence of PlaneId
         Planes that are not held out.
     share : float
-        Emptied views, as a part of the others; at least one, unless it is 0.
+        Planes that are emptied, as a part of the views that are learnt from; at least one, unless it is 0.
     rng : numpy.random.Generator
         Chooses.
     """

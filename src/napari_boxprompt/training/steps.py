@@ -119,7 +119,8 @@ class Steps:
         # training takes the same steps as one that was never stopped.
         rng = np.random.default_rng([config.seed, self.step, self.fabric.global_rank])
         paired = config.loss.consistency > 0 and any(len(group) > 1 for group in data.groups)
-        batch = draw(data, config.batch, rng, paired=paired and config.loss.consistency_of == "views")
+        paired = paired and config.loss.consistency_of == "views"
+        batch = draw(data, config.batch, rng, paired=paired, emptied=config.augment.emptied)
         epoch = self.step * config.batch / max(len(data.groups), 1)
         cuda = [self.encoder.device] if self.encoder.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
