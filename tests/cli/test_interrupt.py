@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "200", "TTY_COMPATIBLE": "1"},
+            # Whoever starts the tests in the background passes on that Ctrl-C is ignored.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
