@@ -128,9 +128,11 @@ def tell_phases() -> None:
         return place(project, number)
 
     def add_round(project: Project, found: Round) -> None:
-        print("saved", flush=True)
+        known = any(found.number == before.number for before in project.rounds)
+        print("judged" if known else "saved", flush=True)
         record(project, found)
-        print("recorded", flush=True)
+        if not known:
+            print("recorded", flush=True)
 
     command.show_events = lambda events, *more: show(told(events), *more)
     Project.model_folder, Project.add_round = model_folder, add_round
