@@ -82,6 +82,12 @@ def test_pixels_that_are_no_numbers_are_painted_over_too() -> None:
     assert 50 < found[0, :3].min() < found[0, :3].max() < 200
 
 
+def test_of_a_plane_without_a_background_that_is_known_nothing_is_left() -> None:
+    pixels, boxes = bright("float32")
+    pixels[pixels < 400] = np.nan
+    assert not empty(pixels, boxes).any()
+
+
 def test_of_a_tile_only_its_part_of_the_plane_is_made() -> None:
     pixels, boxes = bright()
     found = empty(pixels, boxes, View.square(40, 0, 64))

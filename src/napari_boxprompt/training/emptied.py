@@ -120,6 +120,8 @@ def emptied(
     y0, x0, y1, x1 = region = view.region(pixels.shape[:2], margin=0)
     part = pixels[y0:y1, x0:x1]
     known = _background(boxes, plane, region) & np.isfinite(part).all(axis=2)
+    if not known.any():  # as where all but the objects was cut out of the image
+        return np.zeros_like(part)
     smooth = _smooth(part, known)
     noise = (part - smooth)[known]
     result = np.where(known[..., None], part, smooth)
