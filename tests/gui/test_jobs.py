@@ -123,6 +123,28 @@ def test_stop_returns_what_there_is(qtbot: QtBot, jobs: Jobs, record: Record) ->
     jobs.stop("count")  # nothing to stop is no error
 
 
+def test_waiting_for_the_first_event(qtbot: QtBot, jobs: Jobs, record: Record) -> None:
+    job = jobs.start("count", lambda stop: count(stop, 3, pause=0.05), **record.all)
+    job.wait_for_first(TIMEOUT / 1000)
+    assert not record.calls, "callbacks come in the event loop"
+    assert job._thread.is_alive(), "the others have still to come"
+    qtbot.waitUntil(lambda: not jobs.names, timeout=TIMEOUT)
+    assert record.of("on_event") == [1, 2, 3]
+
+
+def test_waiting_ends_with_the_work_or_with_patience(qtbot: QtBot, jobs: Jobs, record: Record) -> None:
+    silent = jobs.start("silent", lambda stop: count(stop, 0), **record.all)
+    silent.wait_for_first(TIMEOUT / 1000)
+    qtbot.waitUntil(lambda: not jobs.names, timeout=TIMEOUT)
+    assert record.of("on_result") == [0]
+    started = time.monotonic()
+    slow = jobs.start("slow", lambda stop: count(stop, 1, pause=2), **record.all)
+    slow.wait_for_first(0.01)
+    assert time.monotonic() - started < 2
+    assert not slow._begun.is_set()
+    qtbot.waitUntil(lambda: not jobs.names, timeout=TIMEOUT)
+
+
 def test_stop_all(qtbot: QtBot, jobs: Jobs, record: Record) -> None:
     for name in ("one", "two"):
         jobs.start(name, count, **record.all)

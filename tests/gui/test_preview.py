@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pytest
@@ -29,15 +29,20 @@ class NowJobs:
 
     def __init__(self) -> None:
         self.started = 0
+        self.waits: list[float] = []
 
     def start(
         self, name: str, work: Any, *, on_event: Any, on_error: Any, on_end: Any, replace: bool
-    ) -> None:
+    ) -> Self:
         assert replace, "a newer look gives up an older one"
         self.started += 1
         for event in work(cast("Stop", threading.Event())):
             on_event(event)
         on_end()
+        return self
+
+    def wait_for_first(self, seconds: float) -> None:
+        self.waits.append(seconds)
 
 
 @pytest.fixture
@@ -87,6 +92,24 @@ def test_the_next_box_is_shown_before_brightness_is_measured(
     monkeypatch.setattr(module, "_contrast", lambda asked: (order.append("measured"), contrast(asked))[1])
     preview.request()
     assert order == ["shown", "measured"]
+
+
+def test_the_viewer_waits_for_masks_only_where_the_plane_is_encoded(session: Session, encoder: Any) -> None:
+    preview, jobs = make(session, encoder)
+    preview.request()
+    assert not jobs.waits, "encoding takes longer than anybody should wait"
+    told: list[object] = []
+    inner = preview._on_event
+    preview._on_event = lambda event: (told.append(event), inner(event))  # type: ignore[method-assign]
+    preview.request()
+    assert jobs.waits == [module.WAIT_S]
+    assert isinstance(told[0], module._Seen), "the first thing told is what is waited for"
+    session.viewer.dims.set_current_step(0, 1)
+    preview.request()
+    session.viewer.dims.set_current_step(0, 0)
+    preview.forget()
+    preview.request()
+    assert len(jobs.waits) == 1, "another plane, or other pixels"
 
 
 def test_a_look_at_the_same_boxes_draws_the_layer_once(session: Session, encoder: Any) -> None:

@@ -100,6 +100,7 @@ class Job(Generic[R]):
         self._abandoned = self._failed = False
         self._relay = _Relay()
         self._unread = threading.Semaphore(UNREAD)
+        self._begun = threading.Event()
         # Not a daemon: one that is inside torch when Python ends takes the process down.
         self._thread = threading.Thread(target=self._run, args=(work, after), name=f"boxprompt {name}")
         self._thread.start()
@@ -108,6 +109,15 @@ class Job(Generic[R]):
     def running(self) -> bool:
         """Whether its thread is alive."""
         return self._thread.is_alive()
+
+    def wait_for_first(self, seconds: float) -> None:
+        """Do nothing until it has told something or has ended, but no longer than that.
+
+        For work that takes a moment and whose result the user waits for: two threads that both run Python
+        hinder each other, and what the viewer would paint meanwhile it would have to paint again. Callbacks
+        come afterwards, as always.
+        """
+        self._begun.wait(seconds)
 
     def abandon(self) -> None:
         """End it without its result: none of its callbacks comes any more."""
@@ -138,6 +148,7 @@ class Job(Generic[R]):
     def _post(self, call: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the application has gone, and the relay with it
             self._relay.called.emit(call)
+        self._begun.set()
 
     def _drain(self, generator: Generator[object, None, R]) -> R | None:
         while not self._unwanted():

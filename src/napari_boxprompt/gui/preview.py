@@ -45,6 +45,10 @@ YOUNG = 0.1
 to be shown instead."""
 
 
+WAIT_S = 0.05
+"""How long the viewer waits for the masks of new boxes before it paints them without: nobody notices that."""
+
+
 @dataclass(frozen=True)
 class _Request:
     """What is to be shown, as plain data for the worker."""
@@ -78,6 +82,11 @@ class _Encoded:
     data: object
     version: int
     pixels: PlanePixels
+
+    def serves(self, asked: _Request) -> bool:
+        """Whether it is the plane that is asked for; an image layer may have been given other pixels."""
+        same = (asked.view, asked.plane, asked.contrast, asked.tile, asked.model)
+        return self.what == same and self.data is asked.data
 
 
 class Preview:
@@ -140,14 +149,15 @@ class Preview:
         )
         if not boxes.on(plane) and plane not in self._learnt:
             self.hide()
-        self._jobs.start(
+        encoded = self._encoded if self._encoded is not None and self._encoded.serves(asked) else None
+        job = self._jobs.start(
             JOB,
             partial(
                 _look,
                 asked=asked,
                 encoders=self._encoders,
                 masks=self._masks,
-                encoded=self._encoded,
+                encoded=encoded,
                 said=self._said,
             ),
             on_event=self._on_event,
@@ -155,6 +165,8 @@ class Preview:
             on_end=partial(self.progressed.emit, None),
             replace=True,
         )
+        if encoded is not None and boxes.on(plane):
+            job.wait_for_first(WAIT_S)
 
     def forget(self) -> None:
         """The image has other pixels: the next look reads the plane again."""
@@ -297,7 +309,8 @@ def _look(
     Where the plane is encoded, boxes are prompted first: the user waits for the mask, and most boxes change
     neither contrast nor tile.
     """
-    yield Progress("prepare", 0, 1, "loading the model")
+    if encoded is None:
+        yield Progress("prepare", 0, 1, "loading the model")
     load_backend()
     from napari_boxprompt.api import PlanePixels, boxes_preview, encode_plane, preview_tile
 
@@ -307,9 +320,6 @@ def _look(
         if str(error) == said:  # at each new plane it would be said again
             return
         raise
-    same = (asked.view, asked.plane, asked.contrast, asked.tile, asked.model)
-    if encoded is not None and (same != encoded.what or encoded.data is not asked.data):
-        encoded = None  # an image layer may have been given other pixels meanwhile
     boxed = bool(asked.boxes.on(asked.plane))
     if encoded is not None and boxed:
         yield _Seen(
