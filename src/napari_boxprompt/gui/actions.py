@@ -186,10 +186,11 @@ class Actions:
     @told
     def export_labels(self) -> None:
         """Ask for a file and write the labels to it."""
-        name = f"{self._session.view.name} labels.ome.tif" if self._session.view else "labels.ome.tif"
+        result = self._session.result
+        name = "labels.ome.tif" if result is None else f"{result.view.name} labels.ome.tif"
         path, kind = self._ask_name("Export labels", name, TIFF_FILES)
         if path:
-            show_info(exchange.export_labels(self._session.result, exchange.named(path, kind)))
+            show_info(exchange.export_labels(result, exchange.named(path, kind)))
 
     @told
     def export_boxes(self) -> None:

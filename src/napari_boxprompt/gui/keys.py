@@ -56,17 +56,16 @@ REVIEW_KEYS = (
 
 
 def bind_all(session: Session, actions: Actions) -> None:
-    """Bind the keys on the layers there are of the chosen image's boxes and of the newest result."""
-    boxes, result = session.boxes, session.result
+    """Bind the keys on the layers there are of the chosen image's boxes and of all results."""
+    boxes = session.boxes
     called = {key.action: getattr(actions, key.action) for key in (*BOX_KEYS, *REVIEW_KEYS)}
     if boxes is not None:
         bind_classes(boxes.shapes, boxes.choose_class)
         for layer in (boxes.shapes, boxes.complete):
             if layer is not None:
                 bind(layer, BOX_KEYS, called)
-    for one in () if result is None else result.siblings:
-        if one.alive:
-            bind(one.layer, REVIEW_KEYS, called)
+    for result in session.results.alive:
+        bind(result.layer, REVIEW_KEYS, called)
 
 
 def bind(layer: Layer, keys: tuple[Key, ...], actions: Mapping[str, Callable[[], object]]) -> None:

@@ -41,7 +41,7 @@ TELLING = 0.5
 
 
 class ReviewOrder:
-    """Order of the newest result's planes.
+    """Order of the planes of the newest result of each image.
 
     It is made when planes were predicted or another order is chosen. It does not change while the user
     accepts planes or draws boxes: a list that is sorted anew under one's hand cannot be worked through.
@@ -55,21 +55,24 @@ class ReviewOrder:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._by: Order = "combined"
-        self._made_for: tuple[Result, Order, dict[PlaneId, float]] | None = None
+        self._made_for: tuple[list[Result], Order, dict[PlaneId, float]] | None = None
         self._places: dict[PlaneId, int] = {}
         self._suggested: dict[PlaneId, Suggestion] = {}
 
     @property
     def by(self) -> Order:
-        """The order that was chosen; the usual one where the newest result says nothing of that."""
+        """The order that was chosen; the usual one where the results say nothing of that."""
         return self._by if self.knows(self._by) else "combined"
 
     def knows(self, by: Order) -> bool:
-        """Whether the newest result can be put in that order: two views are compared only where asked for."""
-        result = self._session.result
-        if by != "views" or result is None:
+        """Whether planes can be put in that order: two views are compared only where asked for."""
+        results = self._results()
+        if by != "views" or not results:
             return True
-        return not all(math.isnan(scores.views) for scores in result.scores.values())
+        return not all(math.isnan(scores.views) for one in results for scores in one.scores.values())
+
+    def _results(self) -> list[Result]:
+        return list(self._session.results.latest.values())
 
     def choose(self, by: Order) -> None:
         """Choose another order."""
@@ -78,13 +81,15 @@ class ReviewOrder:
 
     def waiting(self) -> list[PlaneId]:
         """Planes that are not accepted: those nobody has judged, then rejected ones."""
-        result = self._session.result
-        if result is None:
-            return []
-        self._make(result)
-        planes = [p for p in {**result.scores, **result.status} if result.status.get(p) != "accepted"]
+        results = self._results()
+        self._make(results)
+        said = {plane: status for one in results for plane, status in one.status.items()}
+        planes = {plane for one in results for plane in one.scores} | said.keys()
         last = len(self._places)
-        return sorted(planes, key=lambda p: (p in result.status, self._places.get(p, last), p.index))
+        return sorted(
+            (plane for plane in planes if said.get(plane) != "accepted"),
+            key=lambda p: (p in said, self._places.get(p, last), p.image, p.index),
+        )
 
     def because(self, plane: PlaneId) -> Strategy | None:
         """What brought a plane to the front, None where nothing did; see `ranking.REASONS`."""
@@ -96,24 +101,23 @@ class ReviewOrder:
         because = self.because(plane)
         return "" if because is None else REASONS[because]
 
-    def _make(self, result: Result) -> None:
+    def _make(self, results: list[Result]) -> None:
         by = self.by
-        wanted = (result, by, result.doubts)
+        wanted = (results, by, {plane: doubt for one in results for plane, doubt in one.doubts.items()})
         if self._made_for == wanted:
             return
         self._made_for = wanted
+        known = {plane: scores for one in results for plane, scores in one.scores.items()}
         suggested: list[Suggestion] = []
         if by != "index":
-            taught = {plane for plane, status in result.status.items() if status == "accepted"}
-            left = [scores for plane, scores in result.scores.items() if plane not in taught]
+            taught = {plane for one in results for plane, said in one.status.items() if said == "accepted"}
+            left = [scores for plane, scores in known.items() if plane not in taught]
             taught.update(self._session.all_boxes().boxed_planes)
-            vectors = [result.scores[plane].vector for plane in taught if plane in result.scores]
+            vectors = [known[plane].vector for plane in taught if plane in known]
             boxed = [vector for vector in vectors if vector is not None]
             suggested = order_planes(left, boxed, by, count=HEAD)
         self._suggested = {item.plane: item for item in suggested}
-        rest = sorted(
-            (plane for plane in result.scores if plane not in self._suggested), key=lambda p: p.index
-        )
+        rest = sorted((p for p in known if p not in self._suggested), key=lambda p: (p.image, p.index))
         if by != "index":
-            rest.sort(key=lambda plane: -result.scores[plane].doubt)
+            rest.sort(key=lambda plane: -known[plane].doubt)
         self._places = {plane: i for i, plane in enumerate([*self._suggested, *rest])}

@@ -150,7 +150,8 @@ class PredictPanel(QWidget):
         """One line."""
         if self._predicting.running:
             return "predicting …"
-        result = self._session.result
+        view = self._session.view
+        result = None if view is None else self._session.results.latest.get(view.name)
         if result is not None and result.doubts:
             return f"{counted(result.count, 'object')} on {counted(len(result.counts), 'plane')}"
         return "" if self._session.trained is not None else "waits for a model"

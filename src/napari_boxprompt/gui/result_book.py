@@ -70,6 +70,15 @@ class ResultBook:
         """Results whose layers are still in the viewer, oldest first."""
         return [result for result, _ in self._entries if result.alive]
 
+    @property
+    def latest(self) -> dict[str, Result]:
+        """The last result of each image whose layer is still in the viewer, by the name of the image."""
+        return {result.view.name: result for result in self.alive}
+
+    def of(self, plane: PlaneId) -> Result | None:
+        """The last result of the image that a plane is of."""
+        return self.latest.get(plane.image)
+
     def restore(
         self, view: PlaneView, colors: Mapping[str, Color], kept: Sequence[KeptLabels] = ()
     ) -> Result:

@@ -9,6 +9,7 @@ import numpy as np
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.ordering import ReviewOrder
 from napari_boxprompt.gui.telling import told
+from napari_boxprompt.gui.uncovering import uncover
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -21,7 +22,7 @@ __all__ = ["Review"]
 
 
 class Review:
-    """The user's way through the newest result.
+    """The user's way through the newest results, those of all images together.
 
     Parameters
     ----------
@@ -78,12 +79,13 @@ class Review:
         layer.mode = "paint"
 
     def go(self, plane: PlaneId) -> None:
-        """Show a plane."""
-        result = self._session.result
+        """Show a plane, and its image where another one is chosen."""
+        result = self._session.results.of(plane)
         if result is not None:
-            result.view.show(self._session.viewer, plane)
             # Whoever reviews wants the keys of the review, which are those of this layer.
-            self._session.viewer.layers.selection.active = self._layer(result)
+            self._session.viewer.layers.selection.active = self._layer(result)  # chooses its image
+            uncover(self._session, result)
+            result.view.show(self._session.viewer, plane)
 
     def _layer(self, result: Result) -> Labels:
         """Where classes have layers of their own, the one that the user is in; else the only one."""
@@ -91,8 +93,10 @@ class Review:
         return next((one.layer for one in result.together if one.layer == active), result.layer)
 
     def _judge(self, status: Status) -> None:
-        result, plane = self._result(), self._session.plane
-        if plane is None or not (plane in result.scores or plane in result.status):
+        self._result()
+        plane = self._session.plane
+        result = None if plane is None else self._session.results.of(plane)
+        if plane is None or result is None or not (plane in result.scores or plane in result.status):
             raise BoxPromptError("This plane has no prediction; go to one of the list.")
         self._session.set_status(plane, status)
         if any(other != plane for other in self.order.waiting()):

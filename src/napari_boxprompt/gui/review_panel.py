@@ -134,53 +134,63 @@ class ReviewPanel(QWidget):
     @property
     def summary(self) -> str:
         """One line."""
-        result = self._session.result
-        if result is None or not result.scores:
+        results = self._session.results.latest.values()
+        if not any(one.scores for one in results):
             return ""
-        said = list(result.status.values())
+        said = [status for one in results for status in one.status.values()]
         counts = f"{said.count('accepted')} accepted"
         if "rejected" in said:
             counts += f", {said.count('rejected')} rejected"
         waiting = self._review.order.waiting()
         if not waiting:
             return f"all {counts}"
-        return f"{counts}; next: {_where(waiting[0])}"
+        first = waiting[0]
+        image = f"{first.image}, " if first.index and len(results) > 1 else ""
+        return f"{counts}; next: {image}{_where(first)}"
 
     def refresh(self) -> None:
         """Show the planes in the order in which they need a look."""
-        result = self._session.result
-        there = result is not None and bool(result.scores)
+        results = self._session.results.latest
+        there = any(one.scores for one in results.values())
         self.waits.setVisible(not there)
         for widget in (self.order, self.standing_out, self.queue, self.export, *self.buttons.values()):
             widget.setVisible(there)
         self.queue.clear()
         self._rows.clear()
-        if result is None:
+        if not results:
             return
         self._highlight()
-        flagged = result.standing_out()
+        flagged = {plane: why for one in results.values() for plane, why in one.standing_out().items()}
         self.standing_out.setText(_standing_out(len(flagged)))
         self._show_orders()
-        order, parts = self._review.order, result.together or (result,)
-        waiting, boxed = order.waiting(), set(self._session.all_boxes().boxed_planes)
-        accepted = sorted(result.status.keys() - set(waiting), key=lambda plane: plane.index)
+        waiting, boxed = self._review.order.waiting(), set(self._session.all_boxes().boxed_planes)
+        said = {plane for one in results.values() for plane in one.status}
+        accepted = sorted(said - set(waiting), key=lambda plane: (plane.image, plane.index))
         for plane in (*waiting, *accepted):
-            # Of a plane that stands out, the line says already why.
-            told = plane in result.status or order.because(plane) == flagged.get(plane, "")
-            text = _line(parts, plane, flagged.get(plane)) + ("" if told else _because(order.reason(plane)))
-            if self._thumbnails is not None:  # beside a picture there is room for it
-                text += f"\n\u2003 {_status(result, plane, boxed)}"
-            item = QListWidgetItem(text)
-            item.setToolTip(text.strip())  # a narrow dock cuts it
-            item.setData(PLANE, plane)
-            if self._thumbnails is not None:
-                item.setIcon(self._blank)
-            self._rows[plane] = item
-            self.queue.addItem(item)
+            self._add_row(plane, results[plane.image], flagged.get(plane), boxed, named=len(results) > 1)
         self._fit_queue()
         self._select_plane()
         self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
         self._want_pictures()
+
+    def _add_row(
+        self, plane: PlaneId, result: Result, flagged: Strategy | None, boxed: set[PlaneId], *, named: bool
+    ) -> None:
+        """Add a plane to the list, with the name of its image where there are several."""
+        order = self._review.order
+        # Of a plane that stands out, the line says already why.
+        told = plane in result.status or order.because(plane) == (flagged or "")
+        text = _line(result.together or (result,), plane, flagged, named=named)
+        text += "" if told else _because(order.reason(plane))
+        if self._thumbnails is not None:  # beside a picture there is room for it
+            text += f"\n\u2003 {_status(result, plane, boxed)}"
+        item = QListWidgetItem(text)
+        item.setToolTip(text.strip())  # a narrow dock cuts it
+        item.setData(PLANE, plane)
+        if self._thumbnails is not None:
+            item.setIcon(self._blank)
+        self._rows[plane] = item
+        self.queue.addItem(item)
 
     def _show_orders(self) -> None:
         """Offer the orders that the result knows something of, and show the one that it is in."""
@@ -284,14 +294,15 @@ def _where(plane: PlaneId) -> str:
     return " · ".join(map(str, plane.index)) or plane.image
 
 
-def _line(parts: Sequence[Result], plane: PlaneId, flagged: Strategy | None) -> str:
+def _line(parts: Sequence[Result], plane: PlaneId, flagged: Strategy | None, *, named: bool) -> str:
     """Name a plane, and say what to look for where it stands out.
 
     Of results of one class each, it says the sums, and the mean of how well each agrees.
     """
     status = parts[0].status.get(plane, "")
     mark = MARKS.get(status, STANDS_OUT if flagged else "\u2003")
-    where = f"plane {_where(plane)}" if plane.index else plane.image
+    image = f"{plane.image}, " if named else ""
+    where = f"{image}plane {_where(plane)}" if plane.index else plane.image
     counts = [one.counts[plane] for one in parts if plane in one.counts]
     agreement = [one.agreement[plane] for one in parts if plane in one.agreement]
     if not counts:

@@ -17,6 +17,7 @@ from napari_boxprompt.gui.left import Left, layers_of, leave, leave_results, tak
 from napari_boxprompt.gui.lessons import Lessons
 from napari_boxprompt.gui.renaming import follow
 from napari_boxprompt.gui.result_book import ResultBook
+from napari_boxprompt.gui.uncovering import view_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Session:
     model_changed : psygnal.Signal
         A model was trained or loaded.
     result_changed : psygnal.Signal
-        There is another newest result, or the user said something of a plane of it.
+        There is another newest result, another image with its own, or the user said something of a plane.
     renamed : psygnal.Signal
         A class has another name in results and model: emitted with the `Renaming`, before `boxes_changed`.
     """
@@ -159,14 +160,13 @@ class Session:
             self.contrast, self.contrast_is_manual = None, False
         self._plane = view.plane_shown(self.viewer)
         self._take_in_hand(layer if boxes is None else boxes.shapes)
-        self.image_changed.emit()
-        self.plane_changed.emit()
-        self.boxes_changed.emit()
+        for signal in (self.image_changed, self.plane_changed, self.boxes_changed, self.result_changed):
+            signal.emit()
 
     def _take_in_hand(self, layer: Layer) -> None:
-        """Boxes of another image are not drawn on any more: the next one would be on the wrong image."""
-        active = self.viewer.layers.selection.active
-        if active != layer and any(boxes.shapes == active for boxes in self.box_layers):
+        """Boxes and objects of another image are not worked on any more: it would be on the wrong image."""
+        behind = view_behind(self, self.viewer.layers.selection.active)
+        if behind is not None and self.view is not None and behind.layer != self.view.layer:
             self.viewer.layers.selection.active = layer
 
     def set_contrast(self, contrast: Normalization, *, manual: bool) -> None:
@@ -276,8 +276,9 @@ class Session:
 
     @property
     def result(self) -> Result | None:
-        """The newest result whose layer is still there."""
-        return self.results.newest
+        """The newest result of the chosen image; of any image where that has none."""
+        mine = None if self.view is None else self.results.latest.get(self.view.name)
+        return mine or self.results.newest
 
     @property
     def predicted(self) -> set[PlaneId]:
@@ -301,8 +302,8 @@ class Session:
         return made
 
     def set_status(self, plane: PlaneId, status: Status) -> None:
-        """Accept or reject a plane of the newest result."""
-        result = self.result
+        """Accept or reject a plane of the newest result of its image."""
+        result = self.results.of(plane)
         if result is not None:
             for one in (*result.together, result):
                 one.status[plane] = status
@@ -341,9 +342,8 @@ class Session:
         if self.view is not None and self.view.layer == gone:
             self.view, self._plane, self.contrast = None, None, None
             self._choose_by_itself()
-            self.image_changed.emit()
-            self.plane_changed.emit()
-            self.boxes_changed.emit()
+            for signal in (self.image_changed, self.plane_changed, self.boxes_changed):
+                signal.emit()
         if isinstance(gone, Image):
             self.layers_changed.emit()
 
@@ -356,12 +356,15 @@ class Session:
             signal.emit()
 
     def _on_active(self, event: Any) -> None:
-        """An image that becomes active is the one to work on, unless boxes are being drawn on another."""
+        """Work on an active image if no boxes are drawn on another, and on that of active boxes, objects."""
         active = self.viewer.layers.selection.active
-        chosen = self.view is not None and self.view.layer == active
-        if isinstance(active, Image) and not chosen and (self.boxes is None or not self.boxes.shapes.nshapes):
+        behind = view_behind(self, active)
+        free = self.boxes is None or not self.boxes.shapes.nshapes
+        wanted = behind.layer if behind is not None else active if free else None
+        chosen = self.view is not None and self.view.layer == wanted
+        if isinstance(wanted, Image) and wanted in self.viewer.layers and not chosen:
             with suppress(BoxPromptError):  # the image panel says why when the user chooses it
-                self.choose_image(active)
+                self.choose_image(wanted, *((behind.channel_axis, behind.channel) if behind else ()))
         self.active_changed.emit()
 
     def _on_units(self, event: Any = None) -> None:

@@ -107,7 +107,7 @@ def make_pictures(
 
 
 class Thumbnails:
-    """Pictures of the planes of the newest result.
+    """Pictures of the planes of the newest result of each image.
 
     Parameters
     ----------
@@ -129,24 +129,26 @@ class Thumbnails:
 
     def get(self, plane: PlaneId) -> Picture | None:
         """The picture of a plane, None while there is none."""
-        result = self._session.result
+        result = self._session.results.of(plane)
         return None if result is None else self._known.get(_key(result, plane))
 
     def want(self, planes: Sequence[PlaneId]) -> None:
         """Have the pictures of these planes made, and of no others that were wanted before."""
-        result = self._session.result
-        if result is None:
-            return
-        self._waiting = [plane for plane in planes if _key(result, plane) not in self._known]
+        known = {plane: self._session.results.of(plane) for plane in planes}
+        self._waiting = [
+            plane for plane, one in known.items() if one is not None and _key(one, plane) not in self._known
+        ]
         if self._waiting and not self._jobs.running(JOB):
-            self._start(result)
+            self._start(self._waiting[0].image)
 
-    def _start(self, result: Result) -> None:
-        wishes = [_wish(result, plane) for plane in self._waiting]
-        self._waiting = []
-        work = partial(
-            make_pictures, images=result.view.images(), wishes=wishes, contrast=self._session.contrast
-        )
+    def _start(self, image: str) -> None:
+        """Make those of one image; the others come next."""
+        result = self._session.results.latest[image]
+        wishes = [_wish(result, plane) for plane in self._waiting if plane.image == image]
+        self._waiting = [plane for plane in self._waiting if plane.image != image]
+        # That of another image would be wrong here; without one, each plane is as bright as it can be.
+        contrast = self._session.contrast if result.view == self._session.view else None
+        work = partial(make_pictures, images=result.view.images(), wishes=wishes, contrast=contrast)
         self._jobs.start(JOB, work, on_event=self._on_picture, on_end=self._on_end)
 
     def _on_picture(self, event: object) -> None:

@@ -1,0 +1,162 @@
+"""Results of several images in one viewer: one list to review, and each plane's work on its own image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="needs napari")
+pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
+pytest.importorskip("pytestqt", reason="needs pytest-qt")
+
+from tests.gui.conftest import Panel
+
+from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui import actions as actions_module
+from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.results import Counts, Result
+from napari_boxprompt.gui.review import Review
+from napari_boxprompt.gui.review_panel import PLANE, ReviewPanel
+from napari_boxprompt.gui.state import Session
+from napari_boxprompt.gui.thumbnails import Thumbnails
+from napari_boxprompt.ranking import PlaneScores
+
+DOUBTS = {
+    PlaneId("stack", (0,)): 0.1,
+    PlaneId("stack", (1,)): 0.3,
+    PlaneId("flat", ()): 0.4,
+    PlaneId("other", ()): 0.2,
+}
+
+
+def result_of(session: Session, name: str) -> Result:
+    session.choose_image(session.viewer.layers[name])
+    assert session.view is not None
+    (result,) = session.new_results([session.view])[name]
+    for plane, doubt in DOUBTS.items():
+        if plane.image == name:
+            result.scores[plane] = PlaneScores(plane, doubt, 0.0)
+            result.counts[plane] = Counts(1, 0)
+    return result
+
+
+@pytest.fixture
+def panel(make_panel: Callable[..., Panel[ReviewPanel]], trained: Any) -> Panel[ReviewPanel]:
+    """Three images over each other, all predicted; the first is chosen."""
+    panel = make_panel(ReviewPanel, Review)
+    panel.viewer.add_image(np.zeros((2, 40, 50)), name="stack")
+    panel.viewer.add_image(np.zeros((40, 50)), name="flat")
+    panel.viewer.add_image(np.zeros((40, 50)), name="other")
+    panel.session.set_model(trained)
+    for name in ("stack", "flat", "other"):
+        result_of(panel.session, name)
+    panel.session.choose_image(panel.viewer.layers["stack"])
+    panel.widget.order.setCurrentIndex(panel.widget.order.findData("doubt"))
+    panel.widget.order.activated.emit(panel.widget.order.currentIndex())
+    return panel
+
+
+def planes(panel: Panel[ReviewPanel]) -> list[PlaneId]:
+    queue = panel.widget.queue
+    return [queue.item(row).data(PLANE) for row in range(queue.count())]
+
+
+def test_all_images_are_in_one_list_the_least_sure_first(panel: Panel[ReviewPanel]) -> None:
+    assert planes(panel) == sorted(DOUBTS, key=lambda plane: -DOUBTS[plane])
+    texts = [panel.widget.queue.item(row).text().strip().split(":")[0] for row in range(4)]
+    assert [text.lstrip("⚑\u2003 ") for text in texts] == [
+        "flat",
+        "stack, plane 1",
+        "other",
+        "stack, plane 0",
+    ]
+
+
+def test_what_is_said_of_a_plane_goes_to_the_result_of_its_image(panel: Panel[ReviewPanel]) -> None:
+    session, review = panel.session, panel.widget._review
+    latest = session.results.latest
+    review.next()
+    assert session.view is not None
+    assert session.view.name == "flat"
+    assert session.plane == PlaneId("flat", ())
+    assert session.viewer.layers.selection.active == latest["flat"].layer
+    review.accept()
+    assert latest["flat"].status == {PlaneId("flat", ()): "accepted"}
+    assert not latest["other"].status
+    assert not latest["stack"].status
+    assert session.plane == PlaneId("stack", (1,)), "the next one is of another image"
+    assert panel.widget.summary == "1 accepted; next: stack, 1"
+    review.edit()
+    assert latest["stack"].layer.mode == "paint"
+    assert latest["other"].layer.mode != "paint"
+
+
+def test_a_row_of_another_image_is_brought_to_the_top(panel: Panel[ReviewPanel]) -> None:
+    layers, review = panel.viewer.layers, panel.widget._review
+    review.go(PlaneId("flat", ()))
+    seen = {layer.name for layer in layers if layer.visible}
+    assert seen == {"flat", "flat objects"}
+    review.go(PlaneId("stack", (1,)))
+    assert {layer.name for layer in layers if layer.visible} == {"stack", "stack objects"}
+    assert panel.session.plane == PlaneId("stack", (1,))
+
+
+def test_images_beside_each_other_all_stay_in_sight(panel: Panel[ReviewPanel]) -> None:
+    for number, name in enumerate(("stack", "flat", "other")):
+        for layer in (panel.viewer.layers[name], panel.viewer.layers[f"{name} objects"]):
+            layer.translate = (*layer.translate[:-1], 100 * number)
+    panel.widget._review.go(PlaneId("flat", ()))
+    assert all(layer.visible for layer in panel.viewer.layers)
+
+
+def test_objects_and_boxes_in_hand_are_of_the_chosen_image(panel: Panel[ReviewPanel]) -> None:
+    session, layers = panel.session, panel.viewer.layers
+    layers.selection.active = layers["other objects"]
+    assert session.view is not None
+    assert session.view.name == "other"
+    boxes = session.new_boxes_layer()
+    session.choose_image(layers["stack"])
+    assert layers.selection.active == layers["stack"], "the next box would be on the wrong image"
+    layers.selection.active = boxes.shapes
+    assert session.view.name == "other"
+    layers.selection.active = layers["flat objects"]
+    session.choose_image(layers["stack"])
+    assert layers.selection.active == layers["stack"], "a key would judge a plane that is not seen"
+
+
+def test_the_result_is_that_of_the_chosen_image(panel: Panel[ReviewPanel]) -> None:
+    session = panel.session
+    for name in ("flat", "stack", "other"):
+        session.choose_image(panel.viewer.layers[name])
+        assert session.result is session.results.latest[name]
+    panel.viewer.add_image(np.zeros((40, 50)), name="fresh")
+    session.choose_image(panel.viewer.layers["fresh"])
+    assert session.result is session.results.newest
+
+
+def test_labels_are_exported_under_the_name_of_their_image(
+    panel: Panel[ReviewPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    actions = actions_module.Actions.__new__(actions_module.Actions)
+    actions._session = panel.session
+    monkeypatch.setattr(actions, "_ask_name", lambda _title, name, _kinds: (asked.append(name), ("", ""))[1])
+    for name in ("flat", "stack"):
+        panel.session.choose_image(panel.viewer.layers[name])
+        actions.export_labels()
+    panel.viewer.add_image(np.zeros((40, 50)), name="fresh")
+    panel.session.choose_image(panel.viewer.layers["fresh"])
+    actions.export_labels()
+    assert asked[:2] == ["flat labels.ome.tif", "stack labels.ome.tif"]
+    assert asked[2] == "other labels.ome.tif", "the image that was chosen has no labels"
+
+
+def test_pictures_are_made_of_all_images(panel: Panel[ReviewPanel], qtbot: Any) -> None:
+    jobs = Jobs()
+    pictures = Thumbnails(panel.session, jobs)
+    pictures.want(planes(panel))
+    qtbot.waitUntil(lambda: not jobs.names, timeout=20_000)
+    assert all(pictures.get(plane) is not None for plane in DOUBTS)
