@@ -356,3 +356,137 @@ def test_a_model_that_cannot_be_loaded_leaves_none(
     assert desk.widget.session.trained is None, "not that of the project before"
     (said,) = desk.said
     assert "damaged" in said
+
+
+@pytest.fixture
+def bare(open_desk: Callable[..., Desk], tmp_path: Path) -> Path:
+    """A project with boxes and without a model, and nothing else is open."""
+    desk = open_desk()
+    desk.viewer.add_image(np.random.default_rng(1).integers(0, 255, (3, 64, 64), np.uint8), name="theirs")
+    boxes = tuple(Box(10, 12, 30, 40, PlaneId("theirs", (z,)), "cell") for z in (0, 1))
+    desk.widget.session.new_boxes_layer().add_boxes(BoxSet(boxes))
+    make(desk, tmp_path / "bare")
+    close(desk)
+    return tmp_path / "bare"
+
+
+def test_a_loaded_model_stays_in_use_where_a_project_has_none(
+    desk: Desk,
+    bare: Path,
+    theirs: Path,
+    load: Load,
+) -> None:
+    load(desk, theirs)
+    session = desk.widget.session
+    assert session.trained is not None
+    model = session.trained.model
+    for _ in range(2):
+        open_again(desk, bare)
+        assert session.trained is not None
+        assert session.trained.model is model
+        assert said_of_rounds(desk) == f"The model was loaded from {theirs.as_posix()}."
+        assert not (bare / "models").exists(), "to look at a project leaves nothing in it"
+    assert rounds_of(bare) == ()
+    desk.widget.predicting.planes()
+    quiet(desk)
+    (record,) = rounds_of(bare)
+    assert (record.number, record.model, record.loaded_from) == (1, "models/001", theirs.as_posix())
+    close(desk)
+    session.set_model(None)
+    open_again(desk, bare)
+    assert in_use(desk, theirs), "it has predicted there"
+    assert not desk.said
+
+
+def test_what_is_trained_after_a_model_from_before_is_told_apart_from_it(
+    desk: Desk,
+    bare: Path,
+    trained: TrainedModel,
+    theirs: Path,
+    load: Load,
+) -> None:
+    load(desk, theirs)
+    open_again(desk, bare)
+    train_as(desk, Trained(trained, stopped=False, steps=5))
+    quiet(desk)
+    assert [(r.model, r.against, r.loaded_from) for r in rounds_of(bare)] == [
+        ("models/001", 0, theirs.as_posix()),
+        ("models/002", 1, None),
+    ]
+
+
+@pytest.mark.parametrize("before", ["session", "project", "loaded, then trained"])
+def test_a_model_that_nobody_has_loaded_here_does_not_get_into_another_project(
+    desk: Desk,
+    bare: Path,
+    trained: TrainedModel,
+    theirs: Path,
+    load: Load,
+    tmp_path: Path,
+    before: str,
+) -> None:
+    if before == "project":
+        make(desk, tmp_path / "project")
+    if before == "loaded, then trained":
+        load(desk, theirs)
+    train_as(desk, Trained(trained, stopped=False, steps=5))
+    quiet(desk)
+    assert desk.widget.session.trained is not None
+    open_again(desk, bare)
+    assert desk.widget.session.trained is None
+    assert desk.widget.rounds.rounds == []
+
+
+def test_a_model_of_a_project_takes_the_place_of_a_loaded_one(
+    desk: Desk,
+    bare: Path,
+    trained: TrainedModel,
+    theirs: Path,
+    load: Load,
+    tmp_path: Path,
+) -> None:
+    other = made_by_others(trained, tmp_path / "other", seed=2)
+    open_again(desk, bare)
+    load(desk, theirs)
+    close(desk)
+    load(desk, other)
+    open_again(desk, bare)
+    assert in_use(desk, theirs)
+
+
+def test_a_loaded_model_stays_in_use_in_a_new_dock(
+    desk: Desk,
+    bare: Path,
+    theirs: Path,
+    load: Load,
+) -> None:
+    from napari_boxprompt.gui.commands import open_widget
+
+    load(desk, theirs)
+    desk.dock.destroyOnClose()
+    desk.wait(lambda: not workers())
+    desk.widget = open_widget(desk.viewer.__wrapped__)
+    open_again(desk, bare)
+    assert in_use(desk, theirs)
+
+
+def test_a_window_that_only_reads_uses_a_loaded_model_and_keeps_none(
+    desk: Desk,
+    open_desk: Callable[..., Desk],
+    bare: Path,
+    theirs: Path,
+    load: Load,
+) -> None:
+    writer = open_desk()
+    open_again(writer, bare)
+    load(desk, theirs)
+    open_again(desk, bare)
+    assert desk.widget.projects.state == "read-only"
+    assert in_use(desk, theirs)
+    desk.widget.predicting.planes()
+    quiet(desk)
+    assert rounds_of(bare) == ()
+    close(writer)
+    open_again(desk, bare)
+    assert desk.widget.projects.state == "saved"
+    assert in_use(desk, theirs)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.jobs import Jobs, Stop
     from napari_boxprompt.gui.projects import Projects
     from napari_boxprompt.gui.renaming import Renaming
+    from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.rounds import RoundBook
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
@@ -52,12 +53,15 @@ class KeptRounds:
         self._judged: dict[int, Round] = {}
         self._newest: Round | None = None
         self._waiting: dict[int, tuple[Round, PromptModel]] = {}  # to be kept, by the number of the round
+        self._brought: Round | None = None  # a loaded model that the project gets when it is used in it
         self._open: Project | None = None
+        trainer.started.connect(self._on_started)
         trainer.ended.connect(self._on_ended)
         book.recorded.connect(self._on_judged)
         book.revised.connect(self._on_judged)
         book.loaded.connect(self._on_loaded)
         session.renamed.connect(self._on_renamed)
+        session.results.filled.connect(self._on_filled)
         projects.made.connect(self._on_made)
         projects.opened.connect(self._on_opened)
         projects.changed.connect(self._on_changed)
@@ -112,6 +116,26 @@ class KeptRounds:
         if record.number not in self._kept:
             self._keep(record, model.model)
 
+    def _on_filled(self, result: Result, _: object) -> None:
+        table = self._projects.table
+        if table is not None and self._brought is not None and table.entry_of(result.view) is not None:
+            self._keep_brought()
+
+    def _on_started(self, _: object) -> None:
+        self._keep_brought()
+
+    def _keep_brought(self) -> None:
+        """Keep a model that was loaded before the project was opened: it works here now.
+
+        Not at once: to open a project only to look at it leaves no model in it.
+        """
+        record, trained, project = self._brought, self._session.trained, self._projects.project
+        if record is None or trained is None or project is None or project.read_only:
+            return
+        self._brought = None
+        if record.number == self._book.current:
+            self._keep(record, trained.model)
+
     def _settle(self, number: int) -> None:
         """Replace the record of a kept model by the judged one, when both are there."""
         project, kept, judged = self._projects.project, self._kept.get(number), self._judged.get(number)
@@ -127,17 +151,22 @@ class KeptRounds:
     # From the project to the session
 
     def _on_opened(self) -> None:
-        self._kept, self._judged, self._waiting = {}, {}, {}
+        self._kept, self._judged, self._waiting, self._brought = {}, {}, {}, None
         project = self._projects.project
         if project is None:
             return
-        rounds = list(project.rounds)
+        rounds, own, trained = list(project.rounds), self._book.own, self._session.trained
         self._kept = {record.number: record for record in rounds if record.model}
+        found = newest_model(rounds, project.folder)
+        if found is None and own is not None and trained is not None:
+            number = max((record.number for record in rounds), default=0) + 1
+            self._brought = own.model_copy(update={"number": number})
+            self._book.restore([*rounds, self._brought], {number: trained}, self._brought)
+            return
         self._book.restore(rounds)
-        if self._session.trained is not None:
+        if trained is not None:
             # That of other work would predict what nobody has boxed here.
             self._session.set_model(None)
-        found = newest_model(rounds, project.folder)
         if found is not None:
 
             def loaded(model: TrainedModel) -> None:
@@ -166,14 +195,15 @@ class KeptRounds:
         project, trained = self._open, self._session.trained
         if project is None:
             return
-        known = (*self._kept.values(), *self._book.rounds)
-        record = next((r for r in known if r.number == self._book.current), Round(number=1))
-        self._open, self._kept, self._judged, self._waiting = None, {}, {}, {}
+        known, own = (*self._kept.values(), *self._book.rounds), self._book.own
+        record = own or next((r for r in known if r.number == self._book.current), Round(number=1))
+        self._open, self._kept, self._judged, self._waiting, self._brought = None, {}, {}, {}, None
         if trained is None:
             self._book.restore([])
             return
         source = record.loaded_from or (project.folder / record.model).as_posix()
-        self._book.restore([Round(number=1, loaded_from=source)], {1: trained})
+        record = Round(number=1, loaded_from=source)
+        self._book.restore([record], {1: trained}, None if own is None else record)
 
 
 def round_of(number: int, result: Trained, task: TrainingTask) -> Round:

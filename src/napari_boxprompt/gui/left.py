@@ -47,8 +47,8 @@ class Left:
         The model.
     task : TrainingTask, optional
         The last training.
-    rounds, models
-        Rounds, and their models as far as they are in memory.
+    rounds, models, loaded_here
+        Rounds, their models as far as they are in memory, and that which the user has loaded.
     config : TrainConfig, optional
         Settings of the next training.
     """
@@ -57,11 +57,13 @@ class Left:
     task: TrainingTask | None = None
     rounds: list[Round] = field(default_factory=list)
     models: dict[int, TrainedModel] = field(default_factory=dict)
+    loaded_here: Round | None = None
     config: TrainConfig | None = None
 
     def note(self, trainer: Trainer, book: RoundBook, panel: TrainPanel) -> None:
         """Take what a dock has."""
         self.task, self.rounds, self.models = trainer.last, book.rounds, book.models
+        self.loaded_here = book.loaded_here
         with suppress(BoxPromptError):  # a setting that is not allowed
             self.config = panel.config
 
@@ -70,7 +72,7 @@ class Left:
         trainer.last = self.task
         if self.config is not None:
             panel.take(self.config)
-        book.restore(self.rounds, self.models)
+        book.restore(self.rounds, self.models, self.loaded_here)
 
 
 def leave(owner: object, what: object) -> None:

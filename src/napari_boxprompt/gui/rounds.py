@@ -121,6 +121,8 @@ class RoundBook:
         self.rounds: list[Round] = []
         self.models: dict[int, TrainedModel] = {}
         """Models that are in memory, by their round: of the newest, and of the one before it."""
+        self.loaded_here: Round | None = None
+        """The model that the user has loaded last in this session, in whatever project."""
         self._before: TrainedModel | None = None
         self._drawn: BoxSet | None = None
         self._last = 0
@@ -153,6 +155,12 @@ class RoundBook:
         return next((number for number, known in self.models.items() if known is model), 0)
 
     @property
+    def own(self) -> Round | None:
+        """The model in use, if the user has loaded it in this session; else None."""
+        loaded = self.loaded_here
+        return loaded if loaded is not None and loaded.number == self.current else None
+
+    @property
     def offered(self) -> int | None:
         """Number of the round before the newest, if that is in use and may be worse; else None."""
         newest = self.newest
@@ -160,7 +168,12 @@ class RoundBook:
             return None
         return newest.against if newest.against in self.models else None
 
-    def restore(self, rounds: list[Round], models: Mapping[int, TrainedModel] | None = None) -> None:
+    def restore(
+        self,
+        rounds: list[Round],
+        models: Mapping[int, TrainedModel] | None = None,
+        loaded_here: Round | None = None,
+    ) -> None:
         """Take up rounds that were recorded before, for instance in a project.
 
         Parameters
@@ -169,8 +182,10 @@ class RoundBook:
             Oldest first.
         models : mapping of int to TrainedModel, optional
             Models that are loaded, by the number of their round.
+        loaded_here : Round, optional
+            That of them which the user has loaded in this session.
         """
-        self.rounds = list(rounds)
+        self.rounds, self.loaded_here = list(rounds), loaded_here
         self.models = dict(models or {})
         self._last = max((*self.models, *(record.number for record in rounds)), default=0)
         self.changed.emit()
@@ -199,7 +214,7 @@ class RoundBook:
         """
         from napari_boxprompt.bundle import same_model
 
-        number = self.current
+        number, source = self.current, Path(folder).absolute().as_posix()
         before = self.models.get(number)
         if before is not None and same_model(before.model, model.model):
             # Results know their model by its identity.
@@ -207,10 +222,9 @@ class RoundBook:
         else:
             self._last += 1
             self.models = {self._last: model} | ({} if before is None else {number: before})
-            self.rounds.append(
-                Round(number=self._last, loaded_from=Path(folder).absolute().as_posix(), against=number)
-            )
+            self.rounds.append(Round(number=self._last, loaded_from=source, against=number))
             number = self._last
+        self.loaded_here = Round(number=number, loaded_from=source)
         self._session.set_model(model)
         for record in self.rounds:
             if record.number == number:
