@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError, ProjectError
+from napari_boxprompt.formats.outlines import load_coco_masks
 from napari_boxprompt.outputs import write_labels
 from napari_boxprompt.project import Project, export_project, import_into
 
@@ -67,6 +69,62 @@ def test_classes_that_overlap_come_back(
         assert (other.classes, other.exclusive) == (("cell", "nucleus"), False)
         assert layers(other) == layers(overlapping)
         assert layers(other)[FLAT]["cell"] == CELLS.tolist()
+
+
+@pytest.mark.parametrize("said", ["file", "project"])
+def test_coco_keeps_what_lies_under_another_class(
+    overlapping: Project, images: Path, tmp_path: Path, said: str
+) -> None:
+    path = tmp_path / "out.json"
+    export_project(overlapping, "coco", path)
+    options: dict[str, object] = {"classes": ["cell", "nucleus"]}
+    if said == "project":  # other programs do not say whether classes may overlap
+        content = json.loads(path.read_text())
+        del content["napari_boxprompt"]
+        path.write_text(json.dumps(content))
+        options["exclusive"] = False
+    with new(tmp_path, images, **options) as other:
+        assert import_into(other, path).endswith("masks of 3 planes imported.")
+        assert (other.classes, other.exclusive) == (("cell", "nucleus"), False)
+        assert layers(other) == layers(overlapping)
+
+
+def test_coco_of_classes_in_another_order(overlapping: Project, images: Path, tmp_path: Path) -> None:
+    export_project(overlapping, "coco", tmp_path / "out.json")
+    with new(tmp_path, images, classes=["debris", "nucleus"]) as other:
+        import_into(other, tmp_path / "out.json")
+        assert (other.classes, other.exclusive) == (("debris", "nucleus", "cell"), False)
+        assert layers(other)[FLAT] == {
+            "debris": np.zeros_like(CELLS).tolist(),
+            "nucleus": NUCLEI.tolist(),
+            "cell": CELLS.tolist(),
+        }
+
+
+def test_coco_where_classes_exclude_each_other_has_one_layer(
+    overlapping: Project, images: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.json"
+    export_project(overlapping, "coco", path)
+    path.write_text(path.read_text().replace('"exclusive": false', '"exclusive": true'))
+    with new(tmp_path, images, classes=["cell", "nucleus"]) as other:
+        import_into(other, path)
+        mask = other.mask(FLAT)
+        assert other.exclusive
+        assert mask is not None
+        assert np.array_equal(mask.labels, np.where(NUCLEI, NUCLEI, CELLS)), "the later one is seen"
+
+
+def test_a_number_in_the_layers_of_two_classes_is_one_object_in_coco(
+    project: Project, tmp_path: Path
+) -> None:
+    project.set_classes(["cell", "nucleus"], exclusive=False)
+    halves = np.stack([CELLS > 0, NUCLEI > 0])
+    project.accept(FLAT, halves.astype(np.uint8), {1: "nucleus"})
+    export_project(project, "coco", tmp_path / "out.json")
+    labels, classes = load_coco_masks(tmp_path / "out.json", overlap=True)[FLAT]
+    assert classes == {1: "nucleus"}
+    assert np.array_equal(labels[0] > 0, halves.any(axis=0))
 
 
 @KINDS

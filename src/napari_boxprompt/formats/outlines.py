@@ -91,14 +91,23 @@ def _filled(polygons: Sequence[Any], shape: tuple[int, int]) -> npt.NDArray[np.b
     return mask
 
 
-def load_coco_masks(path: str | Path) -> dict[PlaneId, tuple[npt.NDArray[np.uint32], dict[int, str]]]:
+def load_coco_masks(
+    path: str | Path, *, overlap: bool = False
+) -> dict[PlaneId, tuple[npt.NDArray[np.uint32], dict[int, str]]]:
     """Read the masks of a COCO file as label images.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    overlap : bool
+        Whether classes may overlap: then each class that a plane has objects of has a layer.
 
     Returns
     -------
     dict of PlaneId to (ndarray, dict)
-        Numbers of the objects ``(H, W)`` and the class of each; only planes that have a mask. Where objects
-        overlap, the later one is seen.
+        Numbers of the objects, ``(H, W)``, or ``(classes, H, W)`` where classes may overlap, and the class of
+        each; only planes that have a mask. Where objects of a layer overlap, the later one is seen.
 
     Raises
     ------
@@ -107,7 +116,7 @@ def load_coco_masks(path: str | Path) -> dict[PlaneId, tuple[npt.NDArray[np.uint
     """
     boxes = load_coco(path)
     entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))["annotations"]
-    found: dict[PlaneId, tuple[npt.NDArray[np.uint32], dict[int, str]]] = {}
+    found: dict[PlaneId, tuple[dict[str, npt.NDArray[np.uint32]], dict[int, str]]] = {}
     # The boxes are in the order of the entries.
     for entry, box in zip(entries, boxes.boxes, strict=True):
         segmentation = entry.get("segmentation")
@@ -116,8 +125,14 @@ def load_coco_masks(path: str | Path) -> dict[PlaneId, tuple[npt.NDArray[np.uint
         shape = boxes.planes[box.plane].shape
         if shape is None:
             raise BoxError(f"{path} does not say how large {box.plane} is; add its width and height.")
-        labels, classes = found.setdefault(box.plane, (np.zeros(shape, np.uint32), {}))
+        layers, classes = found.setdefault(box.plane, ({}, {}))
+        name = box.label if overlap else ""
+        if name not in layers:
+            layers[name] = np.zeros(shape, np.uint32)
         number = box.id if box.id > 0 and box.id not in classes else max(classes, default=0) + 1
-        labels[decode_mask(segmentation, shape)] = number
+        layers[name][decode_mask(segmentation, shape)] = number
         classes[number] = box.label
-    return found
+    return {
+        plane: (np.stack(list(layers.values())) if overlap else layers[""], classes)
+        for plane, (layers, classes) in found.items()
+    }

@@ -17,7 +17,7 @@ from napari_boxprompt.outputs import prepare_folder, write_labels
 from napari_boxprompt.project.archive import pack
 from napari_boxprompt.project.documents import SETTLED
 from napari_boxprompt.project.label_files import find_label_files, image_of, open_label_file
-from napari_boxprompt.project.masks import SAME_OBJECT
+from napari_boxprompt.project.masks import SAME_OBJECT, Mask
 from napari_boxprompt.project.omezarr import write_labels_zarr
 from napari_boxprompt.project.tables import write_objects, write_planes
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_boxprompt.project.masks import Mask
     from napari_boxprompt.project.project import Project
 
 __all__ = ["ExportKind", "export_project", "import_into"]
@@ -100,6 +99,8 @@ def _with_masks(project: Project) -> tuple[BoxSet, dict[int, dict[str, Any]]]:
             if info is None:
                 planes[plane] = BoxSet().complete([plane]).planes[plane]
                 planes[plane] = replace(planes[plane], shape=shape, complete=False)
+            if mask.labels.ndim == 3:  # of the API, it may have a number in several layers
+                mask = mask.split(project.classes)
             for found, pixels in _objects(mask, plane, project.classes[0]):
                 outlines[len(drawn)] = encode_mask(pixels)
                 drawn.append(_drawn_for(found, left))
@@ -208,14 +209,18 @@ def import_into(project: Project, source: str | Path) -> str:
         count, kept = _import_labels(project, files)
         return f"Masks of {count} planes imported.{_about(kept)}"
     boxes = load_boxes(source, project.images)
-    masks = load_coco_masks(source) if source.suffix.lower() == ".json" else {}
+    overlap = not (boxes.exclusive and project.exclusive)
+    masks = load_coco_masks(source, overlap=overlap) if source.suffix.lower() == ".json" else {}
     index = NameIndex(project.images.names)
+    _take_classes(project, [], overlap=overlap)
     project.add_boxes(boxes)
     kept = 0
     for plane, (labels, classes) in masks.items():
         target = PlaneId(index.find(plane.image) or plane.image, plane.index)
         if target in project.images:
-            kept += not _take_mask(project, target, labels, classes)
+            mask = Mask(labels, classes)
+            mask = mask.split(project.classes) if overlap else mask
+            kept += not _take_mask(project, target, mask.labels, classes)
     return f"{len(boxes)} boxes and masks of {len(masks) - kept} planes imported.{_about(kept)}"
 
 
