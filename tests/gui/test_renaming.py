@@ -15,6 +15,7 @@ from tests.gui.test_results import found, overlapping_on, plane
 from tests.gui.test_rounds import FakeTrainer
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+from napari_boxprompt.errors import BoxError
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.jobs import Jobs
 from napari_boxprompt.gui.renaming import Renaming
@@ -181,14 +182,54 @@ def test_classes_that_overlap(session: Session, trained: Any) -> None:
     assert (mask.reshape(2, -1).sum(axis=1) == [256, 484]).all()
 
 
-def test_layers_of_overlapping_classes_do_not_become_one(session: Session, trained: Any) -> None:
+def test_a_name_that_another_layer_has_is_refused_before_anything_changes(
+    session: Session, trained: Any
+) -> None:
     session.set_model(replace(trained, model=replace(trained.model, classes=("a", "b"), exclusive=False)))
     first, second = predict(session, exclusive=False)
-    boxes = boxes_of(session)
+    boxes, heard = boxes_of(session), []
+    session.renamed.connect(heard.append)
     boxes.remove_class(1)
-    boxes.rename_class(0, "b")
+    drawn = boxes.boxset
+    with pytest.raises(BoxError, match="class 'b' on 'stack' already"):
+        boxes.rename_class(0, "b")
+    assert (boxes.classes.names, boxes.boxset) == (("a",), drawn)
+    assert not heard
     assert (first.only, second.only, classes_of(session)) == ("a", "b", ("a", "b"))
     assert set(names_in(first)) == {"a"}
+    boxes.rename_class(0, "a")
+    boxes.rename_class(0, "c")
+    assert (first.only, second.only) == ("c", "b"), "other names are free"
+    boxes.undo()
+    assert (first.only, second.only) == ("a", "b")
+
+
+def test_what_the_refusal_of_a_name_says_makes_one_class(session: Session, trained: Any) -> None:
+    session.set_model(replace(trained, model=replace(trained.model, classes=("a", "b"), exclusive=False)))
+    predict(session, exclusive=False)
+    boxes = boxes_of(session)
+    boxes.remove_class(1)
+    boxes.add_class("b")
+    boxes.shapes.mode = "select"
+    boxes.shapes.selected_data = set(range(boxes.shapes.nshapes))
+    boxes.choose_class(1)
+    assert {box.label for box in boxes.boxset.boxes} == {"b"}
+
+
+def test_layers_of_another_image_refuse_a_name_only_where_they_would_follow(
+    session: Session, trained: Any
+) -> None:
+    session.set_model(replace(trained, model=replace(trained.model, classes=("a", "b"), exclusive=False)))
+    predict(session, exclusive=False)
+    mine = boxes_of(session)
+    others = boxed(session.viewer, session, "other", "a")
+    others.rename_class(0, "b")
+    assert others.classes.names == ("b",), "the boxes of the first image have their own names"
+    others.undo()
+    mine.delete(range(mine.shapes.nshapes))
+    with pytest.raises(BoxError, match="on 'stack'"):
+        others.rename_class(0, "b")
+    assert others.classes.names == ("a",)
 
 
 def test_a_name_that_other_boxes_have_stays_with_them(session: Session, result: Result) -> None:

@@ -19,6 +19,7 @@ from tests.gui.test_project_saving import Work, box, folder, plane, predicted, r
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.errors import BoxError
 
 __all__ = ["folder", "overlapping", "reopen", "work"]
 
@@ -124,8 +125,34 @@ def test_objects_that_lie_over_each_other_stay_apart(
     test_overlapping.predicted(work, trained)
     work.session.set_status(plane(1), "accepted")
     work.boxes.remove_class(1)
-    work.boxes.rename_class(0, "b")
+    with pytest.raises(BoxError, match="choose another name"):
+        work.boxes.rename_class(0, "b")
     assert names(work)[1] == {"a", "b"}
+    assert work.boxes.classes.names == ("a",)
+
+
+@pytest.mark.parametrize("there", ["the other class", "none"])
+def test_masks_whose_layers_are_deleted_stay_apart(
+    overlapping: Callable[[], Work],
+    trained: TrainedModel,
+    there: str,
+) -> None:
+    work = overlapping()
+    results = test_overlapping.predicted(work, trained)
+    work.session.set_status(plane(1), "accepted")
+    for result in results if there == "none" else results[1:]:
+        work.viewer.layers.remove(result.layer)
+    work.boxes.remove_class(1)
+    before = work.project.mask(stored(1))
+    with pytest.raises(BoxError, match="choose another name"):
+        work.boxes.rename_class(0, "b")
+    after = work.project.mask(stored(1))
+    assert before is not None
+    assert after is not None
+    np.testing.assert_array_equal(after.labels, before.labels)
+    assert names(work)[1] == {"a", "b"}
+    work.boxes.rename_class(0, "nucleus")
+    assert names(work)[1] == {"nucleus", "b"}
 
 
 def test_a_training_that_runs_gives_a_model_of_the_new_name(work: Work, trained: TrainedModel) -> None:

@@ -68,6 +68,8 @@ class BoxLayer:
         self._viewer, self.view, self.shapes, self.complete = viewer, view, shapes, complete
         self.exclusive = bool(shapes.metadata.get(ROLE_KEY, {}).get("exclusive", True))
         """Whether classes exclude each other, or may overlap."""
+        self.check_rename: Callable[[str, str], object] = lambda old, new: None
+        """Called with the names before a class is renamed; may refuse it."""
         self._busy = False
         self._reading: BoxReading | None = None
         self._marked: dict[PlaneId, PlaneInfo] | None = None
@@ -192,10 +194,18 @@ class BoxLayer:
         self._relabel(self._labels())
 
     def rename_class(self, index: int, name: str) -> None:
-        """Rename a class, on its boxes too; `reclassed` lets others follow."""
-        old = self.classes.items[index].name
-        self.classes = self.classes.rename(index, name)
-        new = self.classes.items[index].name
+        """Rename a class, on its boxes too; `reclassed` lets others follow.
+
+        Raises
+        ------
+        BoxError
+            The name is empty or taken, or others cannot follow.
+        """
+        old, classes = self.classes.items[index].name, self.classes.rename(index, name)
+        new = classes.items[index].name
+        if new != old:
+            self.check_rename(old, new)
+        self.classes = classes
         self._relabel([new if label == old else label for label in self._labels()])
 
     def recolor_class(self, index: int, color: Color) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
+    from napari.layers import Image
 
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.renaming import Renaming
@@ -55,10 +56,12 @@ class Painted:
         self._masks: dict[tuple[int, PlaneId], PlaneMask] = {}
         self._note_classes()
         session.renamed.connect(self._on_renamed)
+        session.results.kept_classes = self._layered
 
     def close(self) -> None:
         """Stop listening."""
         self._session.renamed.disconnect(self._on_renamed)
+        self._session.results.kept_classes = lambda _: set()
         for _, connections in self._watched:
             for emitter, slot in connections:
                 emitter.disconnect(slot)
@@ -81,6 +84,14 @@ class Painted:
         for mask in self._masks.values():
             mask.rename(renaming)
         self._note_classes()
+
+    def _layered(self, image: Image) -> set[str]:
+        """Classes of objects in masks of an image that have a layer for each class."""
+        if self._project.exclusive:
+            return set()
+        name = self._table.name_of(image)
+        planes = (plane for plane in self._project.images.planes if plane.image == name)
+        return {found for plane in planes for found in self._project.mask_classes(plane).values()}
 
     def _note_classes(self) -> None:
         # Classes of objects in masks.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.errors import BoxError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["Renaming", "follow"]
+__all__ = ["Renaming", "check", "follow"]
 
 Model = TypeVar("Model")
 
@@ -70,6 +71,37 @@ class Renaming:
         return made
 
 
+def check(session: Session, boxes: BoxLayer, old: str, new: str) -> None:
+    """Refuse a name under which the objects of two layers would be of one class, before anything changes.
+
+    Objects of classes that may overlap lie over each other: in one layer they would lose pixels, and undo
+    could not tell them apart again.
+
+    Raises
+    ------
+    BoxError
+        A result or a mask of the project has both classes, each in a layer.
+    """
+    for image in _followers(session, boxes, old)[0]:
+        kept = session.results.kept_classes(image)
+        mine = [result for result in session.results.alive if result.view.layer == image]
+        layered = ({one.only for one in result.siblings if one.only} for result in mine)
+        if any({old, new} <= names | kept for names in (set[str](), *layered)):
+            raise BoxError(
+                f"There are objects of a class '{new}' on '{image.name}' already, in a layer beside that of "
+                f"'{old}', and the two do not become one: choose another name. To go on with one class, add "
+                f"'{new}' here, select the boxes of '{old}' and choose '{new}' for them; then train."
+            )
+
+
+def _followers(session: Session, boxes: BoxLayer, old: str) -> tuple[list[Image], bool]:
+    """Return the images whose results follow boxes in a class, and whether no other boxes have it."""
+    others = (other.boxset for other in session.box_layers if other is not boxes)
+    alone = not any(box.label == old for drawn in others for box in drawn.boxes)
+    images = [boxes.view.layer]
+    return images + [result.view.layer for result in session.results.alive if alone], alone
+
+
 def follow(session: Session, boxes: BoxLayer, before: Classes) -> None:
     """Name and colour classes everywhere as the boxes of an image do now.
 
@@ -78,10 +110,7 @@ def follow(session: Session, boxes: BoxLayer, before: Classes) -> None:
     for old, new in zip(before.items, boxes.classes.items, strict=True):
         if old == new:
             continue
-        others = (other.boxset for other in session.box_layers if other is not boxes)
-        alone = not any(box.label == old.name for drawn in others for box in drawn.boxes)
-        images = [boxes.view.layer]
-        images += [result.view.layer for result in session.results.alive if alone]
+        images, alone = _followers(session, boxes, old.name)
         if old.name != new.name:
             renaming = Renaming(old.name, new.name, images, everywhere=alone)
             session.results.rename(renaming)

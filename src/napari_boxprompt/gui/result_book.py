@@ -9,10 +9,10 @@ from psygnal import Signal
 from napari_boxprompt.gui.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Layer
+    from napari.layers import Image, Layer
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.classes import Color
@@ -52,6 +52,8 @@ class ResultBook:
         self._entries: list[Entry] = []
         self.hidden: tuple[str, ...] = ()
         """Names of the layers that the last new ones took the place of."""
+        self.kept_classes: Callable[[Image], set[str]] = lambda _: set()
+        """Classes that the masks of an image in the open project have in a layer each."""
         for result, model in entries:
             self._note(result, model)
 

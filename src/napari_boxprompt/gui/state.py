@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -15,7 +16,7 @@ from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import PlaneView, match_units, new_boxes_layer
 from napari_boxprompt.gui.left import Left, layers_of, leave, leave_results, take, take_results
 from napari_boxprompt.gui.lessons import Lessons
-from napari_boxprompt.gui.renaming import follow
+from napari_boxprompt.gui.renaming import check, follow
 from napari_boxprompt.gui.result_book import ResultBook
 from napari_boxprompt.gui.uncovering import view_behind
 
@@ -260,6 +261,7 @@ class Session:
         for boxes in stored_boxes(self.viewer, self.box_layers, self.image_layers, self.view):
             boxes.changed.connect(self._on_boxes)
             boxes.reclassed.connect(self._on_classes)
+            boxes.check_rename = partial(check, self, boxes)
             self.box_layers.append(boxes)
             if self.view is None or self.view.layer == boxes.view.layer:
                 self.view = boxes.view
