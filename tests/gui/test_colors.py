@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -66,3 +67,32 @@ def test_colours_of_very_many_objects_are_made_at_once() -> None:
     start = time.thread_time()
     class_colormap(objects, {"a": RED})
     assert time.thread_time() - start < 0.5
+
+
+@pytest.fixture
+def without_numba() -> Iterator[None]:
+    """What napari does where numba is not installed."""
+    from napari.utils.colormap_backend import ColormapBackend
+    from napari.utils.colormaps import _accelerated_cmap as module
+
+    before = module.COLORMAP_BACKEND
+    module.set_colormap_backend(ColormapBackend.pure_python)
+    yield
+    module.set_colormap_backend(before)
+
+
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize("top", [65_535, 65_536, 65_537, 200_000])
+def test_high_numbers_without_numba(top: int) -> None:
+    layer = Labels(np.array([[0, 1, top]], dtype=np.uint32))
+    layer.colormap = class_colormap({1: "a", top: "a"}, {"a": RED, "b": GREEN})
+    assert hue(layer.get_color(top)) == hue(layer.get_color(1)) == 0
+    np.testing.assert_allclose(
+        layer.get_color(1), class_colormap({1: "a"}, {"a": RED, "b": GREEN}).map(1), atol=1e-6
+    )
+    assert layer.colormap.map(np.array([0, top], np.uint32))[:, 3].tolist() == [0, 1]
+    layer.colormap = class_colormap({1: "a", top: "b"}, {"a": RED, "b": GREEN})
+    shown = layer.colormap.map(np.array([0, 1, top], np.uint32))
+    assert shown[:, 3].tolist() == [0, 1, 1]
+    if top <= 65_536:
+        assert hue(shown[2]) == 1, "as long as napari can, it is the colour of the class"

@@ -94,6 +94,30 @@ def test_objects_have_the_hue_of_their_class(viewer: ViewerModel, view: PlaneVie
     assert not np.allclose(first, second), "neighbours can be told apart"
 
 
+def test_very_many_objects_of_two_classes_are_shown_without_numba(
+    viewer: ViewerModel, view: PlaneView, said: list[str]
+) -> None:
+    from napari.utils.colormap_backend import ColormapBackend
+    from napari.utils.colormaps import _accelerated_cmap as module
+
+    before = module.COLORMAP_BACKEND
+    module.set_colormap_backend(ColormapBackend.pure_python)
+    try:
+        result = Result(viewer, view, COLORS)
+        result.plane(plane(0))[0, 0] = 65_600  # painted: the numbers of what is found are above
+        result.reserving()
+        result.add(found(1, ["a", "b"]))
+        result.renew()
+        result.add(found(2, ["b"]))
+        result.renew()
+    finally:
+        module.set_colormap_backend(before)
+    assert set(np.unique(result.plane(plane(1)))) == {0, 65_601, 65_602}
+    assert result.count == 3
+    assert len(said) == 1, "once is enough"
+    assert "pip install numba" in said[0]
+
+
 def test_a_result_does_not_take_the_tool_out_of_the_hand(viewer: ViewerModel, view: PlaneView) -> None:
     active = viewer.add_shapes(name="in hand")
     Result(viewer, view, COLORS)

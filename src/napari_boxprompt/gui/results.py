@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from napari.utils.colormaps import CyclicLabelColormap
+from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_boxprompt.boxes import PlaneId
@@ -98,6 +100,7 @@ class Result:
         self._painted = 0
         self._made: dict[PlaneId, int] = {}  # checksums of planes as they were predicted
         self._renewed = 0.0
+        self._plain = False  # whether it was said that its colours are not those of classes
         name = f"{view.name} {only or 'objects'}"
         labels = empty_labels(view) if kept is None else on_layer(view, kept.labels)
         self.layer: Labels = new_labels_layer(view, labels, name=name, role="prediction", opacity=0.6)
@@ -351,7 +354,14 @@ class Result:
     def renew(self) -> None:
         """Bring colours and table up to date."""
         self._renewed = time.monotonic()
-        self.layer.colormap = class_colormap(self._table.classes, self.colors)
+        colormap = class_colormap(self._table.classes, self.colors)
+        self.layer.colormap = colormap
+        if isinstance(colormap, CyclicLabelColormap) and len(self.used) > 1 and not self._plain:
+            self._plain = True
+            show_info(
+                f"'{self.layer.name}' has too many objects for the colours of their classes: they have mixed "
+                "colours. Nothing is lost; for the colours of classes, pip install numba and start anew."
+            )
         self.layer.features = self._table.features()
         self.layer.refresh()
 
