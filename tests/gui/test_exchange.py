@@ -2,9 +2,11 @@
 
 import json
 import shlex
+import threading
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -36,6 +38,44 @@ def boxes_of(name: str) -> BoxSet:
     return BoxSet(boxes, {PlaneId(name, (0,)): PlaneInfo((40, 50), complete=True)}, ("a", "b"))
 
 
+STOP: Any = threading.Event()
+
+
+def to_its_end(work: Generator[object, None, str]) -> str:
+    """Do what a worker would, at once."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as ended:
+            return str(ended.value)
+
+
+class Later:
+    """In the place of jobs: holds what was started until it is wanted."""
+
+    def __init__(self) -> None:
+        self.work: Any = None
+        self.then: Any = None
+
+    def start(self, _: str, work: Any, *, on_result: Any, on_end: Any = None) -> None:
+        self.work, self.then = work, on_result
+
+    def end(self) -> None:
+        self.then(to_its_end(self.work(STOP)))
+
+
+def exported(result: Any, path: Path) -> str:
+    jobs, said = Later(), list[str]()
+    exchange.export_labels(cast("Any", jobs), result, path, said.append)
+    jobs.end()
+    (sentence,) = said
+    return sentence
+
+
+def command_of(wanted: TrainingTask, session: Session, folder: Path) -> str:
+    return to_its_end(exchange.repeat_command(STOP, wanted, exchange.source_files(session), folder))
+
+
 def test_boxes_go_out_and_come_back(session: Session, tmp_path: Path) -> None:
     session.new_boxes_layer().add_boxes(boxes_of("my [stack]"))
     assert exchange.save_boxes(session, tmp_path / "boxes.json") == 2
@@ -65,7 +105,7 @@ def test_nothing_to_export(session: Session, tmp_path: Path) -> None:
     with pytest.raises(BoxError, match="no boxes"):
         exchange.save_boxes(session, tmp_path / "boxes.json")
     with pytest.raises(BoxPromptError, match="predict first"):
-        exchange.export_labels(None, tmp_path / "labels.tif")
+        exported(None, tmp_path / "labels.tif")
     assert not list(tmp_path.iterdir())
 
 
@@ -77,7 +117,7 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
     assert session.view is not None
     (result,) = session.new_results([session.view])["my [stack]"]
     result.plane(PlaneId("my [stack]", (1,)))[3:9, 4:20] = 70_000
-    said = exchange.export_labels(result, tmp_path / name)
+    said = exported(result, tmp_path / name)
     (path,) = tmp_path.iterdir()
     assert said == f"{path.name} has the labels; it is in {tmp_path}."
     assert path.suffix == ".tif"
@@ -91,6 +131,21 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
             assert pixels["PhysicalSizeXUnit"] == "µm"
 
 
+def test_what_is_painted_while_labels_are_written_is_not_in_the_file(
+    session: Session, trained: Any, tmp_path: Path
+) -> None:
+    session.set_model(trained)
+    assert session.view is not None
+    (result,) = session.new_results([session.view])["my [stack]"]
+    jobs, said = Later(), list[str]()
+    exchange.export_labels(cast("Any", jobs), result, tmp_path / "labels.tif", said.append)
+    assert not said, "nothing is written where the user waits"
+    assert not list(tmp_path.iterdir())
+    result.layer.data[0, :4] = 7
+    jobs.end()
+    assert not tifffile.imread(tmp_path / "labels.tif").any()
+
+
 @pytest.mark.parametrize("name", ["labels.tif", "labels.ome.tif"])
 def test_classes_that_overlap_are_channels(session: Session, trained: Any, tmp_path: Path, name: str) -> None:
     model = replace(trained.model, classes=("cell", "nucleus"), exclusive=False)
@@ -100,7 +155,7 @@ def test_classes_that_overlap_are_channels(session: Session, trained: Any, tmp_p
     cells.plane(PlaneId("my [stack]", (1,)))[3:20, 4:20] = 70_000
     nuclei.plane(PlaneId("my [stack]", (1,)))[5:9, 6:10] = 1
     both = np.stack([cells.layer.data, nuclei.layer.data], axis=1)
-    said = exchange.export_labels(session.result, tmp_path / name)
+    said = exported(session.result, tmp_path / name)
     assert said.startswith(f"{name} has the labels, a channel for each class: cell, nucleus; it is in")
     with tifffile.TiffFile(tmp_path / name) as file:
         assert file.series[0].axes == "ZCYX"
@@ -110,9 +165,9 @@ def test_classes_that_overlap_are_channels(session: Session, trained: Any, tmp_p
             assert [channel["Name"] for channel in channels] == ["cell", "nucleus"]
     nuclei.layer.data = nuclei.layer.data[:, :-1]
     with pytest.raises(BoxPromptError, match="have different sizes"):
-        exchange.export_labels(session.result, tmp_path / "more.tif")
+        exported(session.result, tmp_path / "more.tif")
     session.viewer.layers.remove(nuclei.layer)  # that on top, with which the rest is not gone
-    assert "cell; it is in" in exchange.export_labels(session.result, tmp_path / name)
+    assert "cell; it is in" in exported(session.result, tmp_path / name)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / name).squeeze(), cells.layer.data)
 
 
@@ -172,7 +227,7 @@ def test_a_session_is_repeated_without_an_image_file(
 ) -> None:
     session.new_boxes_layer().add_boxes(boxes_of("my [stack]"))
     wanted = task(session, quick(), trained.model)
-    command = exchange.repeat_command(wanted, exchange.source_files(session), tmp_path / "a session")
+    command = command_of(wanted, session, tmp_path / "a session")
     caught = run_command(command, monkeypatch)
     assert caught["config"] == wanted.config
     assert caught["normalization"] == wanted.normalization
@@ -196,7 +251,7 @@ def test_a_session_is_repeated_on_the_image_file(
     assert session.view is not None
     session.new_boxes_layer().add_boxes(boxes_of(session.view.name))
     folder = tmp_path / "session"
-    command = exchange.repeat_command(task(session, quick()), exchange.source_files(session), folder)
+    command = command_of(task(session, quick()), session, folder)
     assert shlex.split(command)[2] == str(path)
     assert sorted(entry.name for entry in folder.iterdir()) == ["boxes.json"]
     assert {image["file_name"] for image in json.loads((folder / "boxes.json").read_text())["images"]} == {
@@ -214,7 +269,7 @@ def test_planes_along_another_axis_are_written_as_they_were_seen(
     session = Session(viewer)
     session.new_boxes_layer().add_boxes(boxes_of("side"))
     wanted = task(session, quick())
-    command = exchange.repeat_command(wanted, exchange.source_files(session), tmp_path / "s")
+    command = command_of(wanted, session, tmp_path / "s")
     images = run_command(command, monkeypatch)["images"]
     np.testing.assert_array_equal(
         images.read(PlaneId("side.tif", (2,))), wanted.images.read(PlaneId("side", (2,)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,13 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QPushButton
-from tests.gui.conftest import Desk
+from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton
+from tests.gui.conftest import TIMEOUT, Desk
 from tests.helpers.synthetic import quick_config
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.gui import keys, style
+from napari_boxprompt.gui import exchange, keys, style
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.layers import layers_with_role
 from napari_boxprompt.gui.section import Section
@@ -342,6 +344,77 @@ def test_keys_of_review_are_bound_on_results_only(open_desk: OpenDesk, trained: 
     assert viewer.layers.selection.active == boxes_of(desk).shapes
     desk.settle()
     assert not desk.said
+
+
+def test_labels_are_written_while_the_user_goes_on(
+    open_desk: OpenDesk, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    desk = open_desk()
+    panel, actions, go_on = desk.widget.review_panel, desk.widget.actions, threading.Event()
+    add_stack(desk)
+    desk.widget.session.set_model(trained)
+    desk.widget.predicting.planes()
+    desk.wait(lambda: not desk.widget.predicting.running)
+    desk.settle()
+    real = exchange.write_labels
+
+    def slow(*given: Any, **more: Any) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        go_on.wait(TIMEOUT / 1000)
+        real(*given, **more)
+
+    monkeypatch.setattr(exchange, "write_labels", slow)
+    place = str(tmp_path / "l.tif")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (place, "TIFF (*.tif)"))
+    panel.export.click()
+    assert panel.export.text() == "Writing l.tif …"
+    assert not panel.export.isEnabled()
+    actions.export_labels()
+    assert len(desk.said) == 1, "one at a time"
+    assert not list(tmp_path.glob("*.tif"))
+    go_on.set()
+    desk.wait(panel.export.isEnabled)
+    assert panel.export.text() == "Export labels …"
+    assert desk.said[1:] == [f"l.tif has the labels; it is in {tmp_path}."]
+    monkeypatch.setattr(exchange, "write_labels", real)
+    (tmp_path / "l.tif").unlink()
+    (tmp_path / "l.tif").mkdir()
+    panel.export.click()
+    desk.wait(panel.export.isEnabled)
+    assert len(desk.said) == 3
+    assert desk.said[2].startswith(f"Cannot write {place}")
+
+
+def test_the_command_comes_when_its_images_are_written(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk()
+    panel, threads = desk.widget.train_panel, list[threading.Thread]()
+    add_stack(desk)
+    panel.form.setValue(quick_config(steps=2))
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    desk.settle()
+    panel.train.click()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    desk.settle()
+    desk.said.clear()
+    real = exchange.tifffile.imwrite
+
+    def noted(*given: Any, **more: Any) -> None:
+        threads.append(threading.current_thread())
+        real(*given, **more)
+
+    monkeypatch.setattr(exchange.tifffile, "imwrite", noted)
+    QApplication.clipboard().setText("")
+    panel.command_wanted.emit()
+    assert not desk.said
+    desk.settle()
+    assert len(desk.said) == 1
+    assert desk.said[0].startswith("The command is on the clipboard; its boxes are in ")
+    assert QApplication.clipboard().text().startswith("boxprompt train ")
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_all_keys_stand_in_the_table(open_desk: OpenDesk) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
+from psygnal import Signal
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_boxprompt.errors import BoxPromptError
@@ -49,7 +50,14 @@ class Actions:
         Brings the table of keys into sight.
     about_project : ProjectActions
         What is asked for about projects.
+
+    Attributes
+    ----------
+    writing : psygnal.Signal
+        Emitted with the name of a file of labels that is being written, and with an empty one at its end.
     """
+
+    writing = Signal(str)
 
     def __init__(
         self,
@@ -190,7 +198,9 @@ class Actions:
         name = "labels.ome.tif" if result is None else f"{result.view.name} labels.ome.tif"
         path, kind = self._ask_name("Export labels", name, TIFF_FILES)
         if path:
-            show_info(exchange.export_labels(result, exchange.named(path, kind)))
+            place, ended = exchange.named(path, kind), partial(self.writing.emit, "")
+            exchange.export_labels(self._jobs, result, place, show_info, ended)
+            self.writing.emit(place.name)
 
     @told
     def export_boxes(self) -> None:
@@ -216,15 +226,24 @@ class Actions:
         if self._trainer.last is None:
             raise BoxPromptError("There is nothing to repeat yet: train first.")
         folder = home_folder() / "sessions" / datetime.now().strftime("%Y-%m-%d %H-%M-%S")
-        text = exchange.repeat_command(self._trainer.last, exchange.source_files(self._session), folder)
-        QApplication.clipboard().setText(text)
         # The command line takes boxes, not masks: whoever repeats the training has to know what is missing.
         masks = (
             " Accepted planes are among them as boxes, without their outlines."
             if self._trainer.last.masks
             else ""
         )
-        show_info(f"The command is on the clipboard; its boxes are in {folder}.{masks}")
+
+        def copy(text: str) -> None:
+            QApplication.clipboard().setText(text)
+            show_info(f"The command is on the clipboard; its boxes are in {folder}.{masks}")
+
+        work = partial(
+            exchange.repeat_command,
+            task=self._trainer.last,
+            sources=exchange.source_files(self._session),
+            folder=folder,
+        )
+        self._jobs.start("copying the command", work, on_result=copy)
 
     def show_keys(self) -> None:
         """Show the keys of our layers."""

@@ -48,7 +48,7 @@ def class_colormap(
         used = set(objects.values())
         if len(used) > 1:
             return label_colormap()
-        cycle = shades.get(*used, grey)
+        cycle = shades.get(next(iter(used)), grey)
         return CyclicLabelColormap(colors=np.array([_CLEAR, *cycle[1:], cycle[0]]))
     found = DirectLabelColormap(color_dict={0: _CLEAR, None: later[0]})
     # Not in its making: there napari looks at every colour, which takes long with thousands of objects.

@@ -14,6 +14,7 @@ import tifffile
 from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.commandline import command_line
 from napari_boxprompt.errors import BoxError, BoxPromptError, OutputError
+from napari_boxprompt.events import Progress
 from napari_boxprompt.files import atomic_path
 from napari_boxprompt.formats import align, load_boxes
 from napari_boxprompt.gui.backend import load_backend
@@ -115,23 +116,45 @@ def proposed(session: Session, name: str) -> str:
     return name if source is None else str(Path(source).parent / name)
 
 
-def export_labels(result: Result | None, path: str | Path) -> str:
-    """Write labels as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``; return a sentence about it.
+def export_labels(
+    jobs: Jobs,
+    result: Result | None,
+    path: str | Path,
+    then: Callable[[str], None],
+    at_end: Callable[[], None] | None = None,
+) -> None:
+    """Write labels in the background as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``.
 
-    Where classes may overlap, each is a channel. Objects have the numbers that they have in the layers.
+    What is written is what the layers hold now. Where classes may overlap, each is a channel. Objects have
+    the numbers that they have in the layers.
+
+    Parameters
+    ----------
+    jobs : Jobs
+        Runs it: to compress takes long.
+    result : Result or None
+        What to write.
+    path : str or pathlib.Path
+        The file.
+    then : callable
+        Called with a sentence about the file when it is written.
+    at_end : callable, optional
+        Called last, whatever happened.
 
     Raises
     ------
     BoxPromptError
-        There is no result, layers of its classes do not fit each other, or the file cannot be written.
+        There is no result, layers of its classes do not fit each other, or labels are being written.
     """
     if result is None:
         raise BoxPromptError("There are no labels to export yet: predict first.")
     place = Path(path)
     if place.suffix.lower() not in (".tif", ".tiff"):
         place = place.with_name(f"{place.name}.tif")
-    labels, classes, channels = result.layer.data, [], ""
-    if result.only is not None:
+    classes, channels = list[str](), ""
+    if result.only is None:
+        labels = np.array(result.layer.data)  # a copy: the user goes on painting
+    else:
         there = {one.only or "": one.layer for one in result.siblings if one.alive}
         if len({layer.data.shape for layer in there.values()}) > 1:
             names = ", ".join(f"'{layer.name}'" for layer in there.values())
@@ -141,8 +164,17 @@ def export_labels(result: Result | None, path: str | Path) -> str:
             )
         labels, classes = np.stack([layer.data for layer in there.values()], axis=-3), list(there)
         channels = f", a channel for each class: {', '.join(classes)}"
-    write_labels(place, labels, pixel_size=result.pixel_size(), classes=classes, overlap=bool(classes))
-    return f"{place.name} has the labels{channels}; it is in {place.parent}."
+    said = f"{place.name} has the labels{channels}; it is in {place.parent}."
+    write = partial(
+        write_labels, place, labels, pixel_size=result.pixel_size(), classes=classes, overlap=bool(classes)
+    )
+    jobs.start("writing the labels", partial(_written, write=write, said=said), on_result=then, on_end=at_end)
+
+
+def _written(stop: Stop, write: Callable[[], None], said: str) -> Generator[Event, None, str]:
+    yield from ()
+    write()
+    return said
 
 
 def load_model(
@@ -173,11 +205,17 @@ def source_files(session: Session) -> dict[str, Path | None]:
     return files
 
 
-def repeat_command(task: TrainingTask, sources: Mapping[str, Path | None], folder: Path) -> str:
+def repeat_command(
+    stop: Stop, task: TrainingTask, sources: Mapping[str, Path | None], folder: Path
+) -> Generator[Event, None, str]:
     """Command that repeats a training; what it needs besides image files is written to `folder`.
+
+    Whole stacks of images may be, so it is work for a worker.
 
     Parameters
     ----------
+    stop : Stop
+        Not heeded: a command without its files is of no use.
     task : TrainingTask
         The training.
     sources : mapping of str to pathlib.Path or None
@@ -198,7 +236,8 @@ def repeat_command(task: TrainingTask, sources: Mapping[str, Path | None], folde
     only = next(iter(files.values())) if len(files) == 1 else None
     if only is None:
         images = prepare_folder(folder / "images")
-        files = {name: _write_image(task.images, name, images) for name in sorted(names)}
+        for name in sorted(names):
+            files[name] = yield from _write_image(task.images, name, images)
     else:
         images = only
     renamed = {name: path.name for name, path in files.items() if path is not None}
@@ -226,14 +265,15 @@ def _with_names(boxes: BoxSet, names: Mapping[str, str]) -> BoxSet:
     )
 
 
-def _write_image(images: Images, name: str, folder: Path) -> Path:
+def _write_image(images: Images, name: str, folder: Path) -> Generator[Event, None, Path]:
     """Write the planes of one image as a TIFF stack."""
     planes = [plane for plane in images.planes if plane.image == name]
     first = images.read(planes[0])
     rgb = first.shape[2] == 3
     shape = (*images.extent(name), *first.shape[: 3 if rgb else 2])
     stack = np.empty(shape, first.dtype)
-    for plane in planes:
+    for done, plane in enumerate(planes):
+        yield Progress("prepare", done, len(planes), str(plane))  # here a closed widget ends it
         pixels = images.read(plane)
         stack[plane.index] = pixels if rgb else pixels[..., 0]
     path = folder / f"{_file_name(name)}.tif"

@@ -228,6 +228,11 @@ class ReviewPanel(QWidget):
         if item is not None and picture is not None:
             item.setIcon(QIcon(_pixmap(picture)))
 
+    def show_writing(self, name: str) -> None:
+        """Say which file is being written; with an empty name, that none is."""
+        self.export.setText(f"Writing {name} …" if name else "Export labels …")
+        self.export.setEnabled(not name)
+
     def _highlight(self) -> None:
         """Accepting is next once all planes are predicted; before that, predicting is."""
         view = self._session.view

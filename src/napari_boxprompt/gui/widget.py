@@ -146,6 +146,7 @@ class BoxPromptWidget(QWidget):
         self.predict_panel.folder_wanted.connect(actions.predict_folder)
         self.predict_panel.load_wanted.connect(actions.load_model)
         self.review_panel.export_wanted.connect(actions.export_labels)
+        actions.writing.connect(self.review_panel.show_writing)
         self.viewer.events.theme.connect(self._follow_theme)
 
     def event(self, event: QEvent) -> bool:
