@@ -13,7 +13,7 @@ from napari.components import ViewerModel
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
-from napari_boxprompt.gui import telling
+from napari_boxprompt.gui import results, telling
 from napari_boxprompt.gui.layers import PlaneView
 from napari_boxprompt.gui.result_book import ResultBook
 from napari_boxprompt.gui.results import Result
@@ -116,6 +116,26 @@ def test_very_many_objects_of_two_classes_are_shown_without_numba(
     assert result.count == 3
     assert len(said) == 1, "once is enough"
     assert "pip install numba" in said[0]
+
+
+@pytest.mark.parametrize(("cost", "renewals"), [(0.01, 7), (0.45, 2)])
+def test_a_renewal_that_takes_long_comes_seldom(
+    viewer: ViewerModel, view: PlaneView, monkeypatch: pytest.MonkeyPatch, cost: float, renewals: int
+) -> None:
+    now, real, seen = [100.0], results.class_colormap, list[float]()
+
+    def slow(*given: Any) -> Any:
+        seen.append(now[0])
+        now[0] += cost
+        return real(*given)
+
+    monkeypatch.setattr(results.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(results, "class_colormap", slow)
+    result = Result(viewer, view, COLORS)
+    for step in range(7):
+        result.add(found(step % 6))
+        now[0] += 1.01
+    assert len(seen) == renewals
 
 
 def test_a_result_does_not_take_the_tool_out_of_the_hand(viewer: ViewerModel, view: PlaneView) -> None:

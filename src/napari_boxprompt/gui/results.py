@@ -40,6 +40,9 @@ __all__ = ["Counts", "Result", "Status"]
 REFRESH_SECONDS = 1.0
 """Least time between two renewals of colours and table while planes come in."""
 
+REFRESH_SHARE = 10
+"""That time is at least as many times what the last renewal took: with thousands of objects it takes long."""
+
 Status = Literal["accepted", "rejected"]
 """What the user has said of a plane."""
 
@@ -99,7 +102,7 @@ class Result:
         self._called: dict[str, str] = {}  # classes that were renamed since its prediction began
         self._painted = 0
         self._made: dict[PlaneId, int] = {}  # checksums of planes as they were predicted
-        self._renewed = 0.0
+        self._renewed, self._pause = 0.0, REFRESH_SECONDS
         self._plain = False  # whether it was said that its colours are not those of classes
         name = f"{view.name} {only or 'objects'}"
         labels = empty_labels(view) if kept is None else on_layer(view, kept.labels)
@@ -192,7 +195,7 @@ class Result:
     def add(self, found: Found) -> None:
         """Take the objects of one plane, in the place of those predicted before; work of the user stays.
 
-        Colours and table follow within a second, or with `renew`.
+        Colours and table follow within a second, later where that takes long, or with `renew`.
 
         Raises
         ------
@@ -233,7 +236,7 @@ class Result:
             self._table.add(numbers[item.id], here, names[item.id], item.area, round(item.score, 4))
         unsure = sum(item.id in numbers for item in unsure_objects(prediction))
         self.counts[here] = Counts(len(mine), unsure)
-        if time.monotonic() - self._renewed > REFRESH_SECONDS:
+        if time.monotonic() - self._renewed > self._pause:
             self.renew()
         elif here == self.view.plane_shown(self._viewer):
             self.layer.refresh()
@@ -353,7 +356,7 @@ class Result:
 
     def renew(self) -> None:
         """Bring colours and table up to date."""
-        self._renewed = time.monotonic()
+        started = time.monotonic()
         colormap = class_colormap(self._table.classes, self.colors)
         self.layer.colormap = colormap
         if isinstance(colormap, CyclicLabelColormap) and len(self.used) > 1 and not self._plain:
@@ -364,6 +367,8 @@ class Result:
             )
         self.layer.features = self._table.features()
         self.layer.refresh()
+        self._renewed = time.monotonic()
+        self._pause = max(REFRESH_SECONDS, REFRESH_SHARE * (self._renewed - started))
 
     def standing_out(self) -> dict[PlaneId, Strategy]:
         """Planes that need a look more clearly than most, and why, whatever the user has said of them."""
