@@ -270,6 +270,36 @@ def test_painted_numbers_are_not_given_away(viewer: ViewerModel, view: PlaneView
     assert result.class_of(2) is None, "what was painted has no class until it is accepted"
 
 
+def test_only_what_is_predicted_is_looked_at_for_work_where_a_layer_is_filled_up(
+    viewer: ViewerModel, view: PlaneView, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(viewer)
+    session.set_model(trained)
+    (result,) = session.new_results([view])["stack"]
+    for z in range(6):
+        result.add(found(z))
+    result.plane(plane(2))[30:34, 30:34] = 50  # no event tells of these two
+    result.plane(plane(4))[30:34, 30:34] = 60
+    viewer.dims.set_current_step(0, 1)
+    result.layer.paint((1, 30, 30), 70)
+    real, seen = results.checksum, list[int]()
+
+    def counted(labels: np.ndarray) -> int:
+        seen.append(int(labels.max()))
+        return real(labels)
+
+    monkeypatch.setattr(results, "checksum", counted)
+    assert session.new_results([view], [plane(0), plane(2)])["stack"] == [result]
+    assert sorted(seen) == [1, 50, 70], "planes 0 and 2, which are predicted, and 1, where a stroke was seen"
+    assert [result.class_of(number) is not None for number in (50, 60, 70)] == [True, False, True]
+    session.set_model(dataclasses.replace(trained, model=dataclasses.replace(trained.model)))
+    (newer,) = session.new_results([view], [plane(0)])["stack"]
+    assert newer is not result
+    kept = [z for z in range(6) if newer.plane(plane(z)).any()]
+    assert kept == [1, 2, 4], "a new layer has all of the user's work"
+    assert result.class_of(60) is not None
+
+
 def test_a_renamed_image_keeps_its_result(viewer: ViewerModel, view: PlaneView, trained: Any) -> None:
     session = Session(viewer)
     session.set_model(trained)

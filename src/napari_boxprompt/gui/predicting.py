@@ -123,7 +123,7 @@ class Predicting:
         """Segment planes of images into new layers, one for each image."""
         model = self._ready()
         images = combined_images(views)
-        self._results = self._session.new_results(views)
+        self._results = self._session.new_results(views, planes)
         self._begin(len(planes), self._session.results.hidden)
         self._jobs.start(
             JOB,

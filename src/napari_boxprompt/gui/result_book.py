@@ -9,7 +9,7 @@ from psygnal import Signal
 from napari_boxprompt.gui.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
@@ -113,6 +113,8 @@ class ResultBook:
         views: Sequence[PlaneView],
         model: PromptModel,
         colors: Mapping[str, Color],
+        planes: Collection[PlaneId] = (),
+        adopt: Callable[[PlaneId, Result], None] = lambda *_: None,
     ) -> dict[str, list[Result]]:
         """Layers for a prediction: one for each image, or one a class where classes overlap.
 
@@ -129,6 +131,11 @@ class ResultBook:
             What predicts.
         colors : mapping of str to color
             Colour of each class, in the order of the model's.
+        planes : collection of PlaneId
+            What will be predicted. To look at all that a layer holds takes seconds for a large stack; one
+            that is filled up is looked at here, and where it was seen that the user painted.
+        adopt : callable
+            Called with a plane that the user has accepted or changed, and the result where that was.
 
         Returns
         -------
@@ -142,12 +149,17 @@ class ResultBook:
             newest, by = mine[-1] if mine else (None, None)
             whole = newest is not None and len(newest.together) == len(newest.siblings)
             if newest is not None and whole and by is model and newest.known == model.classes:
+                for plane in newest.worked_on(planes):
+                    adopt(plane, newest)
                 taken[view.name] = [old.reserving() for old in newest.siblings]
                 continue
             hidden += [old.layer.name for old, _ in mine if old.layer.visible]
             for old, _ in mine:
                 old.layer.visible = False
-            new = self._following(view, model, colors)
+            work = {plane: result for plane, result in self.work(view).items() if result.view == view}
+            for plane, result in work.items():
+                adopt(plane, result)
+            new = self._following(view, model, colors, work)
             active = self._viewer.layers.selection.active
             if any(old.layer is active for old, _ in mine):  # its keys would act out of sight
                 self._viewer.layers.selection.active = new.layer
@@ -155,11 +167,17 @@ class ResultBook:
         self.hidden = tuple(hidden)
         return taken
 
-    def _following(self, view: PlaneView, model: PromptModel, colors: Mapping[str, Color]) -> Result:
+    def _following(
+        self,
+        view: PlaneView,
+        model: PromptModel,
+        colors: Mapping[str, Color],
+        work: Mapping[PlaneId, Result],
+    ) -> Result:
         """Make a result with the user's work in it: a prediction must not take its place."""
         planes: dict[Result, list[PlaneId]] = {}
-        for plane, result in self.work().items():
-            if result.view == view and result.together:
+        for plane, result in work.items():
+            if result.together:
                 planes.setdefault(result, []).append(plane)
         exclusive = model.exclusive and all(result.only is None for result in planes)
         if not exclusive:
@@ -196,13 +214,13 @@ class ResultBook:
         """Planes that the user has accepted, and where."""
         return {plane: result for plane, (result, status) in self.said().items() if status == "accepted"}
 
-    def work(self) -> dict[PlaneId, Result]:
-        """Planes that the user has accepted or changed, and where last."""
+    def work(self, view: PlaneView | None = None) -> dict[PlaneId, Result]:
+        """Planes that the user has accepted or changed, and where last; of one image only, if it is given."""
         changed: dict[PlaneId, Result] = {}
         for result in self.alive:
             last = result.together[-1:] == (result,)  # of siblings, each would say the same
-            planes = (*result.scores, *result.painted, *result.status) if last else ()
-            changed |= {plane: result for plane in planes if result.is_work(plane)}
+            if last and view in (None, result.view):
+                changed |= dict.fromkeys(result.worked_on(), result)
         return changed | self.accepted()
 
     def rename(self, renaming: Renaming) -> None:

@@ -24,7 +24,7 @@ from napari_boxprompt.gui.planes import planes_touched
 from napari_boxprompt.ranking import standing_out, unsure_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -244,6 +244,19 @@ class Result:
     def is_work(self, plane: PlaneId) -> bool:
         """Whether the user has accepted a plane, or changed any class of it and not rejected it since."""
         return any(one._is_work(plane) for one in self.together)
+
+    def worked_on(self, looked_at: Collection[PlaneId] | None = None) -> list[PlaneId]:
+        """Planes that the user has accepted or changed.
+
+        Parameters
+        ----------
+        looked_at : collection of PlaneId, optional
+            Others are among them only where it was seen that they were changed; by default all are looked at.
+        """
+        wanted = self.scores if looked_at is None else set(looked_at)
+        predicted = (plane for plane in self.scores if plane in wanted)
+        planes = dict.fromkeys((*predicted, *self.painted, *self.status))
+        return [plane for plane in planes if self.is_work(plane)]
 
     def _is_work(self, plane: PlaneId) -> bool:
         status = self.status.get(plane)

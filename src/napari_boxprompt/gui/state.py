@@ -21,7 +21,7 @@ from napari_boxprompt.gui.result_book import ResultBook
 from napari_boxprompt.gui.uncovering import view_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -289,17 +289,18 @@ class Session:
             return set()
         return self.results.predicted(self.view, self.trained.model)
 
-    def new_results(self, views: Sequence[PlaneView]) -> dict[str, list[Result]]:
-        """Layers for a prediction with the present model, by image name; see `ResultBook.take`."""
+    def new_results(
+        self, views: Sequence[PlaneView], planes: Collection[PlaneId] = ()
+    ) -> dict[str, list[Result]]:
+        """Layers for a prediction of planes by the present model, by image name; see `ResultBook.take`."""
         if self.trained is None:
             raise BoxError("There is no model yet: train one, or load one.")
         names = self.trained.model.classes
         known = self.boxes.classes if self.boxes is not None else Classes.named(names)
         known = known.with_names(names)
         colors = {name: known.color_of(name) for name in names}
-        for plane, result in self.results.work().items():  # the user may have painted there since
-            self._adopt(plane, result)
-        made = self.results.take(views, self.trained.model, colors)
+        # The user may have painted there since.
+        made = self.results.take(views, self.trained.model, colors, planes, self._adopt)
         self.result_changed.emit()
         return made
 
