@@ -155,13 +155,41 @@ def test_many_objects_need_wide_numbers(tmp_path: Path) -> None:
     assert wide.max() == 2**16
 
 
-def test_unfinished_stack_is_left_out(tmp_path: Path) -> None:
-    images = images_of(a_png=SHAPE, s_tif=(3, *SHAPE))
+def test_what_there_is_of_an_unfinished_stack_is_kept_apart(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, sub__s_tif=(3, *SHAPE), z_png=SHAPE)
     with ResultWriter(tmp_path, images) as writer:
         for plane in images.planes[:3]:
             writer.add(prediction(plane))
-    assert names(tmp_path) == {"a_mask.tif", "a_objects.tif", "objects.csv"}
+    whole = {"a_mask.tif", "a_objects.tif", "objects.csv"}
+    part = {f"sub/s_2_of_3_planes_{name}" for name in ("mask.tif", "objects.tif", "objects.csv")}
+    assert names(tmp_path) == whole | part
+    assert {path.relative_to(tmp_path).as_posix() for path in writer.written} == whole | part
     assert [row["image"] for row in rows(tmp_path)] == ["a.png"]
+    table = (tmp_path / "sub" / "s_2_of_3_planes_objects.csv").read_text("utf-8")
+    assert [line.split(",")[:2] for line in table.splitlines()[1:]] == [
+        ["sub/s.tif", "0"],
+        ["sub/s.tif", "1"],
+    ]
+    mask = tifffile.imread(tmp_path / "sub" / "s_2_of_3_planes_mask.tif")
+    assert mask.any(axis=(1, 2)).tolist() == [True, True, False]
+    assert writer.outcome == (
+        "Stopped: 1 of 3 images are finished; 2 of 3 planes of sub/s.tif are in s_2_of_3_planes_mask.tif. "
+        f"6 files were written to {tmp_path}."
+    )
+
+
+def test_stopped_before_anything(tmp_path: Path) -> None:
+    with ResultWriter(tmp_path, images_of(s_tif=(3, *SHAPE))) as writer:
+        pass
+    assert not names(tmp_path), "an empty table would say that there are no objects"
+    assert writer.outcome == "Stopped before the first plane was done; nothing was written."
+
+
+def test_all_is_done(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE)
+    with ResultWriter(tmp_path, images) as writer:
+        writer.add(prediction(images.planes[0]))
+    assert writer.outcome == f"3 files were written to {tmp_path}."
 
 
 @pytest.mark.parametrize("finished", [0, 1])

@@ -105,8 +105,8 @@ class ResultWriter:
 
     For each image ``NAME_mask.tif`` (class masks) and ``NAME_objects.tif`` (object numbers); where
     classes may overlap, an axis before the last two runs over the classes. `close`, or the end of a
-    ``with`` block, writes ``objects.csv``. An image whose last plane never came is left out of both, so
-    that a stack with missing planes is not taken for a result.
+    ``with`` block, writes ``objects.csv``. What there is of an image whose last plane never came goes to
+    files of its own, as ``NAME_3_of_40_planes_mask.tif``, so that it is kept but not taken for a result.
 
     Parameters
     ----------
@@ -125,12 +125,14 @@ class ResultWriter:
     ) -> None:
         self._folder, self._classes, self._overlap = folder, classes, overlap
         self._left: dict[str, int] = {}
+        self._parts: dict[str, str] = {}
         self._depth: dict[str, tuple[int, ...]] = {}
         for plane in images.planes:
             self._left[plane.image] = self._left.get(plane.image, 0) + 1
             depth = self._depth.get(plane.image, (0,) * len(plane.index))
             self._depth[plane.image] = tuple(max(d, i + 1) for d, i in zip(depth, plane.index, strict=True))
         self._stacks: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]] = {}
+        self._wanted = dict(self._left)
         self._rows: dict[str, list[dict[str, object]]] = {}
         self._finished: list[str] = []
         self.written: list[Path] = []
@@ -138,10 +140,8 @@ class ResultWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: object, *_: object) -> None:
-        # An empty table after an error would say that there are no objects.
-        if error is None or self._finished:
-            self.close()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def add(self, prediction: Prediction) -> None:
         """Take one plane."""
@@ -168,10 +168,13 @@ class ResultWriter:
             self._write(plane.image)
             self._finished.append(plane.image)
 
-    def _write(self, image: str) -> None:
+    def _write(self, image: str, part: str = "") -> Path:
+        """Write what there is of an image; return the place of its files, without their last word."""
         mask, labels = self._stacks.pop(image)
         stem = self._folder / PurePosixPath(image).with_suffix("")
-        if stem.with_name(f"{stem.name}_mask.tif") in self.written:  # same name, other suffix
+        if part:
+            stem = stem.with_name(f"{stem.name}_{part}")
+        elif stem.with_name(f"{stem.name}_mask.tif") in self.written:  # same name, other suffix
             stem = self._folder / PurePosixPath(image)
         numbers = labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels
         results: dict[str, npt.NDArray[np.unsignedinteger]] = {"mask": mask, "objects": numbers}
@@ -179,15 +182,38 @@ class ResultWriter:
             path = stem.with_name(f"{stem.name}_{name}.tif")
             write_labels(path, values, classes=self._classes, overlap=self._overlap)
             self.written.append(path)
+        return stem
 
     def close(self) -> list[Path]:
-        """Write the table of objects; return all files written."""
+        """Write the table of objects, and what there is of images that are not finished; return all files."""
+        if self._finished:  # an empty table would say that there are no objects
+            self._write_table(self._folder / "objects.csv", self._finished)
+        for image in tuple(self._stacks):
+            done, wanted = self._wanted[image] - self._left[image], self._wanted[image]
+            stem = self._write(image, f"{done}_of_{wanted}_planes")
+            self._parts[image] = f"{done} of {wanted} planes of {image} are in {stem.name}_mask.tif"
+            self._write_table(stem.with_name(f"{stem.name}_objects.csv"), [image])
+        return self.written
+
+    @property
+    def outcome(self) -> str:
+        """What was written, and what is missing, in words."""
+        files = "1 file was" if len(self.written) == 1 else f"{len(self.written)} files were"
+        where = f"{files} written to {self._folder}."
+        done, wanted = len(self._finished), len(self._wanted)
+        if done == wanted:
+            return where
+        if not self.written:
+            return "Stopped before the first plane was done; nothing was written."
+        parts = "".join(f"; {part}" for part in self._parts.values())
+        images = "image is" if wanted == 1 else "images are"
+        return f"Stopped: {done} of {wanted} {images} finished{parts}. {where}"
+
+    def _write_table(self, path: Path, images: Sequence[str]) -> None:
         table = io.StringIO()
         columns = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for image in self._finished for row in self._rows[image])
-        path = self._folder / "objects.csv"
+        writer.writerows(row for image in images for row in self._rows[image])
         atomic_write_bytes(path, table.getvalue().encode())
         self.written.append(path)
-        return self.written

@@ -23,7 +23,9 @@ from tests.gui.conftest import TIMEOUT, Panel
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import predicting as module
+from napari_boxprompt.gui import work
 from napari_boxprompt.gui.jobs import Jobs
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
@@ -301,6 +303,37 @@ def test_a_folder_is_segmented(
     assert len(said) == 1
     assert said[0].endswith(f"files were written to {tmp_path / 'out'}.")
     assert list((tmp_path / "out").glob("a*.tif"))
+
+
+def test_a_stopped_folder_keeps_what_is_done(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = work.predict
+
+    def slow(stop: Any, *given: Any, **more: Any) -> Any:
+        for event in real(stop, *given, **more):
+            yield event
+            if isinstance(event, Progress) and event.done == 2:
+                stop.wait(TIMEOUT / 1000)
+
+    monkeypatch.setattr(work, "predict", slow)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "s.tif", stack(), photometric="minisblack")
+    ready.widget._predicting.folder(tmp_path / "in", tmp_path / "out")
+    qtbot.waitUntil(lambda: ready.widget.bar.value() == 2, timeout=TIMEOUT)
+    ready.widget.stop.click()
+    end(ready, qtbot)
+    names = ("mask.tif", "objects.csv", "objects.tif")
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    done = found[0][2 : found[0].index("_of")]
+    assert found == [f"s_{done}_of_4_planes_{name}" for name in names]
+    mask = tifffile.imread(tmp_path / "out" / found[0])
+    assert int(done) >= 2
+    assert mask.any(axis=(1, 2)).tolist() == [z < int(done) for z in range(4)]
+    assert said == [
+        f"Stopped: 0 of 1 image is finished; {done} of 4 planes of s.tif are in {found[0]}. "
+        f"3 files were written to {tmp_path / 'out'}."
+    ]
 
 
 def test_the_plane_on_screen_decides(ready: Panel[PredictPanel], said: list[str]) -> None:

@@ -180,7 +180,8 @@ def test_files_are_segmented_into_a_folder(stop: Stop, trained: Any, unseen: Sce
     for plane in unseen.images.planes:
         pixels = unseen.images.read(plane)[..., 0]
         Image.fromarray(pixels).save(tmp_path / "in" / plane.image.replace(".tif", ".png"))
-    written, events = finish(work.predict_files(stop, trained, tmp_path / "in", tmp_path / "out"))
+    writer, events = finish(work.predict_files(stop, trained, tmp_path / "in", tmp_path / "out"))
+    written = writer.written
     assert sorted(path.name for path in written)[:2] == ["objects.csv", "plane0_mask.tif"]
     assert all(path.is_file() for path in written)
     assert [event.done for event in events if isinstance(event, Progress)] == [0, 1, 2, 3]

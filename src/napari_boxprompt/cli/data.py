@@ -197,8 +197,13 @@ def predict(
     with download_bar() as show:
         trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
     classes, overlap = trained.model.classes, not trained.model.exclusive
-    with ResultWriter(folder, opened, classes, overlap=overlap) as writer:
-        count = show_events(_predicted(trained, opened, writer, workers))
+    writer = ResultWriter(folder, opened, classes, overlap=overlap)
+    try:
+        with writer:
+            count = show_events(_predicted(trained, opened, writer, workers))
+    except KeyboardInterrupt:
+        errors.print(writer.outcome, highlight=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
     output.print(
         f"{count} planes segmented; {len(writer.written)} files written to {folder}.",
         highlight=False,

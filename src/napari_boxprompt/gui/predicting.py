@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.outputs import ResultWriter
 
 __all__ = ["Predicting"]
 
@@ -152,8 +153,8 @@ class Predicting:
         self._results = {}
         self._begin(0)
 
-        def tell(written: list[Path]) -> None:
-            show_info(f"{len(written)} files were written to {out}.")
+        def tell(writer: ResultWriter) -> None:
+            show_info(writer.outcome)
 
         self._jobs.start(
             JOB,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.models import EmbeddingCache
     from napari_boxprompt.models.encoding import Encoder
     from napari_boxprompt.normalization import Normalization
+    from napari_boxprompt.outputs import ResultWriter
     from napari_boxprompt.prediction import Prediction
     from napari_boxprompt.prompting import PromptModel
     from napari_boxprompt.ranking import PlaneScores
@@ -348,13 +349,13 @@ def predict(
 
 def predict_files(
     stop: Stop, model: TrainedModel, source: str | Path, out: str | Path
-) -> Generator[Event, None, list[Path]]:
+) -> Generator[Event, None, ResultWriter]:
     """Segment image files and write masks, objects and a table beside each other.
 
     Returns
     -------
-    list of Path
-        Files written.
+    ResultWriter
+        It knows what was written, also of the image that was at work when this was stopped.
     """
     from napari_boxprompt.images import open_images
     from napari_boxprompt.outputs import ResultWriter, prepare_folder
@@ -367,4 +368,4 @@ def predict_files(
                 writer.add(event.prediction)
             else:
                 yield event
-    return writer.written
+    return writer
