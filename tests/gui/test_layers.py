@@ -32,6 +32,7 @@ from napari_boxprompt.gui.layers import (
     plane_slice,
     read_boxes,
     role_of,
+    same_selection,
 )
 
 MOVED: dict[str, Any] = {
@@ -317,3 +318,25 @@ def test_units_that_do_not_fit_are_left_alone() -> None:
         match_units(boxes, units)
         assert boxes.units == view.layer.units
         assert np.array_equal(data_to_world(boxes), before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_layers_are_added_without_changing_the_selection(count: int) -> None:
+    viewer = ViewerModel()
+    layers = [viewer.add_image(np.zeros((20, 20)), name=str(i)) for i in range(3)]
+    chosen = set(layers[:count])
+    viewer.layers.selection = chosen
+    with same_selection(viewer):
+        viewer.add_labels(np.zeros((20, 20), int))
+        viewer.add_labels(np.zeros((20, 20), int))
+    assert set(viewer.layers.selection) == chosen
+    assert viewer.layers.selection.active == (layers[0] if count == 1 else None)
+
+
+def test_a_layer_that_went_meanwhile_is_not_selected_again() -> None:
+    viewer = ViewerModel()
+    layers = [viewer.add_image(np.zeros((20, 20)), name=str(i)) for i in range(3)]
+    viewer.layers.selection = set(layers)
+    with same_selection(viewer):
+        viewer.layers.remove(layers[0])
+    assert set(viewer.layers.selection) == set(layers[1:])

@@ -303,3 +303,12 @@ def test_new_pixels_in_the_image_layer_are_seen(session: Session, encoder: Any) 
     assert preview._encoded is not None
     assert preview._encoded.data is image.data
     assert not preview._encoded.pixels.see(View.whole((8, 8)), 256).any()
+
+
+def test_the_first_preview_leaves_all_selected_layers_selected(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    chosen = set(session.viewer.layers)
+    session.viewer.layers.selection = chosen
+    preview.request()
+    assert len(layers_with_role(session.viewer, "preview")) == 1
+    assert set(session.viewer.layers.selection) == chosen

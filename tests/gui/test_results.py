@@ -426,3 +426,14 @@ def test_objects_are_counted_by_plane(viewer: ViewerModel, view: PlaneView) -> N
     result.add(found(1, ["a", "a", "b"]))
     result.add(found(2, []))
     assert result.counts == {plane(1): (3, 0), plane(2): (0, 0)}
+
+
+def test_a_new_result_leaves_all_selected_layers_selected(viewer: ViewerModel, view: PlaneView) -> None:
+    other = viewer.add_points(np.zeros((1, 3)))
+    chosen = {viewer.layers["stack"], other}
+    viewer.layers.selection = chosen
+    Result.of_each_class(viewer, view, COLORS)
+    assert set(viewer.layers.selection) == chosen
+    viewer.layers.selection.clear()
+    last = Result(viewer, view, COLORS)
+    assert viewer.layers.selection.active == last.layer, "with nothing in hand, its keys are at hand"

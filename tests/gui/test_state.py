@@ -266,3 +266,29 @@ def test_closed_sessions_hear_nothing(viewer: ViewerModel) -> None:
     session.close()
     viewer.add_image(np.zeros((40, 50)))
     assert session.view is None
+
+
+def test_deleting_the_complete_layer_can_be_undone() -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((4, 40, 50)), name="stack")
+    session = Session(viewer)
+    boxes = session.new_boxes_layer()
+    boxes.toggle_complete(PlaneId("stack", (1,)))
+    chosen = set(viewer.layers)
+    viewer.layers.selection = chosen
+    assert boxes.complete is not None
+    viewer.layers.remove(boxes.complete)
+    assert not boxes.is_complete(PlaneId("stack", (1,)))
+    viewer.layers.selection = left = set(viewer.layers)
+    boxes.undo()
+    assert boxes.is_complete(PlaneId("stack", (1,)))
+    assert boxes.complete in viewer.layers
+    assert boxes.complete.nshapes == 1
+    assert set(viewer.layers.selection) == left
+    boxes.redo()
+    assert not boxes.is_complete(PlaneId("stack", (1,)))
+    boxes.undo()
+    boxes.undo()
+    assert not boxes.can_undo
+    boxes.toggle_complete(PlaneId("stack", (2,)))
+    assert boxes.is_complete(PlaneId("stack", (2,))), "the new layer is listened to"

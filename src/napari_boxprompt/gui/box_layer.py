@@ -18,7 +18,7 @@ from napari_boxprompt.gui.complete import new_complete_layer, read_complete, sty
 from napari_boxprompt.gui.drawing import Drawing, replace_shapes, style_next, style_shapes, vertices_of
 from napari_boxprompt.gui.history import History
 from napari_boxprompt.gui.hits import keep_clickable
-from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, read_boxes
+from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, read_boxes, same_selection
 from napari_boxprompt.gui.left import take
 
 if TYPE_CHECKING:
@@ -271,9 +271,8 @@ class BoxLayer:
         if self.complete is None:
             self.complete = new_complete_layer(self.view)
             style_complete(self.complete, self._width)
-            active = self._viewer.layers.selection.active
-            self._viewer.layers.insert(list(self._viewer.layers).index(self.shapes), self.complete)
-            self._viewer.layers.selection.active = active
+            with same_selection(self._viewer):
+                self._viewer.layers.insert(list(self._viewer.layers).index(self.shapes), self.complete)
             self._watch(self.complete)
         return self.complete
 
@@ -341,6 +340,8 @@ class BoxLayer:
         )
 
     def _restore(self, drawing: Drawing) -> None:
+        if drawing.areas:
+            self.complete_layer()  # the user may have deleted it
         chosen = self.classes.current.name
         self.classes = drawing.classes
         if chosen in self.classes.names:

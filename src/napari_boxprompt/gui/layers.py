@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from napari_boxprompt.gui.reading import BoxProblem, BoxReading, box_corners, co
 from napari_boxprompt.gui.sampling import labels_on_plane, labels_to_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from napari.components import ViewerModel
@@ -52,6 +53,7 @@ __all__ = [
     "plane_slice",
     "read_boxes",
     "role_of",
+    "same_selection",
 ]
 
 ROLE_KEY = "napari-boxprompt"
@@ -241,3 +243,16 @@ def role_of(layer: Layer) -> str | None:
 def layers_with_role(viewer: ViewerModel, role: Role) -> list[Layer]:
     """Return the layers with a role, from bottom to top, whatever they are called."""
     return [layer for layer in viewer.layers if role_of(layer) == role]
+
+
+@contextmanager
+def same_selection(viewer: ViewerModel) -> Iterator[None]:
+    """Add layers, which napari selects, and leave those selected that were, be it none, one or several."""
+    selection = viewer.layers.selection
+    before = set(selection)
+    try:
+        yield
+    finally:
+        there = {layer for layer in before if layer in viewer.layers}
+        selection.update(there)  # first these, or another layer would be the active one for a moment
+        selection.intersection_update(there)

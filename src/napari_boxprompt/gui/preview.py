@@ -15,7 +15,13 @@ from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.backend import load_backend
-from napari_boxprompt.gui.layers import empty_labels, layers_with_role, new_labels_layer, plane_slice
+from napari_boxprompt.gui.layers import (
+    empty_labels,
+    layers_with_role,
+    new_labels_layer,
+    plane_slice,
+    same_selection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -253,13 +259,12 @@ class Preview:
             self._layer = None
 
     def _insert(self, layer: Labels) -> None:
-        """Below the boxes, so that they stay in sight; the active layer stays active."""
+        """Below the boxes, so that they stay in sight; what is selected stays selected."""
         viewer, boxes = self._session.viewer, self._session.boxes
-        active = viewer.layers.selection.active
         layer.editable = False
         places = [i for i, other in enumerate(viewer.layers) if boxes is not None and other == boxes.shapes]
-        viewer.layers.insert(places[0] if places else len(viewer.layers), layer)
-        viewer.layers.selection.active = active
+        with same_selection(viewer):
+            viewer.layers.insert(places[0] if places else len(viewer.layers), layer)
 
     def _paint(self, layer: Labels) -> None:
         """Give the preview the colours of the classes; only new ones, because napari draws all anew."""

@@ -9,7 +9,13 @@ import numpy as np
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.kept import KeptImage
-from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, layers_with_role, new_boxes_layer
+from napari_boxprompt.gui.layers import (
+    ROLE_KEY,
+    corners_of,
+    layers_with_role,
+    new_boxes_layer,
+    same_selection,
+)
 from napari_boxprompt.gui.project_images import file_of, image_layer
 from napari_boxprompt.ranking import PlaneScores
 
@@ -113,10 +119,6 @@ class ProjectLayers:
             areas += [Box(0, 0, height, width, here)] if info.complete else []
             areas += [Box(*region, here) for region in info.complete_regions]
         drawn = [box for plane in planes for box in boxes.on(plane)]
-        viewer = self._session.viewer
-        active = viewer.layers.selection.active
-        if areas:
-            viewer.add_layer(self._layer(view, areas, "complete"))
         layer = self._layer(view, drawn, "boxes")
         layer.features = {"class": np.array([box.label for box in drawn], object)}
         known = self._project.colors
@@ -124,11 +126,14 @@ class ProjectLayers:
         classes = Classes.restored(pairs, self._project.classes)
         told = {"classes": classes.stored(), "exclusive": self._project.exclusive}
         layer.metadata = {**layer.metadata, ROLE_KEY: {**layer.metadata[ROLE_KEY], **told}}
-        viewer.add_layer(layer)  # adopted by the event of its insertion
+        viewer = self._session.viewer
+        with same_selection(viewer):
+            if areas:
+                viewer.add_layer(self._layer(view, areas, "complete"))
+            viewer.add_layer(layer)  # adopted by the event of its insertion
         found = self._session.boxes_of(view.layer)
         if found is not None:
             found.view = view  # with the channel, which the layer does not say
-        viewer.layers.selection.active = active
 
     def _belongs(self, view: PlaneView) -> bool:
         """Whether there is a boxes layer that was not taken up for an image of this name."""

@@ -6,6 +6,7 @@ A run has one layer, or one for each class where classes may overlap.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,7 +19,14 @@ from psygnal import Signal
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.kept import WORK, Counts, areas_of, checksum
-from napari_boxprompt.gui.layers import class_colormap, empty_labels, new_labels_layer, on_layer, plane_slice
+from napari_boxprompt.gui.layers import (
+    class_colormap,
+    empty_labels,
+    new_labels_layer,
+    on_layer,
+    plane_slice,
+    same_selection,
+)
 from napari_boxprompt.gui.object_table import ObjectTable
 from napari_boxprompt.gui.planes import planes_touched
 from napari_boxprompt.ranking import standing_out, unsure_objects
@@ -113,10 +121,9 @@ class Result:
             self._made = {PlaneId(view.name, index): value for index, value in kept.made.items()}
             self.renew()
         self.layer.events.paint.connect(self._on_paint)
-        active = viewer.layers.selection.active
-        viewer.layers.append(self.layer)
-        if active is not None:
-            viewer.layers.selection.active = active  # a result must not take the tool out of the hand
+        # A result must not take the tool out of the hand; where the hand is empty, its keys are at hand.
+        with same_selection(viewer) if viewer.layers.selection else nullcontext():
+            viewer.layers.append(self.layer)
 
     @classmethod
     def of_each_class(
