@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
 from napari_boxprompt.gui.outlined import boxes_from_labels
 from napari_boxprompt.gui.samples import open_sample
 from napari_boxprompt.gui.settings import plugin_settings
@@ -83,32 +84,33 @@ class Actions:
         """Add a boxes layer, or take the one there is in hand, in rectangle mode."""
         self._session.new_boxes_layer()
 
+    @told
     def toggle_complete(self) -> None:
         """Mark the plane on screen complete, or no longer complete."""
-        if self._session.boxes is not None and self._session.plane is not None:
-            self._session.boxes.toggle_complete(self._session.plane)
+        boxes_on_screen(self._session).toggle_complete(plane_on_screen(self._session))
 
+    @told
     def draw_complete_region(self) -> None:
         """Draw rectangles inside which every object has its box."""
-        if self._session.boxes is not None:
-            layer = self._session.boxes.complete_layer()
-            self._session.viewer.layers.selection.active = layer
-            layer.mode = "add_rectangle"
+        layer = boxes_on_screen(self._session).complete_layer()
+        self._session.viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
 
+    @told
     def undo(self) -> None:
         """Take back the last change of boxes."""
-        if self._session.boxes is not None:
-            self._session.boxes.undo()
+        boxes_on_screen(self._session).undo()
 
+    @told
     def redo(self) -> None:
         """Do again what was taken back."""
-        if self._session.boxes is not None:
-            self._session.boxes.redo()
+        boxes_on_screen(self._session).redo()
 
+    @told
     def fix_boxes(self) -> None:
         """Mend the boxes whose problem can be mended."""
-        if self._session.boxes is not None:
-            self._session.boxes.fix()
+        if not boxes_on_screen(self._session).fix():
+            show_info("No box needs mending, or none can be mended by itself.")
 
     @told
     def boxes_from_file(self) -> None:

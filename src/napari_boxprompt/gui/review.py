@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.on_screen import plane_on_screen
 from napari_boxprompt.gui.ordering import ReviewOrder
 from napari_boxprompt.gui.telling import told
 from napari_boxprompt.gui.uncovering import uncover
@@ -51,6 +52,7 @@ class Review:
     @told
     def previous(self, _: object = None) -> None:
         """Go back to the plane looked at before."""
+        self._result()
         if not self._visited:
             raise BoxPromptError("There is no earlier plane of this review.")
         self.go(self._visited.pop())
@@ -94,9 +96,9 @@ class Review:
 
     def _judge(self, status: Status) -> None:
         self._result()
-        plane = self._session.plane
-        result = None if plane is None else self._session.results.of(plane)
-        if plane is None or result is None or not (plane in result.scores or plane in result.status):
+        plane = plane_on_screen(self._session)
+        result = self._session.results.of(plane)
+        if result is None or not (plane in result.scores or plane in result.status):
             raise BoxPromptError("This plane has no prediction; go to one of the list.")
         self._session.set_status(plane, status)
         if any(other != plane for other in self.order.waiting()):

@@ -1,0 +1,83 @@
+"""Actions that need a plane or boxes on screen say so where there are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed")
+
+from napari.components import ViewerModel
+
+from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.errors import BoxError, BoxPromptError
+from napari_boxprompt.gui import telling
+from napari_boxprompt.gui.actions import Actions
+from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
+from napari_boxprompt.gui.review import Review
+from napari_boxprompt.gui.state import Session
+
+
+@pytest.fixture
+def session() -> Session:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((4, 40, 50)), name="stack")
+    viewer.dims.set_current_step(0, 2)
+    return Session(viewer)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    monkeypatch.setattr(telling, "show_error", found.append)
+    return found
+
+
+def actions_of(session: Session) -> Actions:
+    """Actions that have only what boxes need."""
+    actions = Actions.__new__(Actions)
+    actions._session = session
+    return actions
+
+
+def test_the_plane_on_screen_or_how_to_come_to_one(session: Session) -> None:
+    session.new_boxes_layer()
+    assert plane_on_screen(session) == PlaneId("stack", (2,))
+    session.viewer.dims.ndisplay = 3
+    with pytest.raises(BoxPromptError, match="turn to 2-D display"):
+        plane_on_screen(session)
+    session.viewer.dims.ndisplay = 2
+    session.viewer.dims.order = (1, 0, 2)
+    with pytest.raises(BoxPromptError, match="show its axes y and x"):
+        plane_on_screen(session)
+    with pytest.raises(BoxPromptError, match="no image"):
+        plane_on_screen(Session(ViewerModel()))
+
+
+def test_complete_in_three_dimensions_says_what_to_do(session: Session, told: list[str]) -> None:
+    boxes = session.new_boxes_layer()
+    session.viewer.dims.ndisplay = 3
+    actions_of(session).toggle_complete()
+    assert len(told) == 1
+    assert "2-D" in told[0]
+    assert not boxes.boxset.planes
+    session.viewer.dims.ndisplay = 2
+    actions_of(session).toggle_complete()
+    assert len(told) == 1
+    assert boxes.is_complete(PlaneId("stack", (2,)))
+
+
+@pytest.mark.parametrize("name", ["toggle_complete", "draw_complete_region", "undo", "redo", "fix_boxes"])
+def test_without_boxes_each_action_says_so(name: str, session: Session, told: list[str]) -> None:
+    with pytest.raises(BoxError, match="no boxes layer"):
+        boxes_on_screen(session)
+    getattr(actions_of(session), name)()
+    assert len(told) == 1
+    assert "no boxes layer" in told[0]
+
+
+def test_a_review_without_a_result_says_so_backwards_too(session: Session, told: list[str]) -> None:
+    review = Review(session)
+    review._visited.append(PlaneId("stack", (1,)))  # of a result that was deleted
+    review.previous()
+    assert told == ["There is no prediction to review yet."]
