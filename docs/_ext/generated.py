@@ -196,13 +196,14 @@ def models_table() -> str:
 
 
 def keys_tables() -> str:
-    from napari_boxprompt.gui.keys import BOX_KEYS, REVIEW_KEYS
+    from napari_boxprompt.gui.keys import BOX_KEYS, REVIEW_KEYS, STOP_KEYS
 
     parts = {
         "On the boxes layer": [("**1** to **9**", "class of the next box, and of selected boxes")],
         "On a layer of objects": [],
+        "On both, while something runs": [],
     }
-    for rows, keys in zip(parts.values(), (BOX_KEYS, REVIEW_KEYS), strict=True):
+    for rows, keys in zip(parts.values(), (BOX_KEYS, REVIEW_KEYS, STOP_KEYS), strict=True):
         rows += [(f"**{key.key.replace('Control', 'Ctrl').replace('-', '+')}**", key.text) for key in keys]
     lines = ["---", "orphan: true", "---", ""]
     for title, rows in parts.items():

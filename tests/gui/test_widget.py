@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from tests.helpers.synthetic import quick_config
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
-from napari_boxprompt.gui import exchange, keys, style
+from napari_boxprompt.events import Progress
+from napari_boxprompt.gui import exchange, keys, style, trainer
 from napari_boxprompt.gui.box_layer import BoxLayer
+from napari_boxprompt.gui.jobs import Stop
 from napari_boxprompt.gui.layers import layers_with_role
 from napari_boxprompt.gui.section import Section
 
@@ -424,7 +426,7 @@ def test_all_keys_stand_in_the_table(open_desk: OpenDesk) -> None:
     desk.widget.actions.show_keys()
     assert section.is_open
     assert isinstance(section.body, QLabel)
-    for key in (*keys.BOX_KEYS, *keys.REVIEW_KEYS):
+    for key in (*keys.BOX_KEYS, *keys.REVIEW_KEYS, *keys.STOP_KEYS):
         assert callable(getattr(desk.widget.actions, key.action))
         assert key.text in section.body.text()
     desk.settle()
@@ -501,3 +503,86 @@ def test_new_pixels_are_looked_at_with_a_contrast_of_their_own(open_desk: OpenDe
     layer.data = layer.data // 100
     desk.settle()
     assert session.contrast == manual, "what the user set stays"
+
+
+@pytest.fixture
+def slow_training(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A training that goes on until it is stopped; how it ended."""
+    ended: list[str] = []
+
+    def train(stop: Stop, **_: Any) -> Generator[object, None, None]:
+        while not stop.wait(0.01):
+            yield Progress("train", 1, 2)
+        ended.append("stopped")
+
+    monkeypatch.setattr(trainer, "train", train)
+    return ended
+
+
+def open_with_boxes(open_desk: OpenDesk) -> Desk:
+    desk = open_desk(show=True)
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1)
+    desk.viewer.layers.selection.active = boxes_of(desk).shapes
+    return desk
+
+
+def test_escape_stops_a_training_after_asking_in_the_dock(
+    open_desk: OpenDesk, slow_training: list[str]
+) -> None:
+    desk = open_with_boxes(open_desk)
+    asking = desk.widget.asking
+    desk.hand.press("Escape")
+    assert not asking.isVisible(), "there is nothing to stop"
+    desk.widget.trainer.start(quick_config(steps=1))
+    desk.hand.press("Escape")
+    assert asking.isVisible()
+    assert "training" in asking.question.text()
+    assert desk.widget.trainer.running
+    asking.no.click()
+    assert not asking.isVisible()
+    desk.hand.press("Escape")
+    assert asking.isVisible(), "asked again, after a no"
+    assert not slow_training
+    desk.hand.press("Escape")
+    desk.wait(lambda: not desk.widget.trainer.running)
+    assert slow_training == ["stopped"]
+    assert not asking.isVisible()
+    desk.widget.trainer.start(quick_config(steps=1))
+    desk.viewer.layers.selection.active = desk.viewer.layers["stack"]
+    desk.hand.press("Escape")
+    assert not asking.isVisible(), "on other layers it is not our key"
+    desk.viewer.layers.selection.active = boxes_of(desk).shapes
+    desk.hand.press("Escape")
+    asking.yes.click()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    desk.hand.press("Escape")
+    assert not asking.isVisible()
+    desk.settle()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.usefixtures("slow_training")
+def test_escape_still_ends_a_polygon(open_desk: OpenDesk, busy: bool) -> None:
+    desk = open_with_boxes(open_desk)
+    if busy:
+        desk.widget.trainer.start(quick_config(steps=1))
+    shapes = boxes_of(desk).shapes
+    shapes.mode = "add_polygon"
+    before = shapes.nshapes
+    for point in ((5, 5), (5, 25), (25, 25), (25, 5)):
+        desk.hand.click(point)
+    assert shapes._is_creating
+    desk.hand.press("Escape")
+    assert not shapes._is_creating
+    assert shapes.nshapes == before + 1
+    assert not desk.widget.asking.isVisible()
+    shapes.mode = "select"
+    shapes.selected_data = {0}
+    desk.hand.press("Escape")
+    assert desk.widget.asking.isVisible() == busy
+    desk.widget.actions.stop()
+    desk.wait(lambda: not desk.widget.trainer.running)
+    assert not desk.widget.asking.isVisible(), "what is asked about has ended"
+    desk.settle()

@@ -22,6 +22,7 @@ from napari_boxprompt.gui.telling import told
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_boxprompt.gui.asking import StopRow
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.predicting import Predicting
     from napari_boxprompt.gui.project_actions import ProjectActions
@@ -51,6 +52,8 @@ class Actions:
         Brings the table of keys into sight.
     about_project : ProjectActions
         What is asked for about projects.
+    asking : StopRow
+        Asks whether to stop what runs.
 
     Attributes
     ----------
@@ -72,12 +75,13 @@ class Actions:
         start: Callable[[], object],
         show_keys: Callable[[], object],
         about_project: ProjectActions,
+        asking: StopRow,
     ) -> None:
         self._parent, self._session, self._jobs = parent, session, jobs
         self._trainer, self._predicting, self._review = trainer, predicting, review
         self._book = book
         self._start, self._show_keys = start, show_keys
-        self._about_project = about_project
+        self._about_project, self._asking = about_project, asking
 
     @told
     def new_boxes_layer(self) -> None:
@@ -136,6 +140,15 @@ class Actions:
     def stop(self) -> None:
         """Stop all work and keep what it has."""
         self._jobs.stop_all()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a training or a prediction to stop."""
+        return self._asking.busy
+
+    def ask_to_stop(self) -> None:
+        """Ask in the dock whether to stop the training or prediction; when asked already, stop it."""
+        self._asking.ask()
 
     @told
     def predict_plane(self) -> None:

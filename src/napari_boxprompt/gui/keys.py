@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.actions import Actions
     from napari_boxprompt.gui.state import Session
 
-__all__ = ["BOX_KEYS", "REVIEW_KEYS", "Key", "as_html", "bind", "bind_all", "bind_classes"]
+__all__ = ["BOX_KEYS", "REVIEW_KEYS", "STOP_KEYS", "Key", "as_html", "bind", "bind_all", "bind_classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,32 @@ REVIEW_KEYS = (
 )
 """On layers of predicted objects."""
 
+STOP_KEYS = (Key("Escape", "ask_to_stop", "stop the training or prediction that runs, after asking"),)
+"""On all of these layers, only while something runs: the key is napari's at all other times."""
+
+DRAWING = ("add_path", "add_polyline", "add_polygon", "add_polygon_lasso", "polygon")
+"""Modes in which a shape takes several clicks, and napari's own key ends or gives up one."""
+
 
 def bind_all(session: Session, actions: Actions) -> None:
-    """Bind the keys on the layers there are of the chosen image's boxes and of all results."""
+    """Bind the keys on the layers there are of the chosen image's boxes and of all results.
+
+    Keys of ours that these layers had before are taken away first.
+    """
     boxes = session.boxes
     called = {key.action: getattr(actions, key.action) for key in (*BOX_KEYS, *REVIEW_KEYS)}
+    keys: list[tuple[Layer, tuple[Key, ...]]] = []
+    if boxes is not None:
+        keys += [(layer, BOX_KEYS) for layer in (boxes.shapes, boxes.complete) if layer is not None]
+    keys += [(one.layer, REVIEW_KEYS) for one in session.results.alive]
+    for layer, some in keys:
+        unbind(layer)
+        bind(layer, some, called)
+        if actions.busy:
+            for key in STOP_KEYS:
+                layer.bind_key(key.key, _after_own(getattr(actions, key.action), key.key), overwrite=True)
     if boxes is not None:
         bind_classes(boxes.shapes, boxes.choose_class)
-        for layer in (boxes.shapes, boxes.complete):
-            if layer is not None:
-                bind(layer, BOX_KEYS, called)
-    for result in session.results.alive:
-        bind(result.layer, REVIEW_KEYS, called)
 
 
 def bind(layer: Layer, keys: tuple[Key, ...], actions: Mapping[str, Callable[[], object]]) -> None:
@@ -94,7 +108,8 @@ def as_html() -> str:
     """Keys and what they do, in words, as a table."""
     parts = [("On the boxes layer", [("1 to 9", "class of the next box, and of selected boxes")])]
     parts += [("On a layer of objects", [])]
-    for (_, rows), found in zip(parts, (BOX_KEYS, REVIEW_KEYS), strict=True):
+    parts += [("On both, while something runs", [])]
+    for (_, rows), found in zip(parts, (BOX_KEYS, REVIEW_KEYS, STOP_KEYS), strict=True):
         rows += [(key.key.replace("Control", "Ctrl").replace("-", "+"), key.text) for key in found]
     return "".join(
         f"<p><b>{title}</b></p><table>"
@@ -107,5 +122,19 @@ def as_html() -> str:
 def _ignoring_layer(action: Callable[[], object]) -> Callable[[object], None]:
     def pressed(_layer: object) -> None:
         action()
+
+    return pressed
+
+
+def _after_own(action: Callable[[], object], key: str) -> Callable[[Layer], None]:
+    """Do what napari does with the key on such a layer first; while a shape is drawn, nothing more."""
+
+    def pressed(layer: Layer) -> None:
+        known = type(layer).class_keymap.items()
+        own = next((does for bound, does in known if str(bound) == key), None)
+        if own is not None:
+            own(layer)
+        if own is None or str(layer.mode) not in DRAWING:
+            action()
 
     return pressed

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_boxprompt.gui import keys
 from napari_boxprompt.gui.actions import Actions
+from napari_boxprompt.gui.asking import StopRow
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
@@ -31,6 +32,8 @@ from napari_boxprompt.gui.trainer import Trainer
 from napari_boxprompt.gui.work import Encoders
 
 if TYPE_CHECKING:
+    from psygnal import SignalInstance
+
     from napari_boxprompt.events import Progress
     from napari_boxprompt.gui.projects import Projects
 
@@ -66,6 +69,7 @@ class BoxPromptWidget(QWidget):
         self.train_panel.add_rounds(self.rounds)
         self.session.left.show(self.trainer, self.rounds, self.train_panel)
         self.project = ProjectPart(self)
+        self.asking = StopRow(self.trainer, self.predicting)
         self.actions = Actions(
             self,
             self.session,
@@ -77,6 +81,7 @@ class BoxPromptWidget(QWidget):
             self.train_panel.start,
             lambda: self._steps.show_keys(),
             self.project.actions,
+            self.asking,
         )
         self.predict_panel = PredictPanel(self.session, self.predicting)
         self.review_panel = ReviewPanel(self.session, self.review, Thumbnails(self.session, self.jobs))
@@ -108,24 +113,22 @@ class BoxPromptWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self.project.bar)  # always in sight, however far the steps are scrolled
+        layout.addWidget(self.asking)
         layout.addWidget(self._steps)
         self.setMinimumWidth(350)
 
     def _connect(self) -> None:
         session, boxes, train, actions = self.session, self.boxes_panel, self.train_panel, self.actions
-        session.boxes_changed.connect(self._bind_keys)
-        session.result_changed.connect(self._bind_keys)
+        for signal in (session.boxes_changed, session.result_changed, *self._beginnings_and_ends):
+            signal.connect(self._bind_keys)
         for signal in (
             session.image_changed,
             session.boxes_changed,
             session.model_changed,
             session.result_changed,
             self.trainer.timed,
-            self.trainer.started,
-            self.trainer.ended,
-            self.predicting.started,
-            self.predicting.ended,
             self.rounds.changed,
+            *self._beginnings_and_ends,
         ):
             signal.connect(self.refresh_summaries)
         session.model_changed.connect(self._steps.show_prediction)
@@ -190,7 +193,12 @@ class BoxPromptWidget(QWidget):
         if progress is None:
             self.train_panel.measure()
 
-    def _bind_keys(self) -> None:
+    @property
+    def _beginnings_and_ends(self) -> tuple[SignalInstance, ...]:
+        works = (self.trainer, self.predicting)
+        return tuple(signal for work in works for signal in (work.started, work.ended))
+
+    def _bind_keys(self, *_: object) -> None:
         keys.bind_all(self.session, self.actions)
 
     def _follow_theme(self, _: object = None) -> None:
