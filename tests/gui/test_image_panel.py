@@ -154,3 +154,27 @@ def test_the_contrast_is_shown_and_can_be_set(panel: Panel[ImagePanel], qtbot: Q
 def test_the_sample_is_asked_for(panel: Panel[ImagePanel], qtbot: QtBot) -> None:
     with qtbot.waitSignal(panel.widget.sample_wanted, timeout=1000):
         panel.widget.sample.click()
+
+
+@pytest.mark.parametrize(
+    ("length", "label", "offered"),
+    [(40, None, True), (65, None, False), (65, "z", False), (100, "c", True), (100, "Channel", True)],
+)
+def test_a_long_axis_of_channels_is_offered(
+    length: int, label: str | None, offered: bool, panel: Panel[ImagePanel]
+) -> None:
+    values = np.zeros((length, 40, 50), np.uint8)
+    values[length - 1] = 7
+    labels = {} if label is None else {"axis_labels": (label, "y", "x")}
+    panel.viewer.add_image(values, name="many", **labels)
+    box = panel.widget
+    assert panel.session.view is not None
+    assert panel.session.view.channel_axis is None, "offered only: planes stay planes"
+    assert (box.channel_axis.count() == 2) == offered
+    if offered:
+        box.channel_axis.setCurrentIndex(1)
+        box.channel_axis.activated.emit(1)
+        box.channel.setValue(length - 1)
+        view = panel.session.view
+        assert (view.channel_axis, view.channel, view.count) == (0, length - 1, 1)
+        assert view.images().read(view.images().planes[0]).max() == 7

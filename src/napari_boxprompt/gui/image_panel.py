@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ImagePanel"]
 
-MOST_CHANNELS = 16
-"""A longer axis is hardly one of channels."""
+MOST_CHANNELS = 64
+"""A longer axis is hardly one of channels, unless it is called so; multiplexed images have 40 and more."""
+
+CHANNEL_NAMES = ("c", "ch", "channel", "channels")
 
 
 class ImagePanel(QWidget):
@@ -137,9 +139,10 @@ class ImagePanel(QWidget):
             return
         self.channel_axis.addItem("none", None)
         for axis in range(view.ndim):
-            length = view.lengths[axis]
-            if axis not in view.axes and 1 < length <= MOST_CHANNELS:
-                self.channel_axis.addItem(f"axis {view.axis_names()[axis]} ({length})", axis)
+            length, name = view.lengths[axis], view.axis_names()[axis]
+            called = name.strip().lower() in CHANNEL_NAMES
+            if axis not in view.axes and length > 1 and (called or length <= MOST_CHANNELS):
+                self.channel_axis.addItem(f"axis {name} ({length})", axis)
         if view.channel_axis is not None:
             self.channel_axis.setCurrentIndex(self.channel_axis.findData(view.channel_axis))
             self.channel.setRange(0, view.lengths[view.channel_axis] - 1)
