@@ -21,7 +21,7 @@ from napari_boxprompt.judging import Judgement, judge
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
-from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, preview_tile
+from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, is_encoded, preview_tile
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ __all__ = [
     "command_line",
     "encode_plane",
     "estimate_seconds",
+    "is_encoded",
     "judge_model",
     "load_model",
     "make_encoder",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder, PlanePixels
 
-__all__ = ["BoxMasks", "boxes_preview", "encode_plane", "preview_tile"]
+__all__ = ["BoxMasks", "boxes_preview", "encode_plane", "is_encoded", "preview_tile"]
 
 BoxMasks: TypeAlias = "dict[tuple[str, View, tuple[float, float, float, float]], npt.NDArray[np.bool_]]"
 """Masks by what the frozen model saw, where that lies, and the box; see `boxes_preview`."""
@@ -86,6 +86,19 @@ def encode_plane(encoder: Encoder, pixels: PlanePixels, tile: float | None) -> I
     for done, view in enumerate(views, start=1):
         encoder.encode(encoder.inputs(pixels, [view]))
         yield Progress("encode", done, len(views))
+
+
+def is_encoded(
+    encoder: Encoder, pixels: PlanePixels, boxes: BoxSet, plane: PlaneId, tile: float | None
+) -> bool:
+    """Whether `boxes_preview` needs the decoder only; the parameters are its."""
+    drawn = boxes.restrict([plane]).clipped({plane: pixels.shape}).boxes
+    if not drawn:
+        return True
+    tiles = [view for row in tile_views(pixels.shape, tile) for view in row]
+    best = assign(np.array([box.as_tuple() for box in drawn], float), tiles).tolist()
+    inputs = encoder.inputs(pixels, [tiles[i] for i in sorted(set(best))])
+    return all(encoder.cache.get(encoder.key(image)) is not None for image in inputs)
 
 
 def boxes_preview(

@@ -13,7 +13,7 @@ from napari.components import ViewerModel
 from tests.gui.test_work import FakeEncoders
 from tests.helpers.synthetic import Scene, overlap
 
-from napari_boxprompt.boxes import BoxSet, PlaneId
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import preview as module
 from napari_boxprompt.gui.jobs import Jobs, Stop
@@ -312,3 +312,61 @@ def test_the_first_preview_leaves_all_selected_layers_selected(session: Session,
     preview.request()
     assert len(layers_with_role(session.viewer, "preview")) == 1
     assert set(session.viewer.layers.selection) == chosen
+
+
+def draw_one_more(session: Session) -> None:
+    assert session.boxes is not None
+    here = PlaneId("s", (0,))
+    session.boxes.add_boxes(BoxSet((Box(5.0, 5.0, 25.0, 30.0, here, "object"),)))
+
+
+def test_a_box_drawn_during_a_training_gets_its_mask_from_the_decoder_alone(
+    session: Session, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preview, jobs = make(session, encoder)
+    preview.request()
+    preview.request()  # the first look has changed the contrast
+    here, contrast = PlaneId("s", (0,)), session.contrast
+    preview.begin_training()
+    monkeypatch.setattr(encoder.frozen, "encode", lambda *_: pytest.fail("the training needs the processor"))
+    monkeypatch.setattr(module, "_contrast", lambda *_: pytest.fail("nothing is measured"))
+    started = jobs.started
+    preview.request()
+    assert jobs.started == started, "nothing is new"
+    glimpse = np.full_like(preview._layer.data[0], 1) if preview._layer is not None else None
+    assert glimpse is not None
+    preview.glimpse(here, glimpse)
+    (layer,) = layers_with_role(session.viewer, "preview")
+    assert layer.data.all()
+    draw_one_more(session)
+    preview.request()
+    assert jobs.started == started + 1
+    boxed = layer.data[0].copy()
+    assert boxed.any()
+    assert not boxed.all(), "the masks of all boxes, and not those of the glimpse"
+    preview.glimpse(here, glimpse)
+    np.testing.assert_array_equal(layer.data[0], boxed)  # it was on its way before the box was drawn
+    monkeypatch.setattr(preview, "_stands_until", 0.0)
+    preview.glimpse(here, glimpse)
+    assert layer.data.all()
+    assert session.contrast == contrast
+
+
+def test_during_a_training_a_plane_that_is_not_encoded_waits(
+    session: Session, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preview, jobs = make(session, encoder)
+    preview.request()
+    preview.request()
+    preview.begin_training()
+    monkeypatch.setattr(encoder.frozen, "encode", lambda *_: pytest.fail("the training needs the processor"))
+    monkeypatch.setattr(encoder.cache, "get", lambda _: None)  # it was small, and let go of the plane
+    (layer,) = layers_with_role(session.viewer, "preview")
+    before = layer.data.copy()
+    draw_one_more(session)
+    preview.request()
+    np.testing.assert_array_equal(layer.data, before)
+    started = jobs.started
+    session.viewer.dims.set_current_step(0, 1)
+    preview.request()
+    assert jobs.started == started

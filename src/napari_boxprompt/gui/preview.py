@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from napari.layers import Labels
 
-    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.boxes import Box, PlaneId
     from napari_boxprompt.gui.jobs import Jobs, Stop
     from napari_boxprompt.gui.planes import PlaneView
     from napari_boxprompt.gui.state import Session
@@ -50,6 +51,10 @@ YOUNG = 0.1
 """A model in training that finds less than this part of what the frozen model makes of the boxes is too young
 to be shown instead."""
 
+
+STAND_S = 2.0
+"""How long the masks of a box that is drawn during a training stand before a glimpse takes their place: one
+that is on its way was made before."""
 
 WAIT_S = 0.05
 """How long the viewer waits for the masks of new boxes before it paints them without: nobody notices that."""
@@ -130,16 +135,26 @@ class Preview:
         self._version = 0
         self._seen: _Seen | None = None
         self._learnt: set[PlaneId] = set()
+        self._answered: tuple[PlaneId, tuple[Box, ...]] | None = None
+        self._stands_until = 0.0
         self.enabled = True
         self.paused = False
 
     def request(self) -> None:
-        """Look at what is on screen now; an older look that is not finished is given up."""
+        """Look at what is on screen now; an older look that is not finished is given up.
+
+        While it is paused, only other boxes on a plane that is encoded are looked at: that costs a moment of
+        the decoder.
+        """
         session = self._session
         view, plane, images = session.view, session.plane, session.images
-        if view is None or plane is None or images is None or self.paused:
+        if view is None or plane is None or images is None:
             return
         boxes = session.boxes.boxset if session.boxes is not None else BoxSet()
+        drawn = boxes.on(plane)
+        if self.paused and self._answered == (plane, drawn):
+            return
+        self._answered = (plane, drawn)
         asked = _Request(
             view,
             view.layer.data,
@@ -153,9 +168,11 @@ class Preview:
             self._model(),
             self._version,
         )
-        if not boxes.on(plane) and plane not in self._learnt:
+        if not drawn and plane not in self._learnt:
             self.hide()
         encoded = self._encoded if self._encoded is not None and self._encoded.serves(asked) else None
+        if self.paused and (encoded is None or not drawn):
+            return
         job = self._jobs.start(
             JOB,
             partial(
@@ -165,13 +182,14 @@ class Preview:
                 masks=self._masks,
                 encoded=encoded,
                 said=self._said,
+                decode_only=self.paused,
             ),
             on_event=self._on_event,
             on_error=self._on_error,
             on_end=partial(self.progressed.emit, None),
             replace=True,
         )
-        if encoded is not None and boxes.on(plane):
+        if encoded is not None and drawn:
             job.wait_for_first(WAIT_S)
 
     def forget(self) -> None:
@@ -197,6 +215,8 @@ class Preview:
         A young model finds nothing yet. Until it does, the masks that the frozen model made of the boxes
         stay: with an empty plane instead, a user would think that they are lost.
         """
+        if time.monotonic() < self._stands_until:
+            return
         frozen = self._seen
         if frozen is not None and frozen.plane == plane and plane not in self._learnt:
             if np.count_nonzero(mask) < YOUNG * np.count_nonzero(frozen.mask):
@@ -289,6 +309,7 @@ class Preview:
             self.progressed.emit(event)
         elif isinstance(event, _Seen):
             self._seen = event
+            self._stands_until = time.monotonic() + STAND_S if self.paused else 0.0
             if event.plane == self._session.plane:
                 self.show(event.plane, event.mask)
         elif isinstance(event, _Encoded):
@@ -308,16 +329,17 @@ def _look(
     masks: BoxMasks,
     encoded: _Encoded | None = None,
     said: str = "",
+    decode_only: bool = False,
 ) -> Generator[Progress | _Seen | _Encoded | tuple[Normalization, float | None], None, None]:
     """Measure the contrast where it is not known, encode the plane, prompt each new box.
 
     Where the plane is encoded, boxes are prompted first: the user waits for the mask, and most boxes change
-    neither contrast nor tile.
+    neither contrast nor tile. With `decode_only` that is all.
     """
     if encoded is None:
         yield Progress("prepare", 0, 1, "loading the model")
     load_backend()
-    from napari_boxprompt.api import PlanePixels, boxes_preview, encode_plane, preview_tile
+    from napari_boxprompt.api import PlanePixels, boxes_preview, encode_plane, is_encoded, preview_tile
 
     try:
         encoder = encoders.get(asked.model[0], asked.model[1])
@@ -327,9 +349,13 @@ def _look(
         raise
     boxed = bool(asked.boxes.on(asked.plane))
     if encoded is not None and boxed:
+        if decode_only and not is_encoded(encoder, encoded.pixels, asked.boxes, asked.plane, asked.tile):
+            return  # the cache is small, and has let go of the plane
         yield _Seen(
             asked.plane, boxes_preview(encoder, encoded.pixels, asked.boxes, asked.plane, asked.tile, masks)
         )
+    if decode_only:
+        return
     contrast = asked.contrast if asked.manual else _contrast(asked)
     tile = preview_tile(asked.everywhere, asked.images, asked.tile) if len(asked.everywhere) else asked.tile
     if contrast is None or stop.is_set():
