@@ -16,6 +16,7 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton
 from tests.gui.conftest import TIMEOUT, Desk
 from tests.helpers.synthetic import quick_config
@@ -26,6 +27,8 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import exchange, keys, style, trainer
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.jobs import Stop
+from napari_boxprompt.gui.key_table import KeyTable
+from napari_boxprompt.gui.keys_panel import KeysPanel
 from napari_boxprompt.gui.layers import layers_with_role
 from napari_boxprompt.gui.section import Section
 
@@ -425,10 +428,10 @@ def test_all_keys_stand_in_the_table(open_desk: OpenDesk) -> None:
     assert not section.is_open
     desk.widget.actions.show_keys()
     assert section.is_open
-    assert isinstance(section.body, QLabel)
+    text = " ".join(label.text() for label in section.body.findChildren(QLabel))
     for key in (*keys.BOX_KEYS, *keys.REVIEW_KEYS, *keys.STOP_KEYS):
         assert callable(getattr(desk.widget.actions, key.action))
-        assert key.text in section.body.text()
+        assert key.text in text
     desk.settle()
 
 
@@ -585,4 +588,35 @@ def test_escape_still_ends_a_polygon(open_desk: OpenDesk, busy: bool) -> None:
     desk.widget.actions.stop()
     desk.wait(lambda: not desk.widget.trainer.running)
     assert not desk.widget.asking.isVisible(), "what is asked about has ended"
+    desk.settle()
+
+
+def test_a_key_can_be_changed_and_put_back(open_desk: OpenDesk) -> None:
+    desk = open_with_boxes(open_desk)
+    boxes, plane = boxes_of(desk), PlaneId("stack", (0,))
+    panel = desk.widget.sections["Keys"].body
+    assert isinstance(panel, KeysPanel)
+    field = panel.fields["boxes", "toggle_complete"]
+
+    def choose(key: str) -> None:
+        field.setKeySequence(QKeySequence(key))
+        field.editingFinished.emit()
+
+    assert boxes.is_complete(plane)
+    choose("K")
+    desk.hand.press("C")
+    assert boxes.is_complete(plane), "the key that it had is free"
+    desk.hand.press("K")
+    assert not boxes.is_complete(plane)
+    for taken in ("B", "Ctrl+Shift+Z", "Esc", "3", ""):
+        choose(taken)
+        assert panel.said.text()
+        assert field.keySequence().toString() == "K"
+    assert KeyTable().of("boxes") == desk.widget.keys.of("boxes"), "the next widget has it too"
+    panel.standard.click()
+    desk.hand.press("K")
+    assert not boxes.is_complete(plane)
+    desk.hand.press("C")
+    assert boxes.is_complete(plane)
+    assert KeyTable().is_standard
     desk.settle()

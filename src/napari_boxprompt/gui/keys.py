@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_boxprompt.gui.actions import Actions
+    from napari_boxprompt.gui.key_table import KeyTable
     from napari_boxprompt.gui.state import Session
 
-__all__ = ["BOX_KEYS", "REVIEW_KEYS", "STOP_KEYS", "Key", "as_html", "bind", "bind_all", "bind_classes"]
+__all__ = ["BOX_KEYS", "REVIEW_KEYS", "STOP_KEYS", "Key", "bind", "bind_all", "bind_classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +62,34 @@ DRAWING = ("add_path", "add_polyline", "add_polygon", "add_polygon_lasso", "poly
 """Modes in which a shape takes several clicks, and napari's own key ends or gives up one."""
 
 
-def bind_all(session: Session, actions: Actions) -> None:
+def bind_all(session: Session, actions: Actions, table: KeyTable) -> None:
     """Bind the keys on the layers there are of the chosen image's boxes and of all results.
 
     Keys of ours that these layers had before are taken away first.
     """
     boxes = session.boxes
-    called = {key.action: getattr(actions, key.action) for key in (*BOX_KEYS, *REVIEW_KEYS)}
+    on_boxes, on_results = table.of("boxes"), table.of("review")
+    called = {key.action: getattr(actions, key.action) for key in (*on_boxes, *on_results)}
     keys: list[tuple[Layer, tuple[Key, ...]]] = []
     if boxes is not None:
-        keys += [(layer, BOX_KEYS) for layer in (boxes.shapes, boxes.complete) if layer is not None]
-    keys += [(one.layer, REVIEW_KEYS) for one in session.results.alive]
+        keys += [(layer, on_boxes) for layer in (boxes.shapes, boxes.complete) if layer is not None]
+    keys += [(one.layer, on_results) for one in session.results.alive]
     for layer, some in keys:
         unbind(layer)
         bind(layer, some, called)
         if actions.busy:
-            for key in STOP_KEYS:
+            for key in table.of("stop"):
                 layer.bind_key(key.key, _after_own(getattr(actions, key.action), key.key), overwrite=True)
     if boxes is not None:
         bind_classes(boxes.shapes, boxes.choose_class)
+
+
+def unbind(layer: Layer) -> None:
+    """Take our keys from a layer; those of napari, or of the user, work again."""
+    for key in [
+        key for key, pressed in layer.keymap.items() if getattr(pressed, "__module__", "") == __name__
+    ]:
+        layer.bind_key(key, None)
 
 
 def bind(layer: Layer, keys: tuple[Key, ...], actions: Mapping[str, Callable[[], object]]) -> None:
@@ -102,21 +112,6 @@ def bind_classes(layer: Layer, choose: Callable[[int], object]) -> None:
     """Bind 1 to 9 to the classes."""
     for number in range(1, 10):
         layer.bind_key(str(number), lambda _layer, i=number - 1: choose(i) and None, overwrite=True)
-
-
-def as_html() -> str:
-    """Keys and what they do, in words, as a table."""
-    parts = [("On the boxes layer", [("1 to 9", "class of the next box, and of selected boxes")])]
-    parts += [("On a layer of objects", [])]
-    parts += [("On both, while something runs", [])]
-    for (_, rows), found in zip(parts, (BOX_KEYS, REVIEW_KEYS, STOP_KEYS), strict=True):
-        rows += [(key.key.replace("Control", "Ctrl").replace("-", "+"), key.text) for key in found]
-    return "".join(
-        f"<p><b>{title}</b></p><table>"
-        + "".join(f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows)
-        + "</table>"
-        for title, rows in parts
-    )
 
 
 def _ignoring_layer(action: Callable[[], object]) -> Callable[[object], None]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
-from napari_boxprompt.gui.keys import as_html
-from napari_boxprompt.gui.section import Section, wrapping_label
+from napari_boxprompt.gui.key_table import KeyTable
+from napari_boxprompt.gui.keys_panel import KeysPanel
+from napari_boxprompt.gui.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,20 +40,23 @@ class Steps(QScrollArea):
         The panel of each step by its name: Image, Boxes, Train, Predict and Review. Each has a `summary`; one
         that also has a true `summary_is_preset` shows that line only when it is folded.
 
+    keys : KeyTable, optional
+        The keys that the user can change; by default a table of its own.
+
     Attributes
     ----------
     sections : dict of str to Section
         The sections by name; "Keys" is the last.
     """
 
-    def __init__(self, session: Session, panels: Mapping[str, QWidget]) -> None:
+    def __init__(self, session: Session, panels: Mapping[str, QWidget], keys: KeyTable | None = None) -> None:
         super().__init__()
         self._session, self._panels = session, panels
         self.sections = {
             name: Section(f"{number}  {name}", panel, is_open=name not in ("Predict", "Review"))
             for number, (name, panel) in enumerate(panels.items(), start=1)
         }
-        self.sections["Keys"] = Section("Keys", _keys_table(), is_open=False)
+        self.sections["Keys"] = Section("Keys", KeysPanel(keys or KeyTable()), is_open=False)
         self._opened: Section | None = None
         self._unfolded = QTimer(self)
         self._unfolded.setSingleShot(True)
@@ -121,10 +125,3 @@ class Steps(QScrollArea):
         """Scroll to what was opened, as it may be below the lower edge."""
         if self._opened is not None:
             self.ensureWidgetVisible(self._opened, 0, 0)
-
-
-def _keys_table() -> QWidget:
-    """All keys, in line with what stands in the other sections."""
-    table = wrapping_label(as_html())
-    table.setContentsMargins(8, 0, 4, 4)
-    return table

@@ -8,12 +8,13 @@ from napari.components import ViewerModel  # noqa: TC002 (napari reads the annot
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_boxprompt.gui import keys
 from napari_boxprompt.gui.actions import Actions
 from napari_boxprompt.gui.asking import StopRow
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.key_table import KeyTable
+from napari_boxprompt.gui.keys import bind_all
 from napari_boxprompt.gui.looking import Looks
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
@@ -92,7 +93,8 @@ class BoxPromptWidget(QWidget):
             "Predict": self.predict_panel,
             "Review": self.review_panel,
         }
-        self._steps = Steps(self.session, panels)
+        self.keys = KeyTable()
+        self._steps = Steps(self.session, panels, self.keys)
         self.sections = self._steps.sections
         self._lay_out()
         self._connect()
@@ -119,7 +121,12 @@ class BoxPromptWidget(QWidget):
 
     def _connect(self) -> None:
         session, boxes, train, actions = self.session, self.boxes_panel, self.train_panel, self.actions
-        for signal in (session.boxes_changed, session.result_changed, *self._beginnings_and_ends):
+        for signal in (
+            session.boxes_changed,
+            session.result_changed,
+            self.keys.changed,
+            *self._beginnings_and_ends,
+        ):
             signal.connect(self._bind_keys)
         for signal in (
             session.image_changed,
@@ -199,7 +206,7 @@ class BoxPromptWidget(QWidget):
         return tuple(signal for work in works for signal in (work.started, work.ended))
 
     def _bind_keys(self, *_: object) -> None:
-        keys.bind_all(self.session, self.actions)
+        bind_all(self.session, self.actions, self.keys)
 
     def _follow_theme(self, _: object = None) -> None:
         self.setStyleSheet(style_sheet(self.viewer.theme))
