@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, make_scene, overlap, quick_config
 
 from napari_boxprompt import previews
-from napari_boxprompt.api import boxes_preview, encode_plane, make_encoder, preview_tile
+from napari_boxprompt.api import boxes_prediction, boxes_preview, encode_plane, make_encoder, preview_tile
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.events import Progress
 from napari_boxprompt.images import Images, Normalization, open_images
@@ -272,3 +272,49 @@ def test_real_model_outlines_what_is_boxed(scene: Scene) -> None:
     boxes = scene.boxes.restrict([PLANE])
     found = masks(scene, encoder, boxes, preview_tile(boxes, scene.images, None))
     assert overlap(found, scene.mask(PLANE)) > 0.9
+
+
+# --- boxes as objects ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [None, 64.0])
+def test_each_box_becomes_an_object(scene: Scene, encoder: Encoder, tile: float | None) -> None:
+    boxes, scale = scene.boxes.restrict([PLANE]), Normalization.fit(scene.images)
+    pixels = PlanePixels(scene.images.read(PLANE), scale)
+    found = boxes_prediction(encoder, pixels, scene.boxes, PLANE, tile)
+    np.testing.assert_array_equal(found.mask, boxes_preview(encoder, pixels, boxes, PLANE, tile))
+    np.testing.assert_array_equal(found.mask > 0, found.labels > 0)
+    assert [item.id for item in found.objects] == [1, 2, 3]
+    for item, box in zip(found.objects, boxes.boxes, strict=True):
+        mine = found.labels == item.id
+        assert item.area == mine.sum()
+        assert item.box[0] >= int(box.y0)
+        assert item.box[3] <= np.ceil(box.x1)
+        assert 0.5 < item.score <= 1
+        assert overlap(mine, mine & scene.mask(PLANE).astype(bool)) > 0.85
+    assert (found.probability[found.labels > 0] >= 127).all()
+    assert not boxes_prediction(encoder, pixels, BoxSet(), PLANE, tile).objects
+
+
+def test_objects_lie_as_in_the_preview_and_those_not_seen_are_left_out(encoder: Encoder) -> None:
+    image = white()
+    plane, scale = image.planes[0], Normalization(low=(0.0,), high=(255.0,))
+    pixels = PlanePixels(image.read(plane), scale)
+    small, large = Box(20, 20, 40, 40, plane, "a"), Box(8, 8, 56, 56, plane, "b")
+    drawn = BoxSet((small, large, Box(8, 8, 56, 56, plane, "a")), {}, ("a", "b"))
+    found = boxes_prediction(encoder, pixels, drawn, plane, None)
+    assert [(item.id, item.label) for item in found.objects] == [(1, "a"), (3, "a")]
+    assert (found.labels[24:36, 24:36] == 1).all()
+    np.testing.assert_array_equal(found.mask, boxes_preview(encoder, pixels, drawn, plane, None))
+
+
+def test_classes_that_may_overlap_have_a_layer_each(encoder: Encoder) -> None:
+    image = white()
+    plane, scale = image.planes[0], Normalization(low=(0.0,), high=(255.0,))
+    small, large = Box(20, 20, 40, 40, plane, "a"), Box(8, 8, 56, 56, plane, "b")
+    drawn = BoxSet((small, large), {}, ("a", "b"), exclusive=False)
+    found = boxes_prediction(encoder, PlanePixels(image.read(plane), scale), drawn, plane, None)
+    assert found.labels.shape == found.mask.shape == found.probability.shape == (2, 64, 64)
+    assert (found.labels[:, 30, 30] == (1, 2)).all()
+    assert (found.mask[:, 30, 30] == 1).all()
+    assert [item.label for item in found.objects] == ["a", "b"]

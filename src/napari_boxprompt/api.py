@@ -21,7 +21,14 @@ from napari_boxprompt.judging import Judgement, judge
 from napari_boxprompt.models import EmbeddingCache, load_frozen
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.prediction import Prediction, Predictor, predict_planes
-from napari_boxprompt.previews import BoxMasks, boxes_preview, encode_plane, is_encoded, preview_tile
+from napari_boxprompt.previews import (
+    BoxMasks,
+    boxes_prediction,
+    boxes_preview,
+    encode_plane,
+    is_encoded,
+    preview_tile,
+)
 from napari_boxprompt.training import TrainingRun, check_boxed, fit
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ __all__ = [
     "Prediction",
     "Timings",
     "TrainedModel",
+    "boxes_prediction",
     "boxes_preview",
     "command_line",
     "encode_plane",

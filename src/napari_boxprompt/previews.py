@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from skimage.measure import regionprops
 
 from napari_boxprompt.events import Progress
+from napari_boxprompt.instances import Instance
+from napari_boxprompt.prediction import Prediction
 from napari_boxprompt.supervision.targets import assign, pseudo_labels
 from napari_boxprompt.training.plan import working_tile
 from napari_boxprompt.views import View, ideal_tile, tile_views
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder, PlanePixels
+    from napari_boxprompt.supervision.targets import BoxLabel
 
-__all__ = ["BoxMasks", "boxes_preview", "encode_plane", "is_encoded", "preview_tile"]
+__all__ = ["BoxMasks", "boxes_prediction", "boxes_preview", "encode_plane", "is_encoded", "preview_tile"]
 
 BoxMasks: TypeAlias = "dict[tuple[str, View, tuple[float, float, float, float]], npt.NDArray[np.bool_]]"
 """Masks by what the frozen model saw, where that lies, and the box; see `boxes_preview`."""
@@ -143,6 +147,70 @@ def boxes_preview(
         y0, x0 = int(box.y0), int(box.x0)
         canvas[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = here.classes.index(box.label) + 1
     return canvas
+
+
+def boxes_prediction(
+    encoder: Encoder, pixels: PlanePixels, boxes: BoxSet, plane: PlaneId, tile: float | None
+) -> Prediction:
+    """Objects that the frozen model makes of the drawn boxes of a plane, as a prediction without a training.
+
+    They are what `boxes_preview` shows, told apart: object n is that of the n-th box.
+
+    Parameters
+    ----------
+    encoder, pixels, boxes, plane, tile
+        See `boxes_preview`.
+
+    Returns
+    -------
+    Prediction
+        One object for each box, except for boxes of which nothing is seen: the frozen model finds nothing in
+        them, or smaller ones cover all of it. Small objects lie on top of large ones; where classes may
+        overlap, each has a layer of its own. A score is the mean probability of the pixels that are seen.
+    """
+    here = boxes.restrict([plane]).clipped({plane: pixels.shape})
+    here = here.with_boxes(box for box in here.boxes if box.label in here.classes)
+    layers = 1 if here.exclusive else len(here.classes)
+    mask = np.zeros((layers, *pixels.shape), np.uint8)
+    labels, probability = mask.astype(np.uint32), np.zeros(mask.shape, np.float32)
+    numbered = enumerate(zip(here.boxes, _labels(encoder, pixels, here, tile), strict=True), start=1)
+    for number, (box, label) in sorted(numbered, key=lambda item: -item[1][0].area):
+        k, (y0, x0, y1, x1) = here.classes.index(box.label), label.region
+        part = (0 if here.exclusive else k, slice(y0, y1), slice(x0, x1))
+        free, inside = labels[part] == 0, label.probability > 0.5
+        np.maximum(probability[part], label.probability, out=probability[part], where=free)
+        probability[part][inside] = label.probability[inside]
+        labels[part][inside] = number
+        mask[part][inside] = k + 1 if here.exclusive else 1
+    seen = [item for k in range(layers) for item in regionprops(labels[k], probability[k])]
+    objects = tuple(
+        Instance(
+            int(item.label),
+            here.boxes[item.label - 1].label,
+            int(item.area),
+            tuple(item.bbox),
+            float(item.intensity_mean),
+        )
+        for item in sorted(seen, key=lambda item: item.label)
+    )
+    certain = np.rint(255 * probability).astype(np.uint8)
+    if here.exclusive:
+        mask, labels, certain = mask[0], labels[0], certain[0]
+    return Prediction(plane, mask, certain, labels, objects)
+
+
+def _labels(encoder: Encoder, pixels: PlanePixels, boxes: BoxSet, tile: float | None) -> list[BoxLabel]:
+    """What the frozen model makes of each box of a plane, in the order of the boxes."""
+    if not boxes.boxes:
+        return []
+    plane = boxes.boxes[0].plane
+    tiles = [view for row in tile_views(pixels.shape, tile) for view in row]
+    best = assign(np.array([box.as_tuple() for box in boxes.boxes], float), tiles).tolist()
+    views = [tiles[i] for i in sorted(set(best))]
+    embeddings = encoder.encode(encoder.inputs(pixels, views))
+    made = pseudo_labels(encoder.frozen, views, embeddings, boxes, plane)
+    found = {name: iter(labels) for name, labels in zip(boxes.classes, made, strict=True)}
+    return [next(found[box.label]) for box in boxes.boxes]
 
 
 def _masks(

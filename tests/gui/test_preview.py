@@ -87,9 +87,9 @@ def test_the_next_box_is_shown_before_brightness_is_measured(
     preview, _ = make(session, encoder)
     preview.request()
     order: list[str] = []
-    show, contrast = preview.show, module._contrast
+    show, contrast = preview.show, module.contrast_for
     monkeypatch.setattr(preview, "show", lambda *what: (order.append("shown"), show(*what)))
-    monkeypatch.setattr(module, "_contrast", lambda asked: (order.append("measured"), contrast(asked))[1])
+    monkeypatch.setattr(module, "contrast_for", lambda asked: (order.append("measured"), contrast(asked))[1])
     preview.request()
     assert order == ["shown", "measured"]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_boxprompt.gui.asking import StopRow
+    from napari_boxprompt.gui.from_preview import FromPreview
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.predicting import Predicting
     from napari_boxprompt.gui.project_actions import ProjectActions
@@ -44,7 +45,7 @@ class Actions:
     ----------
     parent : QWidget
         Parent of file dialogs.
-    session, jobs, trainer, predicting, review, book
+    session, jobs, trainer, predicting, from_preview, review, book
         What the actions work on.
     start : callable
         Starts a training with the settings that the user sees.
@@ -70,6 +71,7 @@ class Actions:
         jobs: Jobs,
         trainer: Trainer,
         predicting: Predicting,
+        from_preview: FromPreview,
         review: Review,
         book: RoundBook,
         start: Callable[[], object],
@@ -79,7 +81,7 @@ class Actions:
     ) -> None:
         self._parent, self._session, self._jobs = parent, session, jobs
         self._trainer, self._predicting, self._review = trainer, predicting, review
-        self._book = book
+        self._from_preview, self._book = from_preview, book
         self._start, self._show_keys = start, show_keys
         self._about_project, self._asking = about_project, asking
 
@@ -159,6 +161,11 @@ class Actions:
     def predict_all(self) -> None:
         """Segment all planes."""
         self._predicting.planes()
+
+    @told
+    def use_preview(self) -> None:
+        """Take what the preview shows of the plane on screen as the result."""
+        self._from_preview.plane()
 
     @told
     def predict_folder(self) -> None:

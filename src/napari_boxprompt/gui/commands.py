@@ -43,6 +43,7 @@ __all__ = [
     "stop",
     "toggle_complete",
     "undo",
+    "use_preview",
     "zip_project",
 ]
 
@@ -121,6 +122,11 @@ def predict_plane(viewer: Viewer) -> None:
 def predict_all(viewer: Viewer) -> None:
     """Segment all planes of the chosen image."""
     open_widget(viewer).actions.predict_all()
+
+
+def use_preview(viewer: Viewer) -> None:
+    """Take an object for each box of the plane on screen as the result, without a training."""
+    open_widget(viewer).actions.use_preview()
 
 
 def predict_folder(viewer: Viewer) -> None:

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.gui.result_book import Maker
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.rounds import RoundBook
     from napari_boxprompt.gui.train_panel import TrainPanel
     from napari_boxprompt.gui.trainer import Trainer
     from napari_boxprompt.gui.work import TrainingTask
     from napari_boxprompt.project.rounds import Round
-    from napari_boxprompt.prompting import PromptModel
 
 __all__ = ["Entry", "Left", "layers_of", "leave", "leave_results", "take", "take_results"]
 
-Entry: TypeAlias = "tuple[Result, PromptModel | None]"
-"""A result, and the model that it is of."""
+Entry: TypeAlias = "tuple[Result, Maker | None]"
+"""A result, and the model, or else what it is of."""
 
 _NAME = "_boxprompt_left"
 

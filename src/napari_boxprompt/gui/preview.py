@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.normalization import Normalization
     from napari_boxprompt.previews import BoxMasks
 
-__all__ = ["Preview"]
+__all__ = ["Preview", "Request", "contrast_for"]
 
 JOB = "preview"
 SAME_GAMMA = 0.15
@@ -61,7 +61,7 @@ WAIT_S = 0.05
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """What is to be shown, as plain data for the worker."""
 
     view: PlaneView
@@ -94,7 +94,7 @@ class _Encoded:
     version: int
     pixels: PlanePixels
 
-    def serves(self, asked: _Request) -> bool:
+    def serves(self, asked: Request) -> bool:
         """Whether it is the plane that is asked for; an image layer may have been given other pixels."""
         same = (asked.view, asked.plane, asked.contrast, asked.tile, asked.model)
         return self.what == same and self.data is asked.data
@@ -140,22 +140,14 @@ class Preview:
         self.enabled = True
         self.paused = False
 
-    def request(self) -> None:
-        """Look at what is on screen now; an older look that is not finished is given up.
-
-        While it is paused, only other boxes on a plane that is encoded are looked at: that costs a moment of
-        the decoder.
-        """
+    def asked(self) -> Request | None:
+        """What is on screen now, None where that is no plane of the image."""
         session = self._session
         view, plane, images = session.view, session.plane, session.images
         if view is None or plane is None or images is None:
-            return
+            return None
         boxes = session.boxes.boxset if session.boxes is not None else BoxSet()
-        drawn = boxes.on(plane)
-        if self.paused and self._answered == (plane, drawn):
-            return
-        self._answered = (plane, drawn)
-        asked = _Request(
+        return Request(
             view,
             view.layer.data,
             images,
@@ -168,6 +160,20 @@ class Preview:
             self._model(),
             self._version,
         )
+
+    def request(self) -> None:
+        """Look at what is on screen now; an older look that is not finished is given up.
+
+        While it is paused, only other boxes on a plane that is encoded are looked at: that costs a moment of
+        the decoder.
+        """
+        asked = self.asked()
+        if asked is None:
+            return
+        plane, drawn = asked.plane, asked.boxes.on(asked.plane)
+        if self.paused and self._answered == (plane, drawn):
+            return
+        self._answered = (plane, drawn)
         if not drawn and plane not in self._learnt:
             self.hide()
         encoded = self._encoded if self._encoded is not None and self._encoded.serves(asked) else None
@@ -324,7 +330,7 @@ class Preview:
 
 def _look(
     stop: Stop,
-    asked: _Request,
+    asked: Request,
     encoders: Encoders,
     masks: BoxMasks,
     encoded: _Encoded | None = None,
@@ -356,7 +362,7 @@ def _look(
         )
     if decode_only:
         return
-    contrast = asked.contrast if asked.manual else _contrast(asked)
+    contrast = asked.contrast if asked.manual else contrast_for(asked)
     tile = preview_tile(asked.everywhere, asked.images, asked.tile) if len(asked.everywhere) else asked.tile
     if contrast is None or stop.is_set():
         return
@@ -374,7 +380,7 @@ def _look(
         yield _Seen(asked.plane, boxes_preview(encoder, pixels, asked.boxes, asked.plane, tile, masks))
 
 
-def _contrast(asked: _Request) -> Normalization:
+def contrast_for(asked: Request) -> Normalization:
     """Brightness of the dataset; the exponent changes only where it pays, because it costs new encodings."""
     from napari_boxprompt.normalization import Normalization
 

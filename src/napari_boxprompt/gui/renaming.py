@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.classes import Classes
+    from napari_boxprompt.gui.result_book import Maker
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
-    from napari_boxprompt.prompting import PromptModel
 
 __all__ = ["Renaming", "check", "follow"]
 
 Model = TypeVar("Model")
+Named = TypeVar("Named", bound="Maker")
 
 
 class Renaming:
@@ -43,7 +44,7 @@ class Renaming:
         # With the models that they were made of, so that no other has their identity.
         self._made: dict[int, tuple[Any, Any]] = {}
 
-    def model(self, model: PromptModel) -> PromptModel:
+    def model(self, model: Named) -> Named:
         """Return a model as it is called now: of the same one the same, for identity tells models apart."""
         if not self.everywhere:
             return model

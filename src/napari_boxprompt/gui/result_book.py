@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 from psygnal import Signal
 
@@ -21,9 +21,26 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.left import Entry
     from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.results import Status
-    from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["ResultBook"]
+__all__ = ["Maker", "ResultBook"]
+
+
+class Maker(Protocol):
+    """What results are of: a trained model, or boxes alone. It is known by its identity."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that it knows."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no two of them overlap."""
+        ...
+
+    def renamed(self, old: str, new: str) -> Self:
+        """Return it with another name of a class; itself where that changes nothing."""
+        ...
 
 
 class ResultBook:
@@ -96,12 +113,12 @@ class ResultBook:
             return self._noted(Result(self._viewer, view, colors, kept=by_class.get(None)), None)
         return self._noted(Result.of_each_class(self._viewer, view, colors, by_class), None)
 
-    def _noted(self, last: Result, model: PromptModel | None) -> Result:
+    def _noted(self, last: Result, model: Maker | None) -> Result:
         for result in last.siblings:
             self._note(result, model)
         return last
 
-    def _note(self, result: Result, model: PromptModel | None) -> None:
+    def _note(self, result: Result, model: Maker | None) -> None:
         result.corrected.connect(self._on_corrected)
         self._entries.append((result, model))
 
@@ -111,7 +128,7 @@ class ResultBook:
     def take(
         self,
         views: Sequence[PlaneView],
-        model: PromptModel,
+        model: Maker,
         colors: Mapping[str, Color],
         planes: Collection[PlaneId] = (),
         adopt: Callable[[PlaneId, Result], None] = lambda *_: None,
@@ -127,8 +144,8 @@ class ResultBook:
         ----------
         views : sequence of PlaneView
             The images.
-        model : PromptModel
-            What predicts.
+        model : Maker
+            What predicts, or else makes objects.
         colors : mapping of str to color
             Colour of each class, in the order of the model's.
         planes : collection of PlaneId
@@ -170,7 +187,7 @@ class ResultBook:
     def _following(
         self,
         view: PlaneView,
-        model: PromptModel,
+        model: Maker,
         colors: Mapping[str, Color],
         work: Mapping[PlaneId, Result],
     ) -> Result:
@@ -198,7 +215,7 @@ class ResultBook:
                 new.status |= {plane: result.status[plane] for plane in worked_on if plane in result.status}
         return last
 
-    def predicted(self, view: PlaneView, model: PromptModel) -> set[PlaneId]:
+    def predicted(self, view: PlaneView, model: Maker) -> set[PlaneId]:
         """Planes of an image that a model has predicted, in layers that are still there."""
         mine = (old for old, by in self._entries if old.alive and by is model and old.view == view)
         return {plane for result in mine for plane in result.doubts}

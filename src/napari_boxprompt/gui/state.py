@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.box_layer import BoxLayer
+    from napari_boxprompt.gui.result_book import Maker
     from napari_boxprompt.gui.results import Result, Status
     from napari_boxprompt.images import Images
     from napari_boxprompt.normalization import Normalization
@@ -279,8 +280,7 @@ class Session:
     @property
     def result(self) -> Result | None:
         """The newest result of the chosen image; of any image where that has none."""
-        mine = None if self.view is None else self.results.latest.get(self.view.name)
-        return mine or self.results.newest
+        return self.results.latest.get(self.view.name if self.view else "", self.results.newest)
 
     @property
     def predicted(self) -> set[PlaneId]:
@@ -290,17 +290,16 @@ class Session:
         return self.results.predicted(self.view, self.trained.model)
 
     def new_results(
-        self, views: Sequence[PlaneView], planes: Collection[PlaneId] = ()
+        self, views: Sequence[PlaneView], planes: Collection[PlaneId] = (), maker: Maker | None = None
     ) -> dict[str, list[Result]]:
-        """Layers for a prediction of planes by the present model, by image name; see `ResultBook.take`."""
-        if self.trained is None:
+        """Layers for a prediction of planes, by image name, by the present model; see `ResultBook.take`."""
+        maker = self.trained.model if maker is None and self.trained is not None else maker
+        if maker is None:
             raise BoxError("There is no model yet: train one, or load one.")
-        names = self.trained.model.classes
-        known = self.boxes.classes if self.boxes is not None else Classes.named(names)
-        known = known.with_names(names)
+        names = maker.classes
+        known = (self.boxes.classes if self.boxes else Classes.named(names)).with_names(names)
         colors = {name: known.color_of(name) for name in names}
-        # The user may have painted there since.
-        made = self.results.take(views, self.trained.model, colors, planes, self._adopt)
+        made = self.results.take(views, maker, colors, planes, self._adopt)
         self.result_changed.emit()
         return made
 
@@ -364,8 +363,7 @@ class Session:
         behind = view_behind(self, active)
         free = self.boxes is None or not self.boxes.shapes.nshapes
         wanted = behind.layer if behind is not None else active if free else None
-        chosen = self.view is not None and self.view.layer == wanted
-        if isinstance(wanted, Image) and wanted in self.viewer.layers and not chosen:
+        if wanted in self.image_layers and (self.view is None or self.view.layer != wanted):
             with suppress(BoxPromptError):  # the image panel says why when the user chooses it
                 self.choose_image(wanted, *((behind.channel_axis, behind.channel) if behind else ()))
         self.active_changed.emit()

@@ -30,6 +30,7 @@ from napari_boxprompt.gui.work import model_names
 
 if TYPE_CHECKING:
     from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.gui.from_preview import FromPreview
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.plot import TrainingPlot
     from napari_boxprompt.gui.rounds import RoundBook
@@ -72,6 +73,7 @@ class TrainPanel(QWidget):
     save_wanted = Signal()
     load_wanted = Signal()
     command_wanted = Signal()
+    preview_wanted = Signal()
     settings_changed = Signal()
 
     def __init__(self, session: Session, trainer: Trainer) -> None:
@@ -101,6 +103,9 @@ class TrainPanel(QWidget):
         self.bar = QProgressBar()
         self.bar.setVisible(False)
         self.waits = wrapping_label(name="boxprompt-quiet")
+        self.use_preview = QPushButton("Use the preview as the result")
+        self.use_preview.setToolTip("An object for each box of the plane on screen, without a training.")
+        self.from_preview: FromPreview | None = None
         self.lessons = wrapping_label(name="boxprompt-quiet")
         self.said = wrapping_label(name="boxprompt-quiet")
         self.said.setVisible(False)
@@ -115,7 +120,7 @@ class TrainPanel(QWidget):
         buttons.addWidget(self.train, 1)
         buttons.addWidget(self.stop, 1)
         self._layout.addLayout(row)
-        for widget in (self.go_on, self.advanced, self.waits, self.lessons):
+        for widget in (self.go_on, self.advanced, self.waits, self.use_preview, self.lessons):
             self._layout.addWidget(widget)
         self._layout.addLayout(buttons)
         for widget in (self.bar, self.said):
@@ -128,6 +133,8 @@ class TrainPanel(QWidget):
         session.boxes_changed.connect(self.refresh)
         session.model_changed.connect(self.refresh)
         session.result_changed.connect(self.refresh)
+        session.plane_changed.connect(self._offer_preview)
+        self.use_preview.clicked.connect(self.preview_wanted)
         trainer.timed.connect(self.refresh)
         trainer.started.connect(self._on_started)
         trainer.event.connect(self._on_event)
@@ -215,6 +222,18 @@ class TrainPanel(QWidget):
         book.recorded.connect(self._on_recorded)
         book.loaded.connect(self._on_recorded)
 
+    def add_preview(self, from_preview: FromPreview) -> None:
+        """Offer what the frozen model makes of boxes where there are too few for a training."""
+        self.from_preview = from_preview
+        from_preview.changed.connect(self._offer_preview)
+        self._offer_preview()
+
+    def _offer_preview(self) -> None:
+        offered = self.from_preview
+        waits = bool(self.waits.text()) and not self._trainer.running
+        self.use_preview.setVisible(waits and offered is not None and offered.possible)
+        self.use_preview.setEnabled(offered is not None and not offered.running)
+
     def _on_recorded(self, record: Round) -> None:
         """Tell the agreement of the whole round, not the one that chose among the steps of its training."""
         self._agreement = record.scores.get("box_agreement")
@@ -238,6 +257,7 @@ class TrainPanel(QWidget):
         reason = self._reason()
         self.waits.setVisible(bool(reason) and not running)
         self.waits.setText(reason)
+        self._offer_preview()
         lessons = self._session.lessons.describe(self._session.drawn)
         lines = [f"Learns from {lessons}."] if lessons else []
         boxed = len(self._session.all_boxes().boxed_planes)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_boxprompt.gui.actions import Actions
 from napari_boxprompt.gui.asking import StopRow
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
+from napari_boxprompt.gui.from_preview import FromPreview
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
 from napari_boxprompt.gui.key_table import KeyTable
@@ -61,6 +62,7 @@ class BoxPromptWidget(QWidget):
         self._later = Looks(self.session, self.preview, self)
         self.trainer = Trainer(self.session, self.jobs, self.encoders, self.preview)
         self.predicting = Predicting(self.session, self.jobs)
+        self.from_preview = FromPreview(self.session, self.jobs, self.encoders, self.preview)
         self.review = Review(self.session)
         self.image_panel = ImagePanel(self.session)
         self.boxes_panel = BoxesPanel(self.session)
@@ -68,6 +70,7 @@ class BoxPromptWidget(QWidget):
         self.train_panel.set_defaults(preferences.model, preferences.device)
         self.rounds = RoundBook(self.session, self.jobs, self.trainer)
         self.train_panel.add_rounds(self.rounds)
+        self.train_panel.add_preview(self.from_preview)
         self.session.left.show(self.trainer, self.rounds, self.train_panel)
         self.project = ProjectPart(self)
         self.asking = StopRow(self.trainer, self.predicting)
@@ -77,6 +80,7 @@ class BoxPromptWidget(QWidget):
             self.jobs,
             self.trainer,
             self.predicting,
+            self.from_preview,
             self.review,
             self.rounds,
             self.train_panel.start,
@@ -141,6 +145,7 @@ class BoxPromptWidget(QWidget):
         session.model_changed.connect(self._steps.show_prediction)
         self.trainer.started.connect(self._steps.show_training)
         self.predicting.ended.connect(self._steps.show_review)
+        self.from_preview.ended.connect(self._steps.show_review)
         self.predicting.started.connect(self.preview.begin_prediction)
         self.preview.progressed.connect(self._show_preview_progress)
         self.image_panel.sample_wanted.connect(actions.open_sample)
@@ -150,6 +155,7 @@ class BoxPromptWidget(QWidget):
         boxes.export_wanted.connect(actions.export_boxes)
         boxes.regions_wanted.connect(actions.draw_complete_region)
         boxes.preview_wanted.connect(self._later.switch)
+        train.preview_wanted.connect(actions.use_preview)
         train.save_wanted.connect(actions.save_model)
         train.load_wanted.connect(actions.load_model)
         train.command_wanted.connect(actions.copy_command)
