@@ -6,18 +6,19 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.from_shapes import boxes_from_shapes
 from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
 from napari_boxprompt.gui.outlined import boxes_from_labels
 from napari_boxprompt.gui.samples import open_sample
 from napari_boxprompt.gui.settings import plugin_settings
-from napari_boxprompt.gui.telling import told
+from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,16 @@ class Actions:
     def boxes_from_labels(self) -> None:
         """Draw a box round each object that a Labels layer has on the plane on screen."""
         show_info(f"{boxes_from_labels(self._session)} boxes were added.")
+
+    @told
+    def boxes_from_shapes(self) -> None:
+        """Take over the rectangles of a Shapes layer of the user's own."""
+        count, left_out = boxes_from_shapes(self._session)
+        added = f"{counted(count, 'box was', 'boxes were')} added."
+        if left_out:
+            show_warning(f"{added} {left_out}")
+        else:
+            show_info(added)
 
     @told
     def box_from_object(self) -> None:

@@ -39,7 +39,7 @@ def stored_boxes(
     ------
     BoxLayer
         Boxes, with the layer of what is complete if there is one. Layers whose image is not there, or has
-        other boxes, are left alone.
+        other boxes, are left alone; the latter are copies, and are taken for boxes layers no more.
     """
     for shapes in layers_with_role(viewer, "boxes"):
         if not isinstance(shapes, Shapes) or shapes in [boxes.shapes for boxes in known]:
@@ -51,6 +51,8 @@ def stored_boxes(
         if image is None and chosen is not None and chosen.layer in free:
             image = chosen.layer
         if image is None:
+            if _named(used, role.get("image")) is not None:  # a copy, which is the user's own
+                shapes.metadata = {key: value for key, value in shapes.metadata.items() if key != ROLE_KEY}
             continue
         frames = [boxes.complete for boxes in known]
         areas = [layer for layer in layers_with_role(viewer, "complete") if layer not in frames]

@@ -50,6 +50,7 @@ class BoxesPanel(QWidget):
 
     from_file = Signal()
     from_labels = Signal()
+    from_shapes = Signal()
     from_object = Signal()
     export_wanted = Signal()
     regions_wanted = Signal()
@@ -64,6 +65,7 @@ class BoxesPanel(QWidget):
         self.sources.setToolTip("Boxes that are drawn already, or objects that are outlined already.")
         menu = QMenu(self.sources)
         menu.addAction("Boxes from a COCO or YOLO file …", self.from_file.emit)
+        menu.addAction("Boxes from a Shapes layer", self.from_shapes.emit)
         menu.addAction("Boxes from a Labels layer, this plane", self.from_labels.emit)
         menu.addAction("Box from the selected object of a Labels layer", self.from_object.emit)
         menu.addSeparator()

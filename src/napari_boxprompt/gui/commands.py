@@ -17,6 +17,7 @@ __all__ = [
     "box_from_object",
     "boxes_from_file",
     "boxes_from_labels",
+    "boxes_from_shapes",
     "close_project",
     "copy_command",
     "edit_plane",
@@ -87,6 +88,11 @@ def boxes_from_file(viewer: Viewer) -> None:
 def boxes_from_labels(viewer: Viewer) -> None:
     """Add a box round every object of a Labels layer on the plane on screen."""
     open_widget(viewer).actions.boxes_from_labels()
+
+
+def boxes_from_shapes(viewer: Viewer) -> None:
+    """Add the rectangles of a Shapes layer as boxes."""
+    open_widget(viewer).actions.boxes_from_shapes()
 
 
 def box_from_object(viewer: Viewer) -> None:
