@@ -274,3 +274,18 @@ def test_planes_along_another_axis_are_written_as_they_were_seen(
     np.testing.assert_array_equal(
         images.read(PlaneId("side.tif", (2,))), wanted.images.read(PlaneId("side", (2,)))
     )
+
+
+def test_a_yolo_file_is_about_the_plane_on_screen(session: Session, tmp_path: Path) -> None:
+    file = tmp_path / "frame_17.txt"
+    file.write_text("0 0.5 0.5 0.4 0.25\n")
+    session.viewer.dims.set_current_step(0, 2)
+    assert exchange.plane_of_yolo(session, file) == PlaneId("my [stack]", (2,))
+    assert exchange.add_boxes_file(session, file) == 1
+    (box,) = session.all_boxes().boxes
+    assert box.plane == PlaneId("my [stack]", (2,))
+    assert box.as_tuple() == pytest.approx((15, 15, 25, 35))
+    session.viewer.dims.ndisplay = 3
+    with pytest.raises(BoxError, match=r"frame_17\.txt"):
+        exchange.add_boxes_file(session, file)
+    assert exchange.plane_of_yolo(session, tmp_path / "boxes.json") is None

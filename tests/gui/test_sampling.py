@@ -94,7 +94,24 @@ def test_multiscale_and_lazy_labels() -> None:
 
 
 def test_large_planes_are_looked_up_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = labels_on_plane(Labels(objects()), view_of(), PLANE)
+    turned = Labels(objects(), rotate=[0, 0, 10])
+    whole = labels_on_plane(turned, view_of(), PLANE)
+    assert set(np.unique(whole)) == {0, 3, 8}
     monkeypatch.setattr(sampling, "_BLOCK_PIXELS", 130)
-    assert np.array_equal(labels_on_plane(Labels(objects()), view_of(), PLANE), whole)
-    assert np.array_equal(whole, objects()[1])
+    assert np.array_equal(labels_on_plane(turned, view_of(), PLANE), whole)
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (0, 2), (2, 1)])
+def test_grids_along_the_axes_are_looked_up_alike(
+    axes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Labels(
+        np.random.default_rng(0).integers(0, 9, (9, 23, 30)), scale=(0.4, 1.7, 1.3), translate=(0, 3, -4)
+    )
+    view = view_of(axes=axes)
+    places = [PlaneId("cells", (z,)) for z in range(view.extent[0])]
+    quick = [labels_on_plane(layer, view, plane) for plane in places]
+    monkeypatch.setattr(np, "count_nonzero", lambda _: 0)  # nothing lies along an axis, then
+    slow = [labels_on_plane(layer, view, plane) for plane in places]
+    assert any(part.any() for part in slow)
+    assert all(np.array_equal(one, other) for one, other in zip(quick, slow, strict=True))

@@ -34,7 +34,7 @@ def label_files(folder: Path) -> list[Path]:
     )
 
 
-def load_yolo(path: str | Path, images: Images) -> BoxSet:
+def load_yolo(path: str | Path, images: Images, *, at: PlaneId | None = None) -> BoxSet:
     """Read YOLO boxes.
 
     Class names come from ``classes.txt``, ``obj.names`` or ``data.yaml`` in the folder or up to two above;
@@ -48,6 +48,8 @@ def load_yolo(path: str | Path, images: Images) -> BoxSet:
         A folder of text files, sub-folders included, or one text file.
     images : Images
         The images; their sizes turn fractions into pixels.
+    at : PlaneId, optional
+        The plane that a single text file is about, whatever it is called; it may be one of a stack.
 
     Returns
     -------
@@ -71,11 +73,11 @@ def load_yolo(path: str | Path, images: Images) -> BoxSet:
     infos: dict[PlaneId, PlaneInfo] = {}
     missing: list[Path] = []
     for file in files:
-        name = index.find(file.relative_to(folder).as_posix())
+        name = index.find(file.relative_to(folder).as_posix()) if at is None else at.image
         if name is None:
             missing.append(file)
             continue
-        plane = _single_plane(name, file, images)
+        plane = _single_plane(name, file, images) if at is None else at
         if plane in infos:
             raise BoxError(f"Two label files fit the image {name}, one is {file}; keep one of them.")
         found = _read_file(file, plane, images.shape(plane), names)

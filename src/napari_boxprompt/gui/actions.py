@@ -15,7 +15,7 @@ from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.from_shapes import boxes_from_shapes
 from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
-from napari_boxprompt.gui.outlined import boxes_from_labels
+from napari_boxprompt.gui.outlined import boxes_from_all_labels, boxes_from_labels
 from napari_boxprompt.gui.samples import open_sample
 from napari_boxprompt.gui.settings import plugin_settings
 from napari_boxprompt.gui.telling import counted, told
@@ -124,12 +124,26 @@ class Actions:
         """Ask for a COCO or YOLO file and add its boxes."""
         path, _ = QFileDialog.getOpenFileName(self._parent, "Boxes", "", BOX_FILES)
         if path:
-            show_info(f"{exchange.add_boxes_file(self._session, path)} boxes were added.")
+            plane = exchange.plane_of_yolo(self._session, path)
+            added = counted(exchange.add_boxes_file(self._session, path), "box was", "boxes were")
+            named = plane is not None and plane.index
+            where = f" on plane {' · '.join(map(str, plane.index))}" if plane is not None and named else ""
+            why = ": a YOLO file names no plane, and this one is on screen" if named else ""
+            show_info(f"{added} added{where}{why}.")
 
     @told
     def boxes_from_labels(self) -> None:
         """Draw a box round each object that a Labels layer has on the plane on screen."""
-        show_info(f"{boxes_from_labels(self._session)} boxes were added.")
+        show_info(f"{counted(boxes_from_labels(self._session), 'box was', 'boxes were')} added.")
+
+    @told
+    def boxes_from_all_labels(self) -> None:
+        """Draw a box round each object that a Labels layer has on any plane."""
+        boxes_from_all_labels(
+            self._session,
+            self._jobs,
+            lambda count: show_info(f"{counted(count, 'box was', 'boxes were')} added."),
+        )
 
     @told
     def boxes_from_shapes(self) -> None:

@@ -50,6 +50,7 @@ class BoxesPanel(QWidget):
 
     from_file = Signal()
     from_labels = Signal()
+    from_all_labels = Signal()
     from_shapes = Signal()
     from_object = Signal()
     export_wanted = Signal()
@@ -67,6 +68,7 @@ class BoxesPanel(QWidget):
         menu.addAction("Boxes from a COCO or YOLO file …", self.from_file.emit)
         menu.addAction("Boxes from a Shapes layer", self.from_shapes.emit)
         menu.addAction("Boxes from a Labels layer, this plane", self.from_labels.emit)
+        self._from_all = menu.addAction("Boxes from a Labels layer, all planes", self.from_all_labels.emit)
         menu.addAction("Box from the selected object of a Labels layer", self.from_object.emit)
         menu.addSeparator()
         self._export = menu.addAction("Export boxes …", self.export_wanted.emit)
@@ -157,6 +159,7 @@ class BoxesPanel(QWidget):
         self.new.setEnabled(session.view is not None)
         self.sources.setEnabled(session.view is not None)
         self._export.setEnabled(boxes is not None)
+        self._from_all.setVisible(session.view is not None and session.view.count > 1)
         self.new.setText("New boxes layer" if boxes is None else "Draw boxes")
         make_primary(self.new, session.view is not None and boxes is None)
         self.classes.show_classes(None if boxes is None else boxes.classes)

@@ -15,6 +15,7 @@ __all__ = [
     "WIDGET",
     "accept_plane",
     "box_from_object",
+    "boxes_from_all_labels",
     "boxes_from_file",
     "boxes_from_labels",
     "boxes_from_shapes",
@@ -88,6 +89,11 @@ def boxes_from_file(viewer: Viewer) -> None:
 def boxes_from_labels(viewer: Viewer) -> None:
     """Add a box round every object of a Labels layer on the plane on screen."""
     open_widget(viewer).actions.boxes_from_labels()
+
+
+def boxes_from_all_labels(viewer: Viewer) -> None:
+    """Add a box round every object of a Labels layer, on all planes."""
+    open_widget(viewer).actions.boxes_from_all_labels()
 
 
 def boxes_from_shapes(viewer: Viewer) -> None:

@@ -16,7 +16,7 @@ from napari_boxprompt.commandline import command_line
 from napari_boxprompt.errors import BoxError, BoxPromptError, OutputError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.files import atomic_path
-from napari_boxprompt.formats import align, load_boxes
+from napari_boxprompt.formats import align, load_boxes, load_yolo
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.outputs import prepare_folder, write_labels
@@ -39,7 +39,8 @@ __all__ = ["add_boxes_file", "export_labels", "load_model", "repeat_command", "s
 def add_boxes_file(session: Session, path: str | Path) -> int:
     """Add the boxes of a COCO or YOLO file to the chosen image; return how many.
 
-    A file about a single image fits whatever that image is called here.
+    A file about a single image fits whatever that image is called here. One of YOLO names no plane: of an
+    image with several it is about the one on screen.
 
     Raises
     ------
@@ -49,7 +50,8 @@ def add_boxes_file(session: Session, path: str | Path) -> int:
     target = session.new_boxes_layer()
     images = target.view.images()
     try:
-        found = load_boxes(path, images)
+        plane = plane_of_yolo(session, path)
+        found = load_boxes(path, images) if plane is None else load_yolo(path, images, at=plane)
     except BoxError:
         alone = _about_one_image(path, target.view.name)
         if alone is None:
@@ -57,6 +59,12 @@ def add_boxes_file(session: Session, path: str | Path) -> int:
         found = align(alone, images)
     target.add_boxes(found)
     return len(found)
+
+
+def plane_of_yolo(session: Session, path: str | Path) -> PlaneId | None:
+    """Return the plane on screen if the boxes of a YOLO text file are meant for it, None for other files."""
+    place = Path(path)
+    return session.plane if place.suffix.lower() == ".txt" and place.is_file() else None
 
 
 def _about_one_image(path: str | Path, name: str) -> BoxSet | None:

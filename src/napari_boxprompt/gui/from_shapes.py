@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import Box
     from napari_boxprompt.gui.state import Session
 
-__all__ = ["boxes_from_shapes"]
+__all__ = ["box_key", "boxes_from_shapes"]
 
 WHY: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -77,10 +77,10 @@ def boxes_from_shapes(session: Session) -> tuple[int, str]:
     reading = read_boxes(shapes, target.view, at=session.plane, classes=[target.classes.current.name])
     why = {problem.index: problem.kind for problem in reading.problems if problem.kind in NO_BOX}
     why |= {p.index: p.kind for p in reading.problems if p.index not in reading.rows}
-    there = {_key(box) for box in target.boxset.boxes}
+    there = {box_key(box) for box in target.boxset.boxes}
     found: list[Box] = []
     for row, box in zip(reading.rows, reading.boxes, strict=True):
-        if row not in why and _key(box) in there:
+        if row not in why and box_key(box) in there:
             why[row] = "there"
         elif row not in why:
             found.append(box)
@@ -110,7 +110,7 @@ def _shapes_layer(session: Session) -> Shapes:
     )
 
 
-def _key(box: Box) -> tuple[object, ...]:
+def box_key(box: Box) -> tuple[object, ...]:
     """What boxes have in common that are the same to a person."""
     return (box.plane, box.label, *(round(value) for value in box.as_tuple()))
 

@@ -151,6 +151,7 @@ class BoxPromptWidget(QWidget):
         self.image_panel.sample_wanted.connect(actions.open_sample)
         boxes.from_file.connect(actions.boxes_from_file)
         boxes.from_labels.connect(actions.boxes_from_labels)
+        boxes.from_all_labels.connect(actions.boxes_from_all_labels)
         boxes.from_shapes.connect(actions.boxes_from_shapes)
         boxes.from_object.connect(actions.box_from_object)
         boxes.export_wanted.connect(actions.export_boxes)
