@@ -112,6 +112,13 @@ def test_there_is_an_action(name: str) -> None:
     assert all(parameter.default is not inspect.Parameter.empty for parameter in others)
 
 
+def test_every_action_is_a_command() -> None:
+    methods = {
+        name for name, _ in inspect.getmembers(Actions, inspect.isfunction) if not name.startswith("_")
+    }
+    assert {f"{PLUGIN}.{name}" for name in methods} == set(ACTIONS)
+
+
 def test_titles_are_short_and_different() -> None:
     found = [command.title for command in COMMANDS.values()]
     assert len(set(found)) == len(found)

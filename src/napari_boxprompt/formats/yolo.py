@@ -89,12 +89,12 @@ def load_yolo(path: str | Path, images: Images, *, at: PlaneId | None = None) ->
         _log.warning(
             "%d label files fit no image and are left out, the first is %s.", len(missing), missing[0]
         )
-    used = (
-        sorted({box.label for box in boxes}, key=lambda label: int(label.split()[-1]))
-        if names is None
-        else names
-    )
-    return BoxSet(tuple(boxes), infos, tuple(used))
+    return BoxSet(tuple(boxes), infos, _numbered(boxes) if names is None else names)
+
+
+def _numbered(boxes: list[Box]) -> tuple[str, ...]:
+    """Return the classes of boxes, "class 0", "class 1" and so on, in the order of their numbers."""
+    return tuple(sorted({box.label for box in boxes}, key=lambda label: int(label.split()[-1])))
 
 
 def save_yolo(boxset: BoxSet, folder: str | Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
-from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
@@ -16,6 +16,7 @@ from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.from_shapes import boxes_from_shapes
 from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
 from napari_boxprompt.gui.outlined import boxes_from_all_labels, boxes_from_labels
+from napari_boxprompt.gui.panel_actions import PanelActions
 from napari_boxprompt.gui.samples import open_sample
 from napari_boxprompt.gui.settings import plugin_settings
 from napari_boxprompt.gui.telling import counted, told
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.rounds import RoundBook
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.gui.trainer import Trainer
+    from napari_boxprompt.gui.widget import BoxPromptWidget
 
 __all__ = ["Actions"]
 
@@ -39,13 +41,13 @@ BOX_FILES = "Boxes (*.json *.txt);;All files (*)"
 TIFF_FILES = "OME-TIFF (*.ome.tif);;TIFF (*.tif)"
 
 
-class Actions:
+class Actions(PanelActions):
     """Actions of one dock widget.
 
     Parameters
     ----------
-    parent : QWidget
-        Parent of file dialogs.
+    parent : BoxPromptWidget
+        Parent of file dialogs, with the panels.
     session, jobs, trainer, predicting, from_preview, review, book
         What the actions work on.
     start : callable
@@ -67,7 +69,7 @@ class Actions:
 
     def __init__(
         self,
-        parent: QWidget,
+        parent: BoxPromptWidget,
         session: Session,
         jobs: Jobs,
         trainer: Trainer,
@@ -80,6 +82,7 @@ class Actions:
         about_project: ProjectActions,
         asking: StopRow,
     ) -> None:
+        super().__init__(parent)
         self._parent, self._session, self._jobs = parent, session, jobs
         self._trainer, self._predicting, self._review = trainer, predicting, review
         self._from_preview, self._book = from_preview, book

@@ -63,28 +63,31 @@ class ClassBar(QWidget):
         button = QToolButton()
         button.setText("+ class")
         button.setToolTip("Add a class")
-        button.clicked.connect(self._ask_new)
+        button.clicked.connect(self.ask_new)
         self._layout.addWidget(button)
         return button
 
-    def _ask_new(self) -> None:
+    def ask_new(self) -> None:
+        """Ask for the name of a new class."""
         name, sure = QInputDialog.getText(self, "New class", "Name of the new class:")
         if sure and name.strip():
             self.added.emit(name.strip())
 
     def _menu(self, index: int, button: QToolButton, where: QPoint) -> None:
         menu = QMenu(self)
-        menu.addAction("Rename …", lambda: self._ask_name(index, button.text()))
-        menu.addAction("Colour …", lambda: self._ask_color(index))
+        menu.addAction("Rename …", lambda: self.ask_name(index, button.text()))
+        menu.addAction("Colour …", lambda: self.ask_color(index))
         menu.addAction("Remove, with its boxes", lambda: self.removed.emit(index))
         menu.exec(button.mapToGlobal(where))
 
-    def _ask_name(self, index: int, old: str) -> None:
+    def ask_name(self, index: int, old: str) -> None:
+        """Ask for another name of a class."""
         name, sure = QInputDialog.getText(self, "Rename class", "New name:", text=old)
         if sure and name.strip():
             self.renamed.emit(index, name.strip())
 
-    def _ask_color(self, index: int) -> None:
+    def ask_color(self, index: int) -> None:
+        """Ask for another colour of a class."""
         color = QColorDialog.getColor(parent=self, title="Colour of the class")
         if color.isValid():
             self.recolored.emit(index, color)

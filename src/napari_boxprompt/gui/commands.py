@@ -14,36 +14,52 @@ __all__ = [
     "PLUGIN",
     "WIDGET",
     "accept_plane",
+    "add_class",
     "box_from_object",
     "boxes_from_all_labels",
     "boxes_from_file",
     "boxes_from_labels",
     "boxes_from_shapes",
     "close_project",
+    "compare_views",
+    "contrast_auto",
+    "contrast_like_layer",
     "copy_command",
+    "draw_complete_region",
     "edit_plane",
     "export_boxes",
     "export_labels",
     "export_project",
     "fix_boxes",
+    "import_into_project",
     "load_model",
     "new_boxes_layer",
     "new_project",
+    "next_class",
     "next_plane",
     "open_project",
+    "open_project_zip",
     "open_recent_project",
+    "open_sample",
     "open_widget",
     "predict_all",
     "predict_folder",
+    "predict_others",
     "predict_plane",
+    "predict_some",
     "previous_plane",
+    "recolor_class",
     "redo",
     "reject_plane",
+    "remove_class",
+    "rename_class",
     "save_model",
     "show_keys",
     "start_training",
     "stop",
+    "take_round_back",
     "toggle_complete",
+    "toggle_preview",
     "undo",
     "use_preview",
     "zip_project",
@@ -59,6 +75,11 @@ def open_widget(viewer: Viewer) -> BoxPromptWidget:
     dock.show()
     dock.raise_()
     return cast("BoxPromptWidget", widget)
+
+
+def open_sample(viewer: Viewer) -> None:
+    """Open the nuclei, or the synthetic cells."""
+    open_widget(viewer).actions.open_sample()
 
 
 def new_boxes_layer(viewer: Viewer) -> None:
@@ -106,6 +127,51 @@ def box_from_object(viewer: Viewer) -> None:
     open_widget(viewer).actions.box_from_object()
 
 
+def contrast_auto(viewer: Viewer) -> None:
+    """Have the contrast measured that the model sees."""
+    open_widget(viewer).actions.contrast_auto()
+
+
+def contrast_like_layer(viewer: Viewer) -> None:
+    """Take the contrast that the image layer is shown with."""
+    open_widget(viewer).actions.contrast_like_layer()
+
+
+def draw_complete_region(viewer: Viewer) -> None:
+    """Draw rectangles inside which every object has its box."""
+    open_widget(viewer).actions.draw_complete_region()
+
+
+def toggle_preview(viewer: Viewer) -> None:
+    """Show what the model makes of the boxes, or do not."""
+    open_widget(viewer).actions.toggle_preview()
+
+
+def next_class(viewer: Viewer) -> None:
+    """Choose the next class for the next box."""
+    open_widget(viewer).actions.next_class()
+
+
+def add_class(viewer: Viewer) -> None:
+    """Ask for the name of a new class."""
+    open_widget(viewer).actions.add_class()
+
+
+def rename_class(viewer: Viewer) -> None:
+    """Ask for another name of the class of the next box."""
+    open_widget(viewer).actions.rename_class()
+
+
+def recolor_class(viewer: Viewer) -> None:
+    """Ask for another colour of the class of the next box."""
+    open_widget(viewer).actions.recolor_class()
+
+
+def remove_class(viewer: Viewer) -> None:
+    """Remove the class of the next box, with its boxes."""
+    open_widget(viewer).actions.remove_class()
+
+
 def fix_boxes(viewer: Viewer) -> None:
     """Mend every box whose problem can be mended."""
     open_widget(viewer).actions.fix_boxes()
@@ -141,9 +207,29 @@ def use_preview(viewer: Viewer) -> None:
     open_widget(viewer).actions.use_preview()
 
 
+def predict_some(viewer: Viewer) -> None:
+    """Ask which planes to segment."""
+    open_widget(viewer).actions.predict_some()
+
+
+def predict_others(viewer: Viewer) -> None:
+    """Segment all other open images."""
+    open_widget(viewer).actions.predict_others()
+
+
+def compare_views(viewer: Viewer) -> None:
+    """Compare two views of each plane, or do not any more."""
+    open_widget(viewer).actions.compare_views()
+
+
 def predict_folder(viewer: Viewer) -> None:
     """Ask for a folder and segment the images in it."""
     open_widget(viewer).actions.predict_folder()
+
+
+def take_round_back(viewer: Viewer) -> None:
+    """Make the model before the last one predict again."""
+    open_widget(viewer).actions.take_round_back()
 
 
 def save_model(viewer: Viewer) -> None:
@@ -209,6 +295,16 @@ def open_project(viewer: Viewer) -> None:
 def open_recent_project(viewer: Viewer) -> None:
     """Open the project that was open last."""
     open_widget(viewer).actions.open_recent_project()
+
+
+def import_into_project(viewer: Viewer) -> None:
+    """Ask for a file of boxes or masks for the project."""
+    open_widget(viewer).actions.import_into_project()
+
+
+def open_project_zip(viewer: Viewer) -> None:
+    """Ask for a zip of a project and open it."""
+    open_widget(viewer).actions.open_project_zip()
 
 
 def close_project(viewer: Viewer) -> None:

@@ -88,8 +88,8 @@ class ImagePanel(QWidget):
         self.channel_axis.activated.connect(self._choose_channel)
         self.channel.valueChanged.connect(self._choose_channel)
         self.slider.valueChanged.connect(self._slid)
-        self.auto.clicked.connect(self._measure)
-        self.like_layer.clicked.connect(self._take_layer)
+        self.auto.clicked.connect(self.measure)
+        self.like_layer.clicked.connect(self.take_layer)
 
     @property
     def summary(self) -> str:
@@ -213,10 +213,12 @@ class ImagePanel(QWidget):
         )
         self._session.set_contrast(changed, manual=True)
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """Have the contrast measured."""
         self._session.forget_contrast()
 
-    def _take_layer(self) -> None:
+    def take_layer(self) -> None:
+        """Take the contrast that the layer is shown with."""
         view = self._session.view
         if view is None:
             return

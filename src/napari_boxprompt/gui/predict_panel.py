@@ -55,7 +55,7 @@ class PredictPanel(QWidget):
         self.all = QPushButton("All planes")
         self.more = QPushButton("More")
         menu = QMenu(self.more)
-        self._range_action = menu.addAction("Some planes …", self._ask_range)
+        self._range_action = menu.addAction("Some planes …", self.ask_range)
         menu.addAction("Other open images", told(predicting.others))
         menu.addAction("A folder …", self.folder_wanted.emit)
         menu.addSeparator()
@@ -121,7 +121,7 @@ class PredictPanel(QWidget):
         self.stop.clicked.connect(predicting.stop)
         self.compare.toggled.connect(self._compare)
 
-    def _ask_range(self) -> None:
+    def ask_range(self) -> None:
         """Ask for planes of the last axis: from here on, or the whole stack of a time point."""
         session = self._session
         view, plane = session.view, session.plane

@@ -86,9 +86,9 @@ class LabelPlanes:
 
 def _look_up_grid(
     array: Any,
-    first: npt.NDArray[np.float64],
-    per_row: npt.NDArray[np.float64],
-    per_column: npt.NDArray[np.float64],
+    first: npt.NDArray[np.floating[Any]],
+    per_row: npt.NDArray[np.floating[Any]],
+    per_column: npt.NDArray[np.floating[Any]],
     out: npt.NDArray[Any],
 ) -> None:
     """Do what `_look_up` does where rows and columns lie along axes of the array: ten times as quick."""
