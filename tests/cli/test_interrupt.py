@@ -13,9 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tifffile
 from tests.helpers.commands import COMMAND, QUICK, Discs, Ended, boxprompt, everything, process
+from typer.testing import CliRunner
+
+from napari_boxprompt.images import Images
+from napari_boxprompt.prediction import Prediction
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process without its console"
@@ -128,6 +135,28 @@ def test_while_training_and_going_on(discs: Discs, model: Path, tmp_path: Path) 
 
     boxprompt(*train, "--resume", "--set", f"steps={int(again[1]) + 1}").ok()
     assert everything(out) == {"model.json", "weights.safetensors"}, "a finished training is not resumed"
+
+
+def test_while_predicting_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In this process: planes of the real model are too quick for a signal to come between two of them.
+    import napari_boxprompt.api
+    from napari_boxprompt.cli.app import app
+
+    def predict(_: object, images: Images, **__: object) -> Iterator[Prediction]:
+        for plane in images.planes[:2]:
+            ones = np.ones((40, 50), np.uint8)
+            yield Prediction(plane, ones, ones, ones.astype(np.uint32), ())
+        raise KeyboardInterrupt
+
+    model = SimpleNamespace(model=SimpleNamespace(classes=("cell",), exclusive=True))
+    monkeypatch.setattr(napari_boxprompt.api, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(napari_boxprompt.api, "predict", predict)
+    source, out = tmp_path / "s.tif", tmp_path / "out"
+    tifffile.imwrite(source, np.zeros((5, 40, 50), np.uint8), photometric="minisblack")
+    result = CliRunner().invoke(app, ["predict", "model", str(source), "--out", str(out)])
+    assert result.exit_code == 130, result.output
+    assert "2 of 5 planes of s.tif are in s_2_of_5_planes_mask.tif." in result.stderr
+    assert everything(out) == {f"s_2_of_5_planes_{end}" for end in ("mask.tif", "objects.tif", "objects.csv")}
 
 
 def test_before_anything_is_done(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("napari", reason="napari is not installed")
 
 from napari.components import ViewerModel
+from psygnal import Signal
 from tests.gui.test_results import found, overlapping_on, plane
 
 from napari_boxprompt.boxes import Box, BoxSet
@@ -208,6 +209,8 @@ def test_a_renamed_image_keeps_what_was_accepted(session: Session) -> None:
 
 class Jobs:
     """Takes work and does none of it."""
+
+    stop_asked = Signal()
 
     def __init__(self) -> None:
         self.work: list[Any] = []

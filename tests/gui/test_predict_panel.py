@@ -248,6 +248,35 @@ def test_stopping_keeps_what_is_done(
     assert said == ["Stopped after 1 of 4 planes; these are kept."]
 
 
+def test_a_stop_is_answered_at_once(
+    ready: Panel[PredictPanel], qtbot: QtBot, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, go_on, widget = module.predict, threading.Event(), ready.widget
+
+    def slow(stop: Any, **given: Any) -> Any:
+        for number, event in enumerate(real(stop, **given)):
+            yield event
+            if number == 2:  # at the start, and for the first plane
+                go_on.wait(TIMEOUT / 1000)
+
+    monkeypatch.setattr(module, "predict", slow)
+    for stop in (widget.stop.click, jobs.stop_all):
+        go_on.clear()
+        widget.all.click()
+        qtbot.waitUntil(lambda: widget.bar.value() == 1, timeout=TIMEOUT)
+        assert widget.stop.isEnabled()
+        stop()
+        assert (widget.stop.isEnabled(), widget.bar.format()) == (False, "Stopping …")
+        widget._predicting.tiles = (2, 4)
+        widget._last = None
+        widget._show_tiles()
+        ready.session.result_changed.emit()
+        assert (widget.stop.isEnabled(), widget.bar.format()) == (False, "Stopping …")
+        go_on.set()
+        end(ready, qtbot)
+        assert widget.stop.isHidden()
+
+
 def test_other_data_in_the_result_layer_ends_the_prediction(
     ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
+from psygnal import Signal
 from tests.gui import test_overlapping
 from tests.gui.test_overlapping import overlapping
 from tests.gui.test_project_saving import Work, box, folder, plane, predicted, reopen, shown, stored, work
@@ -160,6 +161,8 @@ def test_a_training_that_runs_gives_a_model_of_the_new_name(work: Work, trained:
     from napari_boxprompt.gui.work import Trained
 
     class Jobs:
+        stop_asked = Signal()
+
         def running(self, _: str) -> bool:
             return True
 

@@ -201,6 +201,40 @@ def test_a_training_is_drawn_as_it_goes(open_desk: OpenDesk) -> None:
     desk.settle()
 
 
+def test_a_stop_of_the_training_is_answered_at_once(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, go_on, real = open_desk(), threading.Event(), trainer.train
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1, 3)
+    desk.settle()
+    panel = desk.widget.train_panel
+    panel.form.setValue(quick_config(steps=500))
+
+    def slow(stop: Any, **given: Any) -> Any:
+        for event in real(stop, **given):
+            yield event
+            if isinstance(event, Progress) and event.phase == "train" and event.done == 3:
+                go_on.wait(TIMEOUT / 1000)
+
+    monkeypatch.setattr(trainer, "train", slow)
+    for stop in (panel.stop.click, desk.widget.actions.stop):
+        go_on.clear()
+        panel.train.click()
+        desk.wait(lambda: panel.bar.value() == 3 and panel.bar.format().startswith("Training"))
+        assert panel.stop.isEnabled()
+        stop()
+        assert (panel.stop.isEnabled(), panel.bar.format()) == (False, "Stopping …")
+        panel._on_event(Progress("train", 4, 500))  # one that was on its way
+        panel.refresh()
+        assert (panel.stop.isEnabled(), panel.bar.format()) == (False, "Stopping …")
+        go_on.set()
+        desk.wait(lambda: not desk.widget.trainer.running)
+        assert not panel.stop.isVisibleTo(panel)
+    desk.settle()
+
+
 def test_times_of_the_presets_are_found_out(open_desk: OpenDesk) -> None:
     desk = open_desk()
     add_stack(desk)

@@ -225,7 +225,14 @@ class Jobs(QObject):
     ----------
     parent : QWidget, optional
         The widget; the work ends when it is destroyed or taken out of its dock.
+
+    Attributes
+    ----------
+    stop_asked : Signal
+        Jobs were asked to end, which takes them a moment.
     """
+
+    stop_asked = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -247,6 +254,10 @@ class Jobs(QObject):
     def running(self, name: str) -> bool:
         """Whether a job of this name runs; a job that has been asked to stop runs until it has ended."""
         return name in self._jobs
+
+    def stopping(self, name: str) -> bool:
+        """Whether a job of this name runs and has been asked to stop."""
+        return name in self._jobs and self._jobs[name].stop.is_set()
 
     def start(
         self,
@@ -304,11 +315,13 @@ class Jobs(QObject):
         """Ask a job to end and to give what it has; nothing happens where none runs."""
         if name in self._jobs:
             self._jobs[name].stop.set()
+            self.stop_asked.emit()
 
     def stop_all(self) -> None:
         """Ask all jobs to end and to give what they have."""
         for job in self._jobs.values():
             job.stop.set()
+        self.stop_asked.emit()
 
     def close(self) -> None:
         """End all work without results; no callback comes any more, and nothing can be started."""

@@ -114,6 +114,7 @@ class PredictPanel(QWidget):
         predicting.started.connect(self._on_started)
         predicting.progressed.connect(self._on_progress)
         predicting.ended.connect(self._on_ended)
+        predicting.stop_asked.connect(self._show_stopping)
         self.load.clicked.connect(self.load_wanted)
         self.here.clicked.connect(lambda: told(predicting.plane)())
         self.all.clicked.connect(lambda: told(predicting.planes)())
@@ -159,6 +160,7 @@ class PredictPanel(QWidget):
     def refresh(self) -> None:
         """Say what can be done."""
         session, running = self._session, self._predicting.running
+        self._show_stopping()
         ready = session.trained is not None and session.view is not None
         count = 0 if session.view is None else session.view.count
         self.waits.setVisible(session.trained is None)
@@ -198,6 +200,7 @@ class PredictPanel(QWidget):
         left = time_left(event, time.monotonic() - self._started)
         rest = "" if left is None else f" · {duration(left)} left"
         self.bar.setFormat(f"{event.done} of {event.total}{rest}")
+        self._show_stopping()
 
     def _show_tiles(self) -> None:
         """A plane of many tiles takes minutes: count them."""
@@ -206,6 +209,13 @@ class PredictPanel(QWidget):
             self.bar.setRange(0, total)
             self.bar.setValue(done)
             self.bar.setFormat(f"part {done} of {total}")
+        self._show_stopping()
+
+    def _show_stopping(self) -> None:
+        """Answer at once who has asked for an end: a plane of many tiles takes its time."""
+        self.stop.setEnabled(not self._predicting.stopping)
+        if self._predicting.stopping:
+            self.bar.setFormat("Stopping …")
 
     def _on_ended(self, done: int) -> None:
         self._timer.stop()

@@ -45,11 +45,14 @@ class Predicting:
         Emitted with each `Progress` of it.
     ended : psygnal.Signal
         Emitted with the number of planes done.
+    stop_asked : psygnal.Signal
+        Work was asked to stop, perhaps this one.
     """
 
     started = Signal()
     progressed = Signal(object)
     ended = Signal(int)
+    stop_asked = Signal()
 
     def __init__(self, session: Session, jobs: Jobs) -> None:
         self._session, self._jobs = session, jobs
@@ -61,11 +64,17 @@ class Predicting:
         """Whether the next prediction compares two views of each plane."""
         self.hidden: tuple[str, ...] = ()
         """Older layers that are out of sight now, so that the new ones can be read."""
+        jobs.stop_asked.connect(self.stop_asked.emit)
 
     @property
     def running(self) -> bool:
         """Whether a prediction runs."""
         return self._jobs.running(JOB)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a prediction runs that was asked to stop."""
+        return self._jobs.stopping(JOB)
 
     def plane(self) -> None:
         """Segment the plane on screen.

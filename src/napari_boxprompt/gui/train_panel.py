@@ -139,6 +139,7 @@ class TrainPanel(QWidget):
         trainer.started.connect(self._on_started)
         trainer.event.connect(self._on_event)
         trainer.ended.connect(self._on_ended)
+        trainer.stop_asked.connect(self._show_stopping)
         self.preset.activated.connect(self._choose_preset)
         self.form.valueChanged.connect(self._on_settings)
         self.train.clicked.connect(lambda: self.start())
@@ -269,12 +270,19 @@ class TrainPanel(QWidget):
         self.train.setEnabled(not reason and not running)
         self.train.setVisible(not running)
         self.stop.setVisible(running)
+        self._show_stopping()
         self.go_on.setVisible(self._session.trained is not None)
         self._save.setEnabled(self._session.trained is not None)
         self._copy.setEnabled(self._trainer.last is not None)
         make_primary(self.train, not reason and self._session.trained is None)
         self.train.setText("Train" if self._session.trained is None else "Train again")
         self._show_times()
+
+    def _show_stopping(self) -> None:
+        """Answer at once who has asked for an end: to reach it takes seconds."""
+        self.stop.setEnabled(not self._trainer.stopping)
+        if self._trainer.stopping:
+            self.bar.setFormat("Stopping …")
 
     def _reason(self) -> str:
         """What a training waits for, empty where it can start."""
@@ -354,6 +362,7 @@ class TrainPanel(QWidget):
             if part
         )
         self.bar.setFormat(words)
+        self._show_stopping()
 
     def _on_ended(self, result: Trained | None) -> None:
         self.bar.setVisible(False)

@@ -45,12 +45,15 @@ class Trainer:
         Emitted with a `Trained`, or None where nothing came of it.
     timed : psygnal.Signal
         The speed of this machine is known.
+    stop_asked : psygnal.Signal
+        Work was asked to stop, perhaps this one.
     """
 
     started = Signal(object)
     event = Signal(object)
     ended = Signal(object)
     timed = Signal()
+    stop_asked = Signal()
 
     def __init__(self, session: Session, jobs: Jobs, encoders: Encoders, preview: Preview) -> None:
         self._session, self._jobs, self._encoders, self._preview = session, jobs, encoders, preview
@@ -59,11 +62,17 @@ class Trainer:
         self.last: TrainingTask | None = None
         self._renamings: list[Renaming] = []  # since a training began
         session.renamed.connect(self._on_renamed)
+        jobs.stop_asked.connect(self.stop_asked.emit)
 
     @property
     def running(self) -> bool:
         """Whether a training runs."""
         return self._jobs.running(JOB)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a training runs that was asked to stop."""
+        return self._jobs.stopping(JOB)
 
     def start(self, config: TrainConfig, *, go_on: bool = False) -> None:
         """Train on all boxes and accepted planes.
