@@ -329,7 +329,7 @@ def test_a_box_drawn_during_a_training_gets_its_mask_from_the_decoder_alone(
     here, contrast = PlaneId("s", (0,)), session.contrast
     preview.begin_training()
     monkeypatch.setattr(encoder.frozen, "encode", lambda *_: pytest.fail("the training needs the processor"))
-    monkeypatch.setattr(module, "_contrast", lambda *_: pytest.fail("nothing is measured"))
+    monkeypatch.setattr(module, "contrast_for", lambda *_: pytest.fail("nothing is measured"))
     started = jobs.started
     preview.request()
     assert jobs.started == started, "nothing is new"
