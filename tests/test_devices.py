@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
@@ -69,3 +71,12 @@ def test_fabric_computes_in_the_chosen_format(wanted: str, dtype: torch.dtype) -
     assert (fabric.world_size, fabric.global_rank) == (1, 0)
     with fabric.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_a_chosen_format_is_not_announced(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    before = logger.level
+    with caplog.at_level(logging.INFO):
+        make_fabric("cpu", "bf16")
+    assert not caplog.records, "the command line would print it amid its own lines"
+    assert logger.level == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -10,6 +12,8 @@ import torch
 from napari_boxprompt.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning_fabric import Fabric
 
 __all__ = ["choose_device", "choose_precision", "make_fabric"]
@@ -76,12 +80,25 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // processes
     strategy = "ddp" if processes * nodes > 1 else "auto"
-    fabric = Fabric(
-        accelerator=name,
-        devices=processes,
-        num_nodes=nodes,
-        strategy=strategy,
-        precision=choose_precision(name, precision),
-    )
-    fabric.launch()
+    with _quiet("lightning_fabric.utilities.rank_zero"):  # it tells the precision, whether asked or not
+        fabric = Fabric(
+            accelerator=name,
+            devices=processes,
+            num_nodes=nodes,
+            strategy=strategy,
+            precision=choose_precision(name, precision),
+        )
+        fabric.launch()
     return fabric
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger tell only warnings and worse."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
