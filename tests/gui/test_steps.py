@@ -15,7 +15,8 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QLabel, QToolButton
 from superqt import QElidingLabel
 
-from napari_boxprompt.gui.steps import Steps
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.steps import Steps, next_step
 from napari_boxprompt.gui.style import style_sheet
 
 NAMES = ("Image", "Boxes", "Train", "Predict", "Review")
@@ -102,6 +103,32 @@ def test_a_line_is_never_cut_without_a_sign(steps: Steps, qtbot: QtBot, viewer_s
         steps.sections["Boxes"].set_summary("n" * length)
         assert QLabel.sizeHint(label).width() <= label.width(), length
     assert QLabel.text(label).endswith("…")
+
+
+def test_each_state_has_one_next_step() -> None:
+    def training_set() -> None:
+        asked.append(True)
+        if not boxed:
+            raise BoxPromptError("No boxes.")
+
+    asked, boxed = list[bool](), False
+    now: Any = SimpleNamespace(
+        view=None, trained=None, boxes=None, predicted=set(), training_set=training_set
+    )
+    assert next_step(now) == "Image"
+    now.view = SimpleNamespace(count=2)
+    assert next_step(now) == "Boxes"
+    now.boxes = object()
+    assert next_step(now) == "", "to draw"
+    boxed, now.boxes = True, None
+    assert next_step(now) == "Train", "the boxes are on another image"
+    asked.clear()
+    assert next_step(now, trains=False) == "Boxes"
+    now.trained = object()
+    assert next_step(now) == "Predict"
+    now.predicted = {1, 2}
+    assert next_step(now) == "Review"
+    assert not asked
 
 
 def test_what_is_done_is_folded(steps: Steps, session: Any) -> None:

@@ -152,6 +152,29 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     assert not desk.said
 
 
+def test_a_loaded_model_is_used_before_boxes_are_drawn(open_desk: OpenDesk, trained: TrainedModel) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    assert primary(desk) == ["New boxes layer"]
+    desk.widget.session.set_model(trained)
+    assert primary(desk) == ["All 4 planes"]
+    desk.widget.session.set_model(None)
+    assert primary(desk) == ["New boxes layer"]
+
+
+def test_boxes_on_another_image_are_enough_to_train(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    other = desk.viewer.add_image(np.zeros((2, 40, 40), np.uint8), name="other")
+    for count, button in ((1, "New boxes layer"), (2, "Train")):
+        desk.widget.session.choose_image(desk.viewer.layers["stack"])
+        add_boxes(desk, count)
+        desk.widget.session.choose_image(other)
+        assert desk.widget.session.boxes is None
+        assert primary(desk) == [button]
+
+
 def test_what_is_opened_comes_into_view(open_desk: OpenDesk) -> None:
     desk = open_desk(show=True)
     last = desk.widget.sections["Keys"]

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.gui.class_bar import ClassBar
 from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class BoxesPanel(QWidget):
     def _connect(self) -> None:
         session, classes = self._session, self.classes
         session.boxes_changed.connect(self.refresh)
+        session.model_changed.connect(self._highlight)
+        session.result_changed.connect(self._highlight)
         session.plane_changed.connect(self._show_plane)
         self.new.clicked.connect(self._new)
         self.undo.clicked.connect(lambda: self._do("undo"))
@@ -161,7 +164,7 @@ class BoxesPanel(QWidget):
         self._export.setEnabled(boxes is not None)
         self._from_all.setVisible(session.view is not None and session.view.count > 1)
         self.new.setText("New boxes layer" if boxes is None else "Draw boxes")
-        make_primary(self.new, session.view is not None and boxes is None)
+        self._highlight()
         self.classes.show_classes(None if boxes is None else boxes.classes)
         for widget in (self.classes, self.preview, self.undo, self.redo):
             widget.setVisible(boxes is not None)
@@ -171,6 +174,11 @@ class BoxesPanel(QWidget):
         self._show_hint(boxes)
         self._show_problems(boxes)
         self._show_plane()
+
+    def _highlight(self) -> None:
+        """Boxes are next where there is no model, and not enough to train one."""
+        alone = self._session.boxes is None
+        make_primary(self.new, alone and next_step(self._session) == "Boxes")
 
     def _fill_table(self, boxes: BoxLayer | None) -> None:
         self.table.clear()

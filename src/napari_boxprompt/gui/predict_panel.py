@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_boxprompt.gui.section import make_primary, say, wrapping_label
+from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import counted, duration, told
 from napari_boxprompt.gui.trainer import time_left
 
@@ -173,7 +174,7 @@ class PredictPanel(QWidget):
         self.all.setText(f"All {count} planes")
         self.all.setVisible(session.trained is not None and count > 1)
         self._range_action.setVisible(count > 1)
-        wanted = ready and not running and len(session.predicted) < count
+        wanted = ready and not running and next_step(session) == "Predict"
         make_primary(self.all if count > 1 else self.here, wanted)
 
     def _forget(self) -> None:

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_boxprompt.gui.ordering import ORDERS
 from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import counted
 from napari_boxprompt.gui.thumbnails import SIDE
 from napari_boxprompt.ranking import REASONS
@@ -235,9 +236,8 @@ class ReviewPanel(QWidget):
 
     def _highlight(self) -> None:
         """Accepting is next once all planes are predicted; before that, predicting is."""
-        view = self._session.view
-        predicted = view is not None and len(self._session.predicted) >= view.count
-        make_primary(self.buttons["accept"], predicted and bool(self._review.order.waiting()))
+        waits = next_step(self._session, trains=False) == "Review" and bool(self._review.order.waiting())
+        make_primary(self.buttons["accept"], waits)
 
     def _fit_queue(self) -> None:
         most = MOST_ROWS if self._thumbnails is None else MOST_PICTURES

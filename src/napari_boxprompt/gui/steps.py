@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.keys_panel import KeysPanel
 from napari_boxprompt.gui.section import Section
@@ -16,10 +17,42 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.gui.state import Session
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "next_step"]
 
 UNFOLDING_MS = 20
 """A section has its height only when it has been laid out."""
+
+
+def next_step(session: Session, *, trains: bool | None = None) -> str:
+    """Say which step has the highlighted button; panels ask here, so that there is one.
+
+    Parameters
+    ----------
+    session : Session
+        The work.
+    trains : bool, optional
+        Whether a training can start, where the caller knows: to find it out takes long with many boxes.
+
+    Returns
+    -------
+    str
+        Name of a step; empty where the next thing to do is to draw.
+    """
+    if session.view is None:
+        return "Image"
+    if session.trained is not None:
+        return "Predict" if len(session.predicted) < session.view.count else "Review"
+    if _can_train(session) if trains is None else trains:
+        return "Train"
+    return "Boxes" if session.boxes is None else ""
+
+
+def _can_train(session: Session) -> bool:
+    try:
+        session.training_set()
+    except BoxPromptError:
+        return False
+    return True
 
 
 class _Summed(Protocol):

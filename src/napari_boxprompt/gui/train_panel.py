@@ -24,6 +24,7 @@ from napari_boxprompt.events import Metrics, Progress
 from napari_boxprompt.gui.form import SettingsForm
 from napari_boxprompt.gui.rounds_view import RoundsView
 from napari_boxprompt.gui.section import Section, make_primary, say, wrapping_label
+from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import duration, told
 from napari_boxprompt.gui.trainer import time_left
 from napari_boxprompt.gui.work import model_names
@@ -274,7 +275,7 @@ class TrainPanel(QWidget):
         self.go_on.setVisible(self._session.trained is not None)
         self._save.setEnabled(self._session.trained is not None)
         self._copy.setEnabled(self._trainer.last is not None)
-        make_primary(self.train, not reason and self._session.trained is None)
+        make_primary(self.train, not reason and next_step(self._session, trains=True) == "Train")
         self.train.setText("Train" if self._session.trained is None else "Train again")
         self._show_times()
 
