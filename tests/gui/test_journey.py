@@ -230,7 +230,10 @@ def paint_and_predict_again(desk: Desk) -> None:
     assert old.layer.mode == "paint"
     before = old.layer.data.copy()
     old.layer.selected_label, old.layer.brush_size = 977, 6
-    y, x = np.unravel_index(np.argmax(distance_transform_edt(before[2] == 0)), before[2].shape)
+    free = distance_transform_edt(np.pad(before[2] == 0, 1))[
+        1:-1, 1:-1
+    ]  # far from the border of the image too
+    y, x = np.unravel_index(np.argmax(free), free.shape)
     spot = old.layer.data_to_world((2, y, x))[1:]
     desk.hand.draw(spot, (spot[0], spot[1] + 1.0))
     assert old.layer.data[2, y, x] == 977

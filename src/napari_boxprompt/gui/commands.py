@@ -14,6 +14,7 @@ __all__ = [
     "PLUGIN",
     "WIDGET",
     "accept_plane",
+    "ask_to_stop",
     "add_class",
     "box_from_object",
     "boxes_from_all_labels",
@@ -275,6 +276,11 @@ def reject_plane(viewer: Viewer) -> None:
 def edit_plane(viewer: Viewer) -> None:
     """Paint on the prediction of the plane on screen."""
     open_widget(viewer).actions.edit_plane()
+
+
+def ask_to_stop(viewer: Viewer) -> None:
+    """Ask in the dock whether to stop the training or prediction that runs."""
+    open_widget(viewer).actions.ask_to_stop()
 
 
 def show_keys(viewer: Viewer) -> None:
