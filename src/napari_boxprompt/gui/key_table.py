@@ -72,16 +72,14 @@ class KeyTable:
         """Take the keys that were kept; what makes no sense (any more) is left out."""
         keys = [(place, key.action) for place, found in STANDARD.items() for key in found]
         places = {f"{place}.{action}": (place, action) for place, action in keys}
-        entries = [(name, wanted) for name, _, wanted in (entry.partition("=") for entry in text.split())]
-        self._chosen = {
-            name: wanted for name, wanted in entries if name in places
-        }  # two may have swapped keys
-        for name, wanted in entries:
-            if name in places:
-                try:
-                    self._check(*places[name], wanted)
-                except BoxPromptError:
-                    self._chosen.pop(name, None)
+        entries = {name: wanted for name, _, wanted in (entry.partition("=") for entry in text.split())}
+        # All at once before each is looked at: two may have swapped their keys.
+        self._chosen = {name: wanted for name, wanted in entries.items() if name in places}
+        for name, wanted in list(self._chosen.items()):
+            try:
+                self._check(*places[name], wanted)
+            except BoxPromptError:
+                del self._chosen[name]
 
     def _check(self, place: str, action: str, wanted: str) -> None:
         if not wanted or wanted.rpartition("+")[2] in MODIFIERS or str(coerce_keybinding(wanted)) != wanted:
