@@ -19,7 +19,7 @@ import napari_boxprompt.api
 from napari_boxprompt.api import command_line
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.cli.console import parse_contrast
-from napari_boxprompt.commandline import contrast_words
+from napari_boxprompt.commandline import contrast_words, prediction_line
 from napari_boxprompt.config import PRESETS, TrainConfig, make_config
 from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.images import open_images
@@ -213,7 +213,7 @@ def test_measured_contrast_comes_back(discs: Discs, asked: dict[str, Any], tmp_p
 
 
 @pytest.mark.skipif(os.name != "posix", reason="quoted for a POSIX shell")
-def test_a_shell_repeats_the_training_with_the_real_model(discs: Discs, tmp_path: Path) -> None:
+def test_a_shell_repeats_training_and_prediction_with_the_real_model(discs: Discs, tmp_path: Path) -> None:
     stack = tmp_path / "it's [1] $HOME" / "images"
     stack.parent.mkdir()
     stack.symlink_to(discs.images)
@@ -226,11 +226,16 @@ def test_a_shell_repeats_the_training_with_the_real_model(discs: Discs, tmp_path
     )
     scale = Normalization(low=(10.0,), high=(230.5,), gamma=0.8)
     out = tmp_path / "a model"
-    line = command_line(stack, boxes, out, config, normalization=scale)
-    line = line.replace("boxprompt", shlex.join(COMMAND), 1)
+    masks = tmp_path / "its masks"
     environment = {**os.environ, "NAPARI_BOXPROMPT_HOME": str(tmp_path / "home")}
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+    for line in (
+        command_line(stack, boxes, out, config, normalization=scale),
+        prediction_line(out, stack, masks, device="cpu"),
+    ):
+        own = line.replace("boxprompt", shlex.join(COMMAND), 1)
+        done = subprocess.run(own, shell=True, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert (masks / "objects.csv").is_file()
     saved = json.loads((out / "model.json").read_text(encoding="utf-8"))
     # The model says which generator it has, not that it was left open.
     assert TrainConfig.model_validate(saved["config"]) == config.model_copy(update={"generator": "wide"})

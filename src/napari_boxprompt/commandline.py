@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.normalization import Normalization
 
-__all__ = ["command_line", "contrast_words"]
+__all__ = ["command_line", "contrast_words", "prediction_line"]
 
 NAMED = ("model", "generator", "seed", "device")
 """Settings that have an option of their own; without it, the preset decides."""
@@ -71,6 +71,31 @@ def command_line(
     if start is not None:
         words += ["--start", str(start)]
     return shlex.join(words)
+
+
+def prediction_line(
+    model: str | Path, images: str | Path, out: str | Path, *, device: str = TrainConfig().device
+) -> str:
+    """``boxprompt predict`` with a trained model.
+
+    Parameters
+    ----------
+    model : str or Path
+        Folder of the model.
+    images : str or Path
+        File, folder or pattern.
+    out : str or Path
+        Folder for masks and tables.
+    device : str, optional
+        Device that was asked for.
+
+    Returns
+    -------
+    str
+        One line, quoted for a POSIX shell or PowerShell.
+    """
+    words = ["boxprompt", "predict", str(model), str(images), "--out", str(out)]
+    return shlex.join(words + (["--device", device] if device != TrainConfig().device else []))
 
 
 def contrast_words(normalization: Normalization) -> str:

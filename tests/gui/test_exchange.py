@@ -209,7 +209,7 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 
     monkeypatch.setattr(napari_boxprompt.api, "start_training", start)
     monkeypatch.setattr(napari_boxprompt.cli.data, "load_encoder", lambda *_: None)
-    words = shlex.split(command)
+    words = shlex.split(command.splitlines()[0])
     assert words[0] == "boxprompt"
     result = CliRunner().invoke(app, words[1:])
     assert isinstance(result.exception, CaughtError), result.output
@@ -229,6 +229,10 @@ def test_a_session_is_repeated_without_an_image_file(
     wanted = task(session, quick(), trained.model)
     command = command_of(wanted, session, tmp_path / "a session")
     caught = run_command(command, monkeypatch)
+    model, images, _, masks, *_ = shlex.split(command.splitlines()[1])[2:]
+    assert model == str(tmp_path / "a session" / "model"), "what the first line has trained"
+    assert Path(images).is_dir()
+    assert masks == str(tmp_path / "a session" / "predicted")
     assert caught["config"] == wanted.config
     assert caught["normalization"] == wanted.normalization
     name = caught["images"].names[0]

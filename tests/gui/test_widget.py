@@ -473,7 +473,7 @@ def test_the_command_comes_when_its_images_are_written(
     assert not desk.said
     desk.settle()
     assert len(desk.said) == 1
-    assert desk.said[0].startswith("The command is on the clipboard; its boxes are in ")
+    assert desk.said[0].startswith("The commands are on the clipboard; their boxes are in ")
     assert QApplication.clipboard().text().startswith("boxprompt train ")
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()

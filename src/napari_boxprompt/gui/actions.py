@@ -285,7 +285,7 @@ class Actions(PanelActions):
 
         def copy(text: str) -> None:
             QApplication.clipboard().setText(text)
-            show_info(f"The command is on the clipboard; its boxes are in {folder}.{masks}")
+            show_info(f"The commands are on the clipboard; their boxes are in {folder}.{masks}")
 
         work = partial(
             exchange.repeat_command,

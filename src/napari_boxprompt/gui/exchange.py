@@ -1,4 +1,4 @@
-"""Files in and out: boxes, labels, models, and the command that repeats a training."""
+"""Files in and out: boxes, labels, models, and the commands that repeat a session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from napari_boxprompt.boxes import BoxSet, PlaneId
-from napari_boxprompt.commandline import command_line
+from napari_boxprompt.commandline import command_line, prediction_line
 from napari_boxprompt.errors import BoxError, BoxPromptError, OutputError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.files import atomic_path
@@ -216,7 +216,7 @@ def source_files(session: Session) -> dict[str, Path | None]:
 def repeat_command(
     stop: Stop, task: TrainingTask, sources: Mapping[str, Path | None], folder: Path
 ) -> Generator[Event, None, str]:
-    """Command that repeats a training; what it needs besides image files is written to `folder`.
+    """Lines that repeat a training and predict all its images; what they need is written to `folder`.
 
     Whole stacks of images may be, so it is work for a worker.
 
@@ -251,7 +251,7 @@ def repeat_command(
     renamed = {name: path.name for name, path in files.items() if path is not None}
     _with_names(task.boxes, renamed).save(folder / "boxes.json")
     start = None if task.start is None else save_bundle(task.start, folder / "start")
-    return command_line(
+    training = command_line(
         images,
         folder / "boxes.json",
         folder / "model",
@@ -259,6 +259,8 @@ def repeat_command(
         normalization=task.normalization,
         start=start,
     )
+    masks = folder / "predicted"
+    return f"{training}\n{prediction_line(folder / 'model', images, masks, device=task.config.device)}"
 
 
 def _with_names(boxes: BoxSet, names: Mapping[str, str]) -> BoxSet:
