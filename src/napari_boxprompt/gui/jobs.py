@@ -362,6 +362,6 @@ def _lower_priority() -> None:
 def _unexpected(name: str, error: BaseException) -> str:
     detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return (
-        f"'{name}' ended with an unexpected error ({detail}); try again, and if it comes back, "
-        "see the log for the full report."
+        f"'{name}' ended with an unexpected error ({detail}). What was there before is kept. Try again, and "
+        "if it comes back, see the log for the full report."
     )
