@@ -253,6 +253,7 @@ def test_ctrl_c_leaves_out_the_stack_that_is_not_finished(
     monkeypatch.setattr(Predictor, "predict", predict)
     ended = boxprompt("predict", quick_model, discs.images, "--out", tmp_path / "out")
     assert ended.code == 130
-    assert ended.messages == ["Stopped. Files written before stay; no file is half-written."]
+    written = f"5 files were written to {tmp_path / 'out'}."
+    assert ended.messages == [f"Stopped: 2 of {len(discs.shapes)} images are finished. {written}"]
     names = {f"image{i}_{kind}.tif" for i in range(2) for kind in ("mask", "objects")}
     assert everything(tmp_path / "out") == names | {"objects.csv"}

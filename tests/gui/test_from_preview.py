@@ -189,7 +189,8 @@ def test_a_single_image_comes_to_a_result(
     assert panel.use_preview.isEnabled()
     assert desk.widget.sections["Review"].is_open
     desk.widget.actions.accept_plane()
-    export_labels(desk.widget.session.result, tmp_path / "labels.tif")
+    export_labels(desk.widget.jobs, desk.widget.session.result, tmp_path / "labels.tif", lambda _: None)
+    desk.settle()
     labels = tifffile.imread(tmp_path / "labels.tif")
     assert np.unique(labels).tolist() == [0, 1, 2, 3]
     desk.viewer.add_image(np.zeros((40, 40)), name="other")
