@@ -15,12 +15,15 @@ from napari_boxprompt.gui.layers import read_boxes, role_of
 from napari_boxprompt.gui.telling import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from napari.layers import Labels
 
     from napari_boxprompt.boxes import Box
+    from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.state import Session
 
-__all__ = ["box_key", "boxes_from_shapes"]
+__all__ = ["box_key", "boxes_beside", "boxes_from_shapes"]
 
 WHY: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -69,11 +72,7 @@ def boxes_from_shapes(session: Session) -> tuple[int, str]:
     missing = set(session.view.plane_axes) - set(shared_axes(shapes, session.view)[1])
     if session.plane is None and missing:
         raise BoxError("Go to a plane of the image first, in 2-D display.")
-    active, mode = session.viewer.layers.selection.active, shapes.mode
-    target = session.new_boxes_layer()
-    if active is not None:
-        session.viewer.layers.selection.active = active
-        shapes.mode = mode
+    target = boxes_beside(session, [shapes])
     reading = read_boxes(shapes, target.view, at=session.plane, classes=[target.classes.current.name])
     why = {problem.index: problem.kind for problem in reading.problems if problem.kind in NO_BOX}
     why |= {p.index: p.kind for p in reading.problems if p.index not in reading.rows}
@@ -108,6 +107,17 @@ def _shapes_layer(session: Session) -> Shapes:
         if others
         else "There is no Shapes layer besides those with boxes."
     )
+
+
+def boxes_beside(session: Session, layers: Sequence[Labels | Shapes]) -> BoxLayer:
+    """Return the boxes of the image, made now if there are none; the layer and tools in hand stay in hand."""
+    active, modes = session.viewer.layers.selection.active, [layer.mode for layer in layers]
+    target = session.new_boxes_layer()
+    if active is not None:
+        session.viewer.layers.selection.active = active
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.mode = mode
+    return target
 
 
 def box_key(box: Box) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from napari.layers import Labels
 
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.errors import BoxError
-from napari_boxprompt.gui.from_shapes import box_key
+from napari_boxprompt.gui.from_shapes import box_key, boxes_beside
 from napari_boxprompt.gui.layers import labels_to_boxes, layers_with_role
 from napari_boxprompt.gui.sampling import LabelPlanes
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_boxprompt.boxes import Box, PlaneId
-    from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.jobs import Jobs, Stop
     from napari_boxprompt.gui.state import Session
 
@@ -52,7 +51,7 @@ def boxes_from_labels(session: Session, *, one: bool = False) -> int:
     layers = _labels_layers(session)
     if session.view is None or session.plane is None:
         raise BoxError("Go to a plane of the image first, in 2-D display.")
-    target = _target(session, layers)
+    target = boxes_beside(session, layers)
     wanted = [_in_hand(layers, session.viewer)] if one else [(layer, None) for layer in layers]
     known = {one.layer: one.only for one in session.results.alive}
     parts = []
@@ -92,7 +91,7 @@ def boxes_from_all_labels(session: Session, jobs: Jobs, done: Callable[[int], ob
         No image, or no such layer.
     """
     layers = _labels_layers(session)
-    target = _target(session, layers)
+    target = boxes_beside(session, layers)
     known = {one.layer: one.only for one in session.results.alive}
     sources = [
         (
@@ -132,17 +131,6 @@ def _read_all(
             break
         yield
     return found
-
-
-def _target(session: Session, layers: Sequence[Labels]) -> BoxLayer:
-    """Return the boxes of the image, made now if there are none; what is in hand stays in hand."""
-    active, modes = session.viewer.layers.selection.active, [layer.mode for layer in layers]
-    target = session.new_boxes_layer()
-    if active is not None:
-        session.viewer.layers.selection.active = active
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.mode = mode
-    return target
 
 
 def _same(one: Box, other: Box) -> bool:

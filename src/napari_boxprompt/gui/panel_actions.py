@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_boxprompt.errors import BoxError, BoxPromptError
+from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.on_screen import boxes_on_screen
 from napari_boxprompt.gui.telling import told
 
 if TYPE_CHECKING:
-    from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.widget import BoxPromptWidget
 
 __all__ = ["PanelActions"]
@@ -41,36 +41,36 @@ class PanelActions:
     @told
     def next_class(self) -> None:
         """Choose the next class for the next box, after the last one the first."""
-        boxes = self._boxes()
+        boxes = boxes_on_screen(self._widget.session)
         boxes.choose_class((boxes.classes.chosen + 1) % len(boxes.classes.items))
 
     @told
     def add_class(self) -> None:
         """Ask for the name of a new class."""
-        self._boxes()
+        boxes_on_screen(self._widget.session)
         self._widget.boxes_panel.classes.ask_new()
 
     @told
     def rename_class(self) -> None:
         """Ask for another name of the class of the next box."""
-        classes = self._boxes().classes
+        classes = boxes_on_screen(self._widget.session).classes
         self._widget.boxes_panel.classes.ask_name(classes.chosen, classes.current.name)
 
     @told
     def recolor_class(self) -> None:
         """Ask for another colour of the class of the next box."""
-        self._widget.boxes_panel.classes.ask_color(self._boxes().classes.chosen)
+        self._widget.boxes_panel.classes.ask_color(boxes_on_screen(self._widget.session).classes.chosen)
 
     @told
     def remove_class(self) -> None:
         """Remove the class of the next box, with its boxes; undo brings both back."""
-        boxes = self._boxes()
+        boxes = boxes_on_screen(self._widget.session)
         boxes.remove_class(boxes.classes.chosen)
 
     @told
     def toggle_preview(self) -> None:
         """Show the masks of the boxes, or do not."""
-        self._boxes()
+        boxes_on_screen(self._widget.session)
         self._widget.boxes_panel.preview.toggle()
 
     @told
@@ -103,12 +103,6 @@ class PanelActions:
     def open_project_zip(self) -> None:
         """Ask for a zip of a project and for a new folder, and open it there."""
         self._widget.project.actions.open_zip()
-
-    def _boxes(self) -> BoxLayer:
-        boxes = self._widget.session.boxes
-        if boxes is None:
-            raise BoxError("There is no boxes layer yet: make one first.")
-        return boxes
 
     def _image(self) -> None:
         if self._widget.session.view is None:
