@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_boxprompt.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.images import Images
 
-__all__ = ["Normalization"]
+__all__ = ["Normalization", "sample_values"]
 
 _SAMPLE_PIXELS = 1 << 18
 _MIDDLE, _LEAST_GAMMA = 0.5, 0.4
@@ -82,10 +82,8 @@ class Normalization(BaseModel):
         chosen = tuple(images.planes if planes is None else planes)
         if not chosen:
             raise ImageError("There is no image to measure the brightness of; open at least one.")
-        count = min(len(chosen), max(1, max_planes))
-        spread = np.linspace(0, len(chosen) - 1, count).round().astype(int)
         samples: list[npt.NDArray[Any]] = []
-        for plane in (chosen[i] for i in spread):
+        for plane in _spread(chosen, max_planes):
             sample = _sample(images.read(plane))
             if samples and sample.shape[1] != samples[0].shape[1]:
                 raise ImageError(
@@ -118,10 +116,9 @@ class Normalization(BaseModel):
             Drawn boxes, inside the planes.
         """
         planes = [plane for plane in boxes.boxed_planes if boxes.on(plane)]
-        spread = np.linspace(0, len(planes) - 1, min(len(planes), 32)).round().astype(int)
         linear = self.model_copy(update={"gamma": 1.0})
         medians: list[float] = []
-        for plane in (planes[i] for i in spread):
+        for plane in _spread(planes, 32):
             pixels = images.read(plane)
             for box in boxes.on(plane):
                 rows = slice(math.floor(box.y0), math.ceil(box.y1))
@@ -170,6 +167,37 @@ class Normalization(BaseModel):
             np.power(work, self.gamma, out=work)
         scaled = work.astype(np.float32, copy=False)
         return np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled
+
+
+def sample_values(images: Images, max_planes: int = 8) -> npt.NDArray[np.float32]:
+    """Values of some pixels, for a histogram.
+
+    Parameters
+    ----------
+    images : Images
+        The images.
+    max_planes : int
+        How many planes are read at most, evenly spaced; of each, about 262 000 pixels are taken.
+
+    Returns
+    -------
+    ndarray, shape (N,), float32
+        Finite values of all channels together.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read.
+    """
+    samples = [_sample(images.read(plane)).ravel() for plane in _spread(images.planes, max_planes)]
+    values = np.concatenate([sample.astype(np.float32) for sample in samples])
+    return values[np.isfinite(values)]
+
+
+def _spread(planes: Sequence[PlaneId], most: int) -> list[PlaneId]:
+    """Planes evenly spaced over all."""
+    count = min(len(planes), max(1, most))
+    return [planes[i] for i in np.linspace(0, len(planes) - 1, count).round().astype(int)]
 
 
 def _sample(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -18,6 +18,7 @@ from tests.gui.conftest import TIMEOUT, Panel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.gui.box_layer import BoxLayer
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
+from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.style import style_sheet
 
 
@@ -68,6 +69,27 @@ def test_without_boxes_there_is_one_thing_to_do(panel: Panel[BoxesPanel]) -> Non
     assert boxes.shapes.mode == "add_rectangle"
 
 
+def test_without_an_image_it_says_what_it_waits_for(make_panel: Callable[..., Panel[BoxesPanel]]) -> None:
+    panel = make_panel(BoxesPanel)
+    assert not panel.widget.waits.isHidden()
+    assert panel.widget.summary == "waits for an image"
+    panel.viewer.add_image(np.zeros((6, 64, 80), np.uint8), name="stack")
+    assert panel.widget.waits.isHidden()
+    assert panel.widget.summary == "no boxes yet"
+
+
+@pytest.mark.usefixtures("plugin")
+def test_it_names_the_keys_that_the_user_has_chosen(panel: Panel[BoxesPanel]) -> None:
+    keys = KeyTable()
+    widget = BoxesPanel(panel.session, keys)
+    assert "(key C)" in widget.complete.toolTip()
+    keys.change("boxes", "toggle_complete", "F")
+    keys.change("boxes", "undo", "Ctrl+U")
+    assert "(key F)" in widget.complete.toolTip()
+    assert "(key F)" in widget.hint.text()
+    assert "(Ctrl+U " in widget.undo.toolTip()
+
+
 def test_the_table_counts_and_leads_to_each_plane(panel: Panel[BoxesPanel]) -> None:
     boxes = drawn(panel, box(4), box(1), box(1, y=40, label="other"))
     boxes.toggle_complete(PlaneId("stack", (4,)))
@@ -97,6 +119,7 @@ def test_what_complete_means_is_said_when_it_matters(panel: Panel[BoxesPanel]) -
     assert panel.widget.hint.isHidden()
     panel.widget.complete.click()
     assert not boxes.is_complete(PlaneId("stack", (1,)))
+    assert panel.widget.hint.isHidden(), "it is said once"
 
 
 def test_undo_and_redo_say_whether_there_is_anything(panel: Panel[BoxesPanel]) -> None:
@@ -167,7 +190,14 @@ def test_classes_that_were_shown_before_are_out_of_sight(panel: Panel[BoxesPanel
 
 def test_many_problems_are_counted(panel: Panel[BoxesPanel]) -> None:
     drawn(panel, *[box(1)] * 6)
-    assert panel.widget.problems.text().endswith("and 2 more.")
+    problems = panel.widget.problems
+    links = [[f"href='{i}'" in problems.text() for i in range(5)]]
+    assert "5 problems in all." in problems.text()
+    problems.linkActivated.emit("next")
+    links.append([f"href='{i}'" in problems.text() for i in range(5)])
+    assert links == [[True] * 3 + [False] * 2, [False] * 3 + [True] * 2], "each can be shown"
+    problems.linkActivated.emit("next")
+    assert "href='0'" in problems.text(), "and after the last comes the first"
 
 
 def test_boxes_that_are_only_cut_are_told_last(panel: Panel[BoxesPanel]) -> None:
@@ -177,7 +207,7 @@ def test_boxes_that_are_only_cut_are_told_last(panel: Panel[BoxesPanel]) -> None
     assert "drawn by accident" in lines[0]
     assert "href='5'" in lines[0], "it leads to the sixth problem"
     assert all("cut at the border" in line for line in lines[1:-1])
-    assert lines[-1] == "and 3 more."
+    assert lines[-1].startswith("6 problems in all.")
 
 
 def test_classes_are_added_chosen_renamed_and_removed(

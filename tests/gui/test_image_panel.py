@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,16 @@ pytest.importorskip("napari", reason="needs napari")
 pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
+import dask.array
+from napari.layers import Image
 from pytestqt.qtbot import QtBot
-from tests.gui.conftest import Panel
+from qtpy.QtGui import QImage
+from tests.gui.conftest import TIMEOUT, Panel
 
 from napari_boxprompt.gui import image_panel
+from napari_boxprompt.gui.histogram import Bars
 from napari_boxprompt.gui.image_panel import ImagePanel
+from napari_boxprompt.gui.jobs import Jobs
 from napari_boxprompt.normalization import Normalization
 
 
@@ -178,3 +184,54 @@ def test_a_long_axis_of_channels_is_offered(
         view = panel.session.view
         assert (view.channel_axis, view.channel, view.count) == (0, length - 1, 1)
         assert view.images().read(view.images().planes[0]).max() == 7
+
+
+def test_bars_show_how_many_pixels_are_how_bright(
+    make_panel: Callable[..., Panel[Any]], qtbot: QtBot
+) -> None:
+    panel = make_panel(ImagePanel, lambda _: Jobs())
+    bars = panel.widget.bars
+    image = np.full((3, 40, 50), 10, np.uint8)
+    image[:, :4] = 200
+    layer = panel.viewer.add_image(image, name="cells", contrast_limits=(0, 255))
+    assert not bars.heights.any(), "nothing is read before the contrast is known"
+    panel.session.set_contrast(Normalization(low=(10,), high=(200,)), manual=False)
+    qtbot.waitUntil(lambda: bool(bars.heights.any()), timeout=TIMEOUT)
+    dark, bright = np.flatnonzero(bars.heights)
+    assert bars.heights[dark] == 1
+    assert bars.heights[bright] == pytest.approx((1 / 9) ** 0.5), "a tenth of the pixels, as a square root"
+    assert bright > 3 * dark
+    layer.data = np.full((3, 40, 50), 100, np.uint8)
+    panel.session.set_contrast(Normalization(low=(10,), high=(201,)), manual=False)
+    qtbot.waitUntil(lambda: np.count_nonzero(bars.heights) == 1, timeout=TIMEOUT)
+    picture = _picture(bars)
+    painted = (picture != picture[0, 0]).any(axis=2)
+    assert painted.any(axis=0).sum() == pytest.approx(painted.shape[1] / 64, abs=3), "one bar"
+    accent = np.array([0x0B, 0x72, 0xD0])
+    assert (np.abs(picture[painted].astype(int) - accent) < 40).all(), "the model sees it"
+
+
+def test_pixels_that_cannot_be_read_have_no_bars(
+    make_panel: Callable[..., Panel[Any]], qtbot: QtBot, said: list[str]
+) -> None:
+    jobs = Jobs()
+    panel = make_panel(ImagePanel, lambda _: jobs)
+
+    def fail(_: object) -> None:
+        raise OSError("the drive is gone")
+
+    lost = dask.array.map_blocks(fail, dask.array.zeros((3, 40, 50)), dtype=float, meta=np.empty((0, 0, 0)))
+    panel.viewer.add_layer(Image(lost, name="lost", contrast_limits=(0, 1), visible=False))
+    panel.session.set_contrast(Normalization(low=(0,), high=(1,)), manual=False)
+    qtbot.waitUntil(lambda: not jobs.names, timeout=TIMEOUT)
+    assert not panel.widget.bars.heights.any()
+    assert not said
+
+
+def _picture(bars: Bars) -> np.ndarray:
+    bars.resize(300, 28)
+    image = bars.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    rows = np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+    return rows.reshape(image.height(), image.bytesPerLine())[:, : 3 * image.width()].reshape(
+        image.height(), image.width(), 3
+    )

@@ -272,6 +272,14 @@ def test_show_in_smaller_units_of_the_world() -> None:
         (np.zeros((6, 5, 40, 50)), {"channel_axis": 1}, "6 planes of 40 x 50, z"),
         (np.zeros((6, 40, 50)), {"axis_labels": ("depth", "y", "x")}, "6 planes of 40 x 50, depth"),
         (np.zeros((60, 64, 64, 3), np.uint8), {"rgb": True}, "60 planes of 64 x 64, z"),
+        (
+            np.zeros((60, 64, 80)),
+            {"scale": (2, 0.25, -0.25), "units": ("um",) * 3},
+            "60 planes of 64 x 80 (16 x 20 µm), z",
+        ),
+        (np.zeros((64, 80)), {"scale": (100, 0.1), "units": ("nm", "um")}, "1 plane of 64 x 80 (6.4 x 8 µm)"),
+        (np.zeros((64, 80)), {"units": ("s", "um")}, "1 plane of 64 x 80 (64 s x 80 µm)"),
+        (np.zeros((64, 80)), {"scale": (0.25, 0.25)}, "1 plane of 64 x 80"),
     ],
 )
 def test_description(data: np.ndarray, kwargs: dict[str, Any], words: str) -> None:

@@ -18,6 +18,7 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import Panel
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.results import Counts, Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import ReviewPanel
@@ -54,6 +55,23 @@ def panel(make_panel: Callable[..., Panel[ReviewPanel]], trained: Any) -> Panel[
 def lines(panel: Panel[ReviewPanel]) -> list[str]:
     queue = panel.widget.queue
     return [queue.item(row).text().strip() for row in range(queue.count())]
+
+
+def test_without_a_prediction_it_says_what_it_waits_for(
+    make_panel: Callable[..., Panel[ReviewPanel]],
+) -> None:
+    panel = make_panel(ReviewPanel, Review)
+    assert not panel.widget.waits.isHidden()
+    assert panel.widget.summary == "waits for a prediction"
+
+
+@pytest.mark.usefixtures("plugin")
+def test_buttons_name_the_keys_that_the_user_has_chosen(panel: Panel[ReviewPanel]) -> None:
+    keys = KeyTable()
+    widget = ReviewPanel(panel.session, Review(panel.session), keys=keys)
+    keys.change("review", "accept_plane", "Y")
+    assert widget.buttons["accept"].text() == "Accept (Y)"
+    assert widget.buttons["accept"].toolTip().endswith("(Y)")
 
 
 def test_only_planes_that_stand_out_are_flagged_with_a_reason(panel: Panel[ReviewPanel]) -> None:
@@ -192,6 +210,7 @@ def test_classes_that_overlap_are_counted_together(panel: Panel[ReviewPanel]) ->
     assert lines(panel)[-1].startswith("✓ plane 3")
 
 
+@pytest.mark.usefixtures("plugin")
 def test_the_buttons_show_their_keys(panel: Panel[ReviewPanel]) -> None:
     texts = {name: button.text() for name, button in panel.widget.buttons.items()}
     assert texts == {

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.gui.class_bar import ClassBar
+from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import counted, told
@@ -37,7 +38,10 @@ MOST_ROWS = 8
 """Planes that the table shows without scrolling."""
 
 MOST_PROBLEMS = 3
-"""Problems that are named one by one; the rest is counted."""
+"""Problems that are named at a time."""
+
+NEXT = "next"
+"""Link to the problems after those that are named."""
 
 
 class BoxesPanel(QWidget):
@@ -47,6 +51,8 @@ class BoxesPanel(QWidget):
     ----------
     session : Session
         State of the widget.
+    keys : KeyTable, optional
+        The keys that tooltips name; by default those that are kept.
     """
 
     from_file = Signal()
@@ -58,9 +64,11 @@ class BoxesPanel(QWidget):
     regions_wanted = Signal()
     preview_wanted = Signal(bool)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, keys: KeyTable | None = None) -> None:
         super().__init__()
-        self._session = session
+        self._session, self._keys = session, keys or KeyTable()
+        self._first_problem, self._knows_complete = 0, False
+        self.waits = wrapping_label("Choose an image first: boxes are drawn over it.", name="boxprompt-quiet")
         self.new = QPushButton("New boxes layer")
         self.new.setToolTip("A layer for boxes over the image, with the rectangle tool in your hand.")
         self.sources = QPushButton("More")
@@ -77,16 +85,10 @@ class BoxesPanel(QWidget):
         self.sources.setObjectName("boxprompt-menu")
         self.undo, self.redo = QToolButton(), QToolButton()
         self.undo.setText("↶")
-        self.undo.setToolTip("Undo the last change of boxes (Ctrl+Z on the boxes layer)")
         self.redo.setText("↷")
-        self.redo.setToolTip("Redo (Ctrl+Shift+Z on the boxes layer)")
         self.classes = ClassBar()
         self.here = wrapping_label()
         self.complete = QCheckBox("complete")
-        self.complete.setToolTip(
-            "Every object on this plane has its box, so everything else is background (key C).\n"
-            "Without it, nothing outside your boxes is used."
-        )
         self.table = QTreeWidget()
         self.table.setHeaderLabels(["plane", "complete", "boxes"])
         self.table.setRootIsDecorated(False)
@@ -107,11 +109,13 @@ class BoxesPanel(QWidget):
         self.regions.setToolTip("Draw rectangles inside which every object has its box.")
         self._lay_out()
         self._connect()
+        self._name_keys()
         self.refresh()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
+        layout.addWidget(self.waits)
         layout.addWidget(_row(self.new, self.sources, self.undo, self.redo, stretch=0))
         layout.addWidget(self.classes)
         layout.addWidget(_row(self.here, self.complete, self.regions, stretch=0))
@@ -121,6 +125,7 @@ class BoxesPanel(QWidget):
     def _connect(self) -> None:
         session, classes = self._session, self.classes
         session.boxes_changed.connect(self.refresh)
+        self._keys.changed.connect(self._name_keys)
         session.model_changed.connect(self._highlight)
         session.result_changed.connect(self._highlight)
         session.plane_changed.connect(self._show_plane)
@@ -149,7 +154,7 @@ class BoxesPanel(QWidget):
         """One line."""
         boxes = self._session.boxes
         if boxes is None:
-            return "no boxes yet"
+            return "waits for an image" if self._session.view is None else "no boxes yet"
         drawn = boxes.boxset
         complete = sum(info.complete for info in drawn.planes.values())
         return f"{counted(len(drawn), 'box', 'boxes')} on {counted(len(drawn.boxed_planes), 'plane')}" + (
@@ -159,6 +164,7 @@ class BoxesPanel(QWidget):
     def refresh(self) -> None:
         """Show boxes as they are."""
         session, boxes = self._session, self._session.boxes
+        self.waits.setVisible(session.view is None)
         self.new.setEnabled(session.view is not None)
         self.sources.setEnabled(session.view is not None)
         self._export.setEnabled(boxes is not None)
@@ -202,16 +208,22 @@ class BoxesPanel(QWidget):
         self.table.setFixedHeight(self.table.header().sizeHint().height() + rows * row + 4)
 
     def _show_hint(self, boxes: BoxLayer | None) -> None:
-        """Say what completeness is when it first matters."""
-        drawn = None if boxes is None else boxes.boxset
-        needed = (
-            drawn is not None
-            and len(drawn) >= 3
-            and not any(info.complete or info.complete_regions for info in drawn.planes.values())
+        """Say what completeness is when it first matters, and no more once a plane was marked."""
+        drawn = BoxSet() if boxes is None else boxes.boxset
+        self._knows_complete |= any(info.complete or info.complete_regions for info in drawn.planes.values())
+        self.hint.setVisible(len(drawn) >= 3 and not self._knows_complete)
+
+    def _name_keys(self) -> None:
+        """Name the keys as they are now."""
+        undo, redo, complete = (self._keys.key("boxes", name) for name in ("undo", "redo", "toggle_complete"))
+        self.undo.setToolTip(f"Undo the last change of boxes ({undo} on the boxes layer)")
+        self.redo.setToolTip(f"Redo ({redo} on the boxes layer)")
+        self.complete.setToolTip(
+            f"Every object on this plane has its box, so everything else is background (key {complete}).\n"
+            "Without it, nothing outside your boxes is used."
         )
-        self.hint.setVisible(needed)
         self.hint.setText(
-            "When every object on a plane has its box, tick <b>complete</b> (key C): "
+            f"When every object on a plane has its box, tick <b>complete</b> (key {complete}): "
             "then the rest of it teaches the model what background is."
         )
 
@@ -219,10 +231,13 @@ class BoxesPanel(QWidget):
         found = () if boxes is None else boxes.problems
         self._faults.setVisible(bool(found))
         # Boxes that are cut at the border are many and harm nothing: the others are read first.
-        first = sorted(range(len(found)), key=lambda i: found[i].kind == "partly outside")[:MOST_PROBLEMS]
-        lines = [f"{found[i].message} <a style='color:#2a8be0' href='{i}'>Show</a>" for i in first]
+        order = sorted(range(len(found)), key=lambda i: found[i].kind == "partly outside")
+        if self._first_problem >= len(found):
+            self._first_problem = 0
+        shown = order[self._first_problem : self._first_problem + MOST_PROBLEMS]
+        lines = [f"{found[i].message} {_link(str(i), 'Show')}" for i in shown]
         if len(found) > MOST_PROBLEMS:
-            lines.append(f"and {len(found) - MOST_PROBLEMS} more.")
+            lines.append(f"{counted(len(found), 'problem')} in all. {_link(NEXT, 'Show the next')}")
         self.problems.setText("<br>".join(lines))
         self.fix.setEnabled(any(p.repair is not None or p.kind in ("outside", "duplicate") for p in found))
 
@@ -273,6 +288,10 @@ class BoxesPanel(QWidget):
 
     def _show_problem(self, link: str) -> None:
         boxes = self._session.boxes
+        if link == NEXT:
+            self._first_problem += MOST_PROBLEMS
+            self._show_problems(boxes)
+            return
         if boxes is None or int(link) >= len(boxes.problems):
             return
         problem = boxes.problems[int(link)]
@@ -288,6 +307,10 @@ def _per_class(drawn: BoxSet, plane: PlaneId) -> str:
     if len(counts) == 1:
         return str(next(iter(counts.values())))
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "0"
+
+
+def _link(target: str, text: str) -> str:
+    return f"<a style='color:#2a8be0' href='{target}'>{text}</a>"
 
 
 def _index(plane: PlaneId) -> str:

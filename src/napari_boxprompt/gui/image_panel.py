@@ -6,10 +6,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QDoubleRangeSlider
 
 from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.gui.histogram import Bars, Brightness
 from napari_boxprompt.gui.samples import has_nuclei
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.telling import told
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
+    from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.state import Session
 
 __all__ = ["ImagePanel"]
@@ -37,11 +48,13 @@ class ImagePanel(QWidget):
     ----------
     session : Session
         State of the widget.
+    jobs : Jobs, optional
+        Where pixels are read for the histogram; there is none by default.
     """
 
     sample_wanted = Signal()
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, jobs: Jobs | None = None) -> None:
         super().__init__()
         self._session = session
         self._filling = False
@@ -65,7 +78,10 @@ class ImagePanel(QWidget):
         self.auto.setToolTip("Measure on a sample of all planes, and brighten where your boxes are dark.")
         self.like_layer = QPushButton("Like the layer")
         self.like_layer.setToolTip("Take contrast limits and gamma that the image layer is shown with.")
-        self._contrast = _row(QLabel("Contrast"), self.slider)
+        self.bars = Bars()
+        self._brightness = None if jobs is None else Brightness(session, jobs, self.bars.show_values)
+        self.bars.setVisible(jobs is not None)
+        self._contrast = _with_bars(self.bars, self.slider)
         self._buttons = _row(self.limits, self.auto, self.like_layer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
@@ -167,6 +183,7 @@ class ImagePanel(QWidget):
         with self._fill():
             self.slider.setRange(min(bottom, low), max(min(top, high + 2 * span), high))
             self.slider.setValue((low, high))
+        self.bars.show_range((self.slider.minimum(), self.slider.maximum()), (low, high))
         lifted = "" if contrast.gamma == 1 else f" · gamma {contrast.gamma:.2g}"
         ends = contrast.percentiles
         how = "" if ends is None else f" ({ends[0]:g} to {ends[1]:g} %)"
@@ -230,6 +247,19 @@ class ImagePanel(QWidget):
             gamma=min(10.0, max(0.1, float(view.layer.gamma))),
         )
         self._session.set_contrast(contrast, manual=True)
+
+
+def _with_bars(bars: Bars, slider: QWidget) -> QWidget:
+    """The histogram right above the slider, which has its ends."""
+    whole = QWidget()
+    grid = QGridLayout(whole)
+    grid.setContentsMargins(0, 0, 0, 0)
+    grid.setVerticalSpacing(0)
+    grid.addWidget(bars, 0, 1)
+    grid.addWidget(QLabel("Contrast"), 1, 0)
+    grid.addWidget(slider, 1, 1)
+    grid.setColumnStretch(1, 1)
+    return whole
 
 
 def _row(*widgets: QWidget) -> QWidget:

@@ -43,6 +43,10 @@ class KeyTable:
             for key in STANDARD[place]
         )
 
+    def key(self, place: str, action: str) -> str:
+        """The key of one action."""
+        return next(key.key for key in self.of(place) if key.action == action)
+
     @property
     def is_standard(self) -> bool:
         """Whether no key is changed."""

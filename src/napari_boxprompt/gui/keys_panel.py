@@ -72,7 +72,7 @@ class KeysPanel(QWidget):
 
     def _change(self, place: str, action: str) -> None:
         wanted = _for_napari(self.fields[place, action].keySequence())
-        if wanted == next(key.key for key in self._table.of(place) if key.action == action):
+        if wanted == self._table.key(place, action):
             return
         try:
             self._table.change(place, action, wanted)

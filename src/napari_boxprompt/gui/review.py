@@ -115,4 +115,4 @@ def _nothing_left(here: PlaneId | None) -> str:
     """Say what to do when there is no other plane to go to."""
     if here is None:
         return "Every plane has been accepted; export the labels, or train again: accepted planes teach."
-    return "Only this plane is left: accept it, or paint it right (E) and accept it then."
+    return "Only this plane is left: accept it, or paint it right and accept it then."

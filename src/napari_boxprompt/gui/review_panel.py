@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.ordering import ORDERS
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.steps import next_step
@@ -44,6 +45,15 @@ PLANE = Qt.ItemDataRole.UserRole
 MOST_ROWS, MOST_PICTURES = 8, 5
 """Planes that the list shows without scrolling, without pictures and with them."""
 
+BUTTONS = {
+    "previous": ("◂ {}", "Back to the plane before"),
+    "next": ("{} ▸", "On to the next plane of the list that you have not seen"),
+    "accept": ("Accept ({})", "This plane is right and has every object; the next training learns it"),
+    "reject": ("Reject ({})", "This plane is wrong: it waits at the end of the list"),
+    "edit": ("Edit ({})", "Paint a new object on this plane, or pick one and change it"),
+}
+"""Text, with the key, and tooltip by what `Review` does."""
+
 MARKS = {"accepted": "✓", "rejected": "✗"}
 STANDS_OUT = "⚑"
 NOT_COMPARED = "Not known yet: choose 'Compare two views of each plane' in Predict's More, and predict again."
@@ -60,12 +70,21 @@ class ReviewPanel(QWidget):
         What the buttons do.
     thumbnails : Thumbnails, optional
         Pictures of the planes; the list has none by default.
+    keys : KeyTable, optional
+        The keys that buttons name; by default those that are kept.
     """
 
     export_wanted = Signal()
 
-    def __init__(self, session: Session, review: Review, thumbnails: Thumbnails | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        review: Review,
+        thumbnails: Thumbnails | None = None,
+        keys: KeyTable | None = None,
+    ) -> None:
         super().__init__()
+        self._keys = keys or KeyTable()
         self._session, self._review, self._thumbnails = session, review, thumbnails
         self.waits = wrapping_label(
             "Predict first: then the planes stand here, the most useful to look at first.",
@@ -86,27 +105,10 @@ class ReviewPanel(QWidget):
             self.queue.setIconSize(QSize(SIDE, SIDE))
         self._blank = QIcon(_blank())
         self._rows: dict[PlaneId, QListWidgetItem] = {}
-        self.buttons: dict[str, QPushButton] = {}
+        self.buttons = {name: QPushButton() for name in BUTTONS}
         row = QHBoxLayout()
-        for name, text, tip in (
-            ("previous", "◂ P", "Back to the plane before (P)"),
-            ("next", "N ▸", "On to the next plane of the list that you have not seen (N)"),
-            (
-                "accept",
-                "Accept (A)",
-                "This plane is right and has every object; the next training learns it (A)",
-            ),
-            (
-                "reject",
-                "Reject (R)",
-                "This plane is wrong: it waits at the end of the list (R)",
-            ),
-            ("edit", "Edit (E)", "Paint a new object on this plane, or pick one and change it (E)"),
-        ):
-            button = QPushButton(text)
-            button.setToolTip(tip)
+        for name, button in self.buttons.items():
             button.clicked.connect(getattr(review, name))
-            self.buttons[name] = button
             row.addWidget(button)
         self.export = QPushButton("Export labels …")
         self.export.clicked.connect(self.export_wanted)
@@ -119,6 +121,7 @@ class ReviewPanel(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.export)
         self._connect()
+        self._name_keys()
         self.refresh()
 
     def _connect(self) -> None:
@@ -126,18 +129,26 @@ class ReviewPanel(QWidget):
         if self._thumbnails is not None:
             self._thumbnails.made.connect(self._show_picture)
             self.queue.verticalScrollBar().valueChanged.connect(self._want_pictures)
+        self._keys.changed.connect(self._name_keys)
         session.result_changed.connect(self.refresh)
         session.plane_changed.connect(self._mark_plane)
         session.model_changed.connect(self._highlight)
         self.order.activated.connect(lambda _: review.order.choose(self.order.currentData()))
         self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
 
+    def _name_keys(self) -> None:
+        """Name the keys as they are now."""
+        for name, (text, tip) in BUTTONS.items():
+            key = self._keys.key("review", f"{name}_plane")
+            self.buttons[name].setText(text.format(key))
+            self.buttons[name].setToolTip(f"{tip} ({key})")
+
     @property
     def summary(self) -> str:
         """One line."""
         results = self._session.results.latest.values()
         if not any(one.scores for one in results):
-            return ""
+            return "waits for a prediction"
         said = [status for one in results for status in one.status.values()]
         counts = f"{said.count('accepted')} accepted"
         if "rejected" in said:

@@ -56,6 +56,7 @@ class BoxPromptWidget(QWidget):
         self.viewer = napari_viewer
         self._preferences = preferences = plugin_settings()
         self.session = Session(napari_viewer)
+        self.keys = KeyTable()
         self.jobs = Jobs(self)
         self.encoders = Encoders(lambda: make_cache(plugin_settings()))
         self.preview = Preview(self.session, self.jobs, self.encoders, lambda: self.train_panel.model)
@@ -64,8 +65,8 @@ class BoxPromptWidget(QWidget):
         self.predicting = Predicting(self.session, self.jobs)
         self.from_preview = FromPreview(self.session, self.jobs, self.encoders, self.preview)
         self.review = Review(self.session)
-        self.image_panel = ImagePanel(self.session)
-        self.boxes_panel = BoxesPanel(self.session)
+        self.image_panel = ImagePanel(self.session, self.jobs)
+        self.boxes_panel = BoxesPanel(self.session, self.keys)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
         self.rounds = RoundBook(self.session, self.jobs, self.trainer)
@@ -89,7 +90,9 @@ class BoxPromptWidget(QWidget):
             self.asking,
         )
         self.predict_panel = PredictPanel(self.session, self.predicting)
-        self.review_panel = ReviewPanel(self.session, self.review, Thumbnails(self.session, self.jobs))
+        self.review_panel = ReviewPanel(
+            self.session, self.review, Thumbnails(self.session, self.jobs), self.keys
+        )
         panels: dict[str, QWidget] = {
             "Image": self.image_panel,
             "Boxes": self.boxes_panel,
@@ -97,7 +100,6 @@ class BoxPromptWidget(QWidget):
             "Predict": self.predict_panel,
             "Review": self.review_panel,
         }
-        self.keys = KeyTable()
         self._steps = Steps(self.session, panels, self.keys)
         self.sections = self._steps.sections
         self._lay_out()
