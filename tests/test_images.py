@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import ImageError
 from napari_boxprompt.images import Images, Normalization, open_images, read_mask
+from napari_boxprompt.normalization import sample_values
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 255, (36, 40)).astype(np.uint8)
@@ -618,6 +619,14 @@ def test_nan_is_ignored_and_constant_is_black():
     scale = Normalization.fit(open_images(array))
     assert (scale.low, scale.high) == ((7.0,), (8.0,))
     assert scale.apply(array[..., None]).max() == 0
+
+
+def test_values_for_a_histogram_are_of_a_few_planes_and_finite():
+    array = np.zeros((20, 36, 40), np.float32) + np.arange(20)[:, None, None]
+    array[0, :18] = np.nan
+    values = sample_values(open_images(array), max_planes=3)
+    assert values.dtype == np.float32
+    assert dict(zip(*np.unique(values, return_counts=True), strict=True)) == {0: 720, 10: 1440, 19: 1440}
 
 
 def test_sample_is_deterministic_and_bounded(monkeypatch):

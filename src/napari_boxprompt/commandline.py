@@ -29,6 +29,7 @@ def command_line(
     normalization: Normalization | None = None,
     channel: int | None = None,
     start: str | Path | None = None,
+    outlines: bool = False,
 ) -> str:
     """``boxprompt train`` with the options that give exactly these settings.
 
@@ -48,6 +49,8 @@ def command_line(
         Channel of multi-channel images.
     start : str or Path, optional
         Folder of the model that the training starts from.
+    outlines : bool
+        Whether the outlines in the box file are learnt.
 
     Returns
     -------
@@ -70,6 +73,8 @@ def command_line(
         words += ["--contrast", contrast_words(normalization)]
     if start is not None:
         words += ["--start", str(start)]
+    if outlines:
+        words.append("--outlines")
     return shlex.join(words)
 
 

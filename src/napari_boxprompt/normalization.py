@@ -191,7 +191,8 @@ def sample_values(images: Images, max_planes: int = 8) -> npt.NDArray[np.float32
     """
     samples = [_sample(images.read(plane)).ravel() for plane in _spread(images.planes, max_planes)]
     values = np.concatenate([sample.astype(np.float32) for sample in samples])
-    return values[np.isfinite(values)]
+    finite: npt.NDArray[np.float32] = values[np.isfinite(values)]
+    return finite
 
 
 def _spread(planes: Sequence[PlaneId], most: int) -> list[PlaneId]:

@@ -98,6 +98,48 @@ def test_colours_for_grey_images(discs: Discs, tmp_path: Path) -> None:
     assert "the images have one channel" in refused(discs, tmp_path, "--contrast", "0,0,0 1,2,3")
 
 
+# --- outlines -----------------------------------------------------------------------------------------------
+
+
+def outlined(discs: Discs, path: Path, *, bare: int = 0) -> Path:
+    """The boxes of the discs, with outlines but of the first few."""
+    content = json.loads(discs.boxes.read_text(encoding="utf-8"))
+    for entry in content["images"]:
+        entry["height"], entry["width"] = discs.shapes[entry["file_name"]]
+    for entry in content["annotations"][bare:]:
+        x, y, width, height = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_outlines_are_learnt(discs: Discs, tmp_path: Path) -> None:
+    file = outlined(discs, tmp_path / "outlined.json")
+    words = ("train", discs.images, "--boxes", file, "--seed", 3, *TINY, "--set", "steps=2")
+    boxprompt(*words, "--out", tmp_path / "boxes").ok()
+    boxprompt(*words, "--out", tmp_path / "outlines", "--outlines").ok()
+    with_, without = (
+        (tmp_path / name / "weights.safetensors").read_bytes() for name in ("outlines", "boxes")
+    )
+    assert with_ != without
+
+
+def test_outlines_that_cannot_be_learnt(discs: Discs, tmp_path: Path) -> None:
+    file = outlined(discs, tmp_path / "outlined.json")
+    words = ("train", discs.images, "--out", tmp_path / "model", "--outlines")
+    said = boxprompt(*words, "--boxes", file).sentence()
+    assert "nothing says that they are all there are" in said
+    said = boxprompt(*words, "--complete", "--boxes", discs.boxes).sentence()
+    assert "has no outlines on these images" in said
+    said = boxprompt(
+        *words, "--complete", "--boxes", outlined(discs, tmp_path / "some.json", bare=1)
+    ).sentence()
+    assert "some have only a box" in said
+    said = boxprompt(*words, "--complete", "--boxes", discs.folder / "labels").sentence()
+    assert "YOLO" in said
+    assert not (tmp_path / "model").exists()
+
+
 # --- an error on the way
 
 

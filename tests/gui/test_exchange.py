@@ -243,6 +243,34 @@ def test_a_session_is_repeated_without_an_image_file(
     )
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_outlines_of_accepted_planes_are_repeated(
+    session: Session, quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    session.new_boxes_layer().add_boxes(boxes_of("my [stack]"))
+    plain = task(session, quick())
+    assert "--outlines" not in command_of(plain, session, tmp_path / "plain")
+    here = PlaneId("my [stack]", (1,))
+    mask = np.zeros((2, 40, 50), np.uint8)
+    mask[0, 5:15, 6:20], mask[0, 10:15, 6:10] = 1, 0
+    mask[1, 16:20, 30:40] = mask[1, 30, 3] = 1
+    if not exclusive:
+        mask[1, 8:17, 18:31] = 1
+    drawn = [box for k, name in enumerate("ab") for box in BoxSet.from_labels(mask[k], here, name=name).boxes]
+    boxes = BoxSet(
+        (*plain.boxes.boxes, *drawn),
+        {**plain.boxes.planes, here: PlaneInfo((40, 50), complete=True)},
+        ("a", "b"),
+        exclusive,
+    )
+    known = mask[0] + 2 * mask[1] if exclusive else mask
+    wanted = replace(plain, boxes=boxes, masks={here: known})
+    caught = run_command(command_of(wanted, session, tmp_path / "a session"), monkeypatch)
+    ((plane, found),) = caught["masks"].items()
+    assert plane.index == (1,)
+    np.testing.assert_array_equal(found, known)
+
+
 def test_a_session_is_repeated_on_the_image_file(
     quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -545,7 +545,7 @@ def test_boxes_come_back_with_their_image(desk: Desk) -> None:
     desk.viewer.layers.remove("stack")
     desk.settle()
     assert session.boxes is None
-    assert desk.widget.sections["Boxes"].summary == "no boxes yet"
+    assert desk.widget.sections["Boxes"].summary == "waits for an image"
     desk.viewer.add_image(pixels, name="stack")
     desk.settle()
     again = session.boxes

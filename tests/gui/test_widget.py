@@ -83,7 +83,7 @@ def test_an_empty_viewer_offers_the_sample(open_desk: OpenDesk) -> None:
     panel = desk.widget.image_panel
     assert panel.empty.isVisibleTo(desk.widget)
     assert primary(desk) == ["Open the nuclei sample"]
-    assert summaries(desk)[:2] == ["no image", "no boxes yet"]
+    assert summaries(desk)[:2] == ["no image", "waits for an image"]
     assert not desk.widget.boxes_panel.new.isEnabled()
     panel.sample.click()
     desk.settle()
@@ -117,7 +117,7 @@ def test_one_button_is_highlighted_and_each_step_says_how_it_stands(open_desk: O
     assert waiting(desk)[1].startswith(predict)
     image, *others = summaries(desk)
     assert image == "4 planes of 96 x 112, z · uint8"
-    assert others == ["no boxes yet", "balanced", "waits for a model", ""]
+    assert others == ["no boxes yet", "balanced", "waits for a model", "waits for a prediction"]
 
     widget.boxes_panel.new.click()
     assert primary(desk) == [], "the next thing to do is to draw"
@@ -473,7 +473,7 @@ def test_the_command_comes_when_its_images_are_written(
     assert not desk.said
     desk.settle()
     assert len(desk.said) == 1
-    assert desk.said[0].startswith("The commands are on the clipboard; their boxes are in ")
+    assert desk.said[0].startswith("The commands are on the clipboard; what they need is in ")
     assert QApplication.clipboard().text().startswith("boxprompt train ")
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()

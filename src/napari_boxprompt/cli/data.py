@@ -60,6 +60,9 @@ def train(
         bool,
         typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background."),
     ] = False,
+    outlines: Annotated[
+        bool, typer.Option("--outlines", help="Learn the outlines in the COCO file too, as the truth.")
+    ] = False,
     channel: ChannelOption = None,
     contrast: ContrastOption = None,
     start: Annotated[
@@ -77,7 +80,7 @@ def train(
 
     Ctrl-C stops early and keeps the best model so far; --resume goes on with it.
     """
-    from napari_boxprompt.formats import load_boxes
+    from napari_boxprompt.formats import load_boxes, load_class_masks
     from napari_boxprompt.images import open_images
 
     named = {"model": model, "seed": seed, "device": device}
@@ -87,6 +90,7 @@ def train(
     scale = None if contrast is None else parse_contrast(contrast)
     opened = open_images(images, channel=channel)
     drawn = load_boxes(boxes, opened, complete=complete)
+    masks = load_class_masks(boxes, opened, drawn) if outlines else None
     scale = None if scale is None else _for_channels(scale, opened, drawn)
     # What takes seconds to load comes after everything that can be wrong with words and files.
     from napari_boxprompt.api import start_training
@@ -98,7 +102,14 @@ def train(
     encoder = load_encoder(config, cache)
     saved = out if resume else None
     run = start_training(
-        opened, drawn, config, encoder=encoder, normalization=scale, resume=saved, start=first
+        opened,
+        drawn,
+        config,
+        encoder=encoder,
+        normalization=scale,
+        resume=saved,
+        start=first,
+        masks=masks,
     )
     _run(run, out, encoder.fabric.is_global_zero)
     if encoder.fabric.is_global_zero:

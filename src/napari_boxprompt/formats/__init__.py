@@ -6,15 +6,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_boxprompt.errors import BoxError
-from napari_boxprompt.formats.alignment import align, align_masks
+from napari_boxprompt.formats.alignment import NameIndex, align, align_masks
 from napari_boxprompt.formats.coco import load_coco, save_coco
+from napari_boxprompt.formats.outlines import class_masks
 from napari_boxprompt.formats.yolo import label_files, load_yolo, save_yolo
 
 if TYPE_CHECKING:
-    from napari_boxprompt.boxes import BoxSet
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.images import Images
 
-__all__ = ["align", "align_masks", "load_boxes", "load_coco", "load_yolo", "save_coco", "save_yolo"]
+__all__ = [
+    "align",
+    "align_masks",
+    "load_boxes",
+    "load_class_masks",
+    "load_coco",
+    "load_yolo",
+    "save_coco",
+    "save_yolo",
+]
 
 
 def load_boxes(path: str | Path, images: Images | None = None, *, complete: bool = False) -> BoxSet:
@@ -53,6 +66,49 @@ def load_boxes(path: str | Path, images: Images | None = None, *, complete: bool
         if images is not None:
             boxes = align(boxes, images)
     return boxes.complete() if complete else boxes
+
+
+def load_class_masks(
+    path: str | Path, images: Images, drawn: BoxSet
+) -> dict[PlaneId, npt.NDArray[np.integer]]:
+    """Read outlines to learn from, beside the boxes that `load_boxes` reads from the same file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A COCO JSON file, or a folder that holds exactly one.
+    images : Images
+        The images.
+    drawn : BoxSet
+        What `load_boxes` returned.
+
+    Returns
+    -------
+    dict of PlaneId to ndarray
+        For `napari_boxprompt.start_training`.
+
+    Raises
+    ------
+    BoxError
+        There are no outlines, they do not fit the images, or lie on planes that are not complete.
+    """
+    place = Path(path)
+    if _is_yolo(place):
+        raise BoxError(
+            f"{place} holds YOLO boxes, which have no outlines; use COCO, or train on boxes alone."
+        )
+    file, index = _json_file(place), NameIndex(images.names)
+    masks = {plane: mask for plane, mask in class_masks(file).items() if index.find(plane.image) is not None}
+    found = align_masks(masks, drawn, images)
+    if not found:
+        raise BoxError(f"{file} has no outlines on these images; train on boxes alone.")
+    unsaid = next((plane for plane in found if not drawn.planes[plane].complete), None)
+    if unsaid is not None:
+        raise BoxError(
+            f"There are outlines on {unsaid}, but nothing says that they are all there are; mark the plane "
+            "complete, for instance with --complete."
+        )
+    return found
 
 
 def _is_yolo(place: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,13 @@ from napari_boxprompt.errors import BoxError
 from napari_boxprompt.formats.coco import load_coco
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from napari_boxprompt.boxes import PlaneId
+    from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 
-__all__ = ["decode_mask", "encode_mask", "load_coco_masks"]
+__all__ = ["class_masks", "decode_mask", "encode_class_masks", "encode_mask", "load_coco_masks"]
 
 
 def encode_mask(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -114,25 +115,105 @@ def load_coco_masks(
     BoxError
         The file is not COCO, or a mask does not fit its image.
     """
-    boxes = load_coco(path)
-    entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))["annotations"]
     found: dict[PlaneId, tuple[dict[str, npt.NDArray[np.uint32]], dict[int, str]]] = {}
-    # The boxes are in the order of the entries.
-    for entry, box in zip(entries, boxes.boxes, strict=True):
-        segmentation = entry.get("segmentation")
-        if not segmentation:
+    for box, mask in _outlined(path, load_coco(path)):
+        if mask is None:
             continue
-        shape = boxes.planes[box.plane].shape
-        if shape is None:
-            raise BoxError(f"{path} does not say how large {box.plane} is; add its width and height.")
         layers, classes = found.setdefault(box.plane, ({}, {}))
         name = box.label if overlap else ""
         if name not in layers:
-            layers[name] = np.zeros(shape, np.uint32)
+            layers[name] = np.zeros(mask.shape, np.uint32)
         number = box.id if box.id > 0 and box.id not in classes else max(classes, default=0) + 1
-        layers[name][decode_mask(segmentation, shape)] = number
+        layers[name][mask] = number
         classes[number] = box.label
     return {
         plane: (np.stack(list(layers.values())) if overlap else layers[""], classes)
         for plane, (layers, classes) in found.items()
     }
+
+
+def _outlined(path: str | Path, boxes: BoxSet) -> Iterator[tuple[Box, npt.NDArray[np.bool_] | None]]:
+    """Yield each box of a file with its mask, None where it has none."""
+    entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))["annotations"]
+    # The boxes are in the order of the entries.
+    for entry, box in zip(entries, boxes.boxes, strict=True):
+        segmentation = entry.get("segmentation")
+        shape = boxes.planes[box.plane].shape
+        if segmentation and shape is None:
+            raise BoxError(f"{path} does not say how large {box.plane} is; add its width and height.")
+        yield box, decode_mask(segmentation, shape) if segmentation and shape else None
+
+
+def class_masks(path: str | Path) -> dict[PlaneId, npt.NDArray[np.uint8]]:
+    """Read what a training learns from outlines: which pixels are of which class.
+
+    Parameters
+    ----------
+    path : str or Path
+        A COCO file.
+
+    Returns
+    -------
+    dict of PlaneId to ndarray, uint8
+        ``(H, W)``, k + 1 for the k-th class of the file, or ``(K, H, W)`` of 0 and 1 where its classes may
+        overlap; only planes that have an outline.
+
+    Raises
+    ------
+    BoxError
+        The file is not COCO, an outline does not fit its image, or a plane has boxes with outlines and boxes
+        without.
+    """
+    boxes = load_coco(path)
+    numbers = {name: k for k, name in enumerate(boxes.classes)}
+    found: dict[PlaneId, npt.NDArray[np.uint8]] = {}
+    bare: dict[PlaneId, None] = {}
+    for box, outline in _outlined(path, boxes):
+        if outline is None:
+            bare[box.plane] = None
+            continue
+        lead = () if boxes.exclusive else (len(numbers),)
+        mask = found.setdefault(box.plane, np.zeros((*lead, *outline.shape), np.uint8))
+        if boxes.exclusive:
+            mask[outline] = numbers[box.label] + 1
+        else:
+            mask[numbers[box.label]][outline] = 1
+    mixed = next((plane for plane in bare if plane in found), None)
+    if mixed is not None:
+        raise BoxError(
+            f"{path}: some objects on {mixed} have an outline and some have only a box; outline them all, or "
+            "train without outlines."
+        )
+    return found
+
+
+def encode_class_masks(
+    boxes: BoxSet, masks: Mapping[PlaneId, npt.NDArray[np.integer]]
+) -> dict[int, dict[str, Any]]:
+    """Return what `napari_boxprompt.formats.coco.save_coco` needs so that `class_masks` reads these masks.
+
+    Parameters
+    ----------
+    boxes : BoxSet
+        Every object of a mask lies in a box of its class.
+    masks : mapping of PlaneId to ndarray
+        As `class_masks` returns them, for the classes of `boxes`.
+
+    Returns
+    -------
+    dict of int to dict
+        Outlines by the place of the box in the set: the pixels of its class inside it, of touching objects
+        too.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for place, box in enumerate(boxes.boxes):
+        mask = masks.get(box.plane)
+        if mask is None:
+            continue
+        k = boxes.classes.index(box.label)
+        pixels = mask == k + 1 if mask.ndim == 2 else mask[k] > 0
+        inside = np.zeros(pixels.shape, bool)
+        window = np.s_[math.floor(box.y0) : math.ceil(box.y1), math.floor(box.x0) : math.ceil(box.x1)]
+        inside[window] = pixels[window]
+        found[place] = encode_mask(inside)
+    return found

@@ -276,16 +276,10 @@ class Actions(PanelActions):
         if self._trainer.last is None:
             raise BoxPromptError("There is nothing to repeat yet: train first.")
         folder = home_folder() / "sessions" / datetime.now().strftime("%Y-%m-%d %H-%M-%S")
-        # The command line takes boxes, not masks: whoever repeats the training has to know what is missing.
-        masks = (
-            " Accepted planes are among them as boxes, without their outlines."
-            if self._trainer.last.masks
-            else ""
-        )
 
         def copy(text: str) -> None:
             QApplication.clipboard().setText(text)
-            show_info(f"The commands are on the clipboard; their boxes are in {folder}.{masks}")
+            show_info(f"The commands are on the clipboard; what they need is in {folder}.")
 
         work = partial(
             exchange.repeat_command,

@@ -16,7 +16,8 @@ from napari_boxprompt.commandline import command_line, prediction_line
 from napari_boxprompt.errors import BoxError, BoxPromptError, OutputError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.files import atomic_path
-from napari_boxprompt.formats import align, load_boxes, load_yolo
+from napari_boxprompt.formats import align, load_boxes, load_yolo, save_coco
+from napari_boxprompt.formats.outlines import encode_class_masks
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.outputs import prepare_folder, write_labels
@@ -249,7 +250,8 @@ def repeat_command(
     else:
         images = only
     renamed = {name: path.name for name, path in files.items() if path is not None}
-    _with_names(task.boxes, renamed).save(folder / "boxes.json")
+    outlines = encode_class_masks(task.boxes, task.masks)
+    save_coco(_with_names(task.boxes, renamed), folder / "boxes.json", outlines)
     start = None if task.start is None else save_bundle(task.start, folder / "start")
     training = command_line(
         images,
@@ -258,6 +260,7 @@ def repeat_command(
         task.config,
         normalization=task.normalization,
         start=start,
+        outlines=bool(outlines),
     )
     masks = folder / "predicted"
     return f"{training}\n{prediction_line(folder / 'model', images, masks, device=task.config.device)}"
