@@ -43,15 +43,20 @@ def choose(panel: ImagePanel, name: str) -> None:
 def test_the_list_follows_the_layers(panel: Panel[ImagePanel]) -> None:
     viewer, box = panel.viewer, panel.widget
     assert names(box) == []
-    first = viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="first")
+    first = viewer.add_image(
+        np.zeros((3, 40, 50), np.uint8), name="first", scale=(2, 0.5, 0.5), units=("um",) * 3
+    )
     viewer.add_labels(np.zeros((40, 50), int), name="no image")
     viewer.add_image(np.zeros((60, 64, 3), np.uint8), name="second", rgb=True)
     assert names(box) == ["first", "second"]
     assert box.layers.currentText() == "second", "made active, with no boxes on the other"
     assert box.summary == "1 plane of 60 x 64 · RGB"
+    assert box.size.isHidden(), "pixels"
     choose(box, "first")
     assert panel.session.view is not None
     assert panel.session.view.layer == first
+    assert not box.size.isHidden()
+    assert box.size.text() == "20 x 25 µm"
     assert box.summary == "3 planes of 40 x 50, z · uint8"
     assert box.choose.isHidden()
     first.name = "renamed"

@@ -272,18 +272,24 @@ def test_show_in_smaller_units_of_the_world() -> None:
         (np.zeros((6, 5, 40, 50)), {"channel_axis": 1}, "6 planes of 40 x 50, z"),
         (np.zeros((6, 40, 50)), {"axis_labels": ("depth", "y", "x")}, "6 planes of 40 x 50, depth"),
         (np.zeros((60, 64, 64, 3), np.uint8), {"rgb": True}, "60 planes of 64 x 64, z"),
-        (
-            np.zeros((60, 64, 80)),
-            {"scale": (2, 0.25, -0.25), "units": ("um",) * 3},
-            "60 planes of 64 x 80 (16 x 20 µm), z",
-        ),
-        (np.zeros((64, 80)), {"scale": (100, 0.1), "units": ("nm", "um")}, "1 plane of 64 x 80 (6.4 x 8 µm)"),
-        (np.zeros((64, 80)), {"units": ("s", "um")}, "1 plane of 64 x 80 (64 s x 80 µm)"),
-        (np.zeros((64, 80)), {"scale": (0.25, 0.25)}, "1 plane of 64 x 80"),
     ],
 )
 def test_description(data: np.ndarray, kwargs: dict[str, Any], words: str) -> None:
     assert view_of(data, **kwargs).describe() == words
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"scale": (2, 0.25, -0.25), "units": ("um",) * 3}, "16 x 20 µm"),
+        ({"scale": (2, 100, 0.1), "units": ("s", "nm", "um")}, "6.4 x 8 µm"),
+        ({"scale": (2, 1000, 1000), "units": ("nm",) * 3}, "64 x 80 µm"),
+        ({"units": ("um", "s", "um")}, "64 s x 80 µm"),
+        ({"scale": (2, 0.25, 0.25)}, ""),
+    ],
+)
+def test_size_in_units(kwargs: dict[str, Any], words: str) -> None:
+    assert view_of(np.zeros((3, 64, 80)), **kwargs).size_in_units() == words
 
 
 def test_plane_by_index() -> None:

@@ -21,7 +21,7 @@ from superqt import QDoubleRangeSlider
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.histogram import Bars, Brightness
 from napari_boxprompt.gui.samples import has_nuclei
-from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.section import make_primary, say, wrapping_label
 from napari_boxprompt.gui.telling import told
 from napari_boxprompt.normalization import Normalization
 
@@ -61,6 +61,10 @@ class ImagePanel(QWidget):
         self.layers = QComboBox()
         self.layers.setToolTip("The image to work on; an image that you make active is taken by itself.")
         self.layers.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.size = QLabel()
+        self.size.setObjectName("boxprompt-quiet")
+        self.size.setToolTip("Size of a plane, as the layer's scale and units have it.")
+        self._layers = _row(self.layers, self.size)
         self.choose = wrapping_label("Choose an image.", name="boxprompt-quiet")
         self.empty = wrapping_label("Open an image (drag a file into the window), or try the sample.")
         self.sample = QPushButton("Open the nuclei sample" if has_nuclei() else "Open the synthetic cells")
@@ -85,7 +89,7 @@ class ImagePanel(QWidget):
         self._buttons = _row(self.limits, self.auto, self.like_layer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
-        for widget in (self.empty, self.sample, self.layers, self.choose):
+        for widget in (self.empty, self.sample, self._layers, self.choose):
             layout.addWidget(widget)
         for widget in (self._aside, self._channels, self._contrast, self._buttons):
             layout.addWidget(widget)
@@ -135,7 +139,8 @@ class ImagePanel(QWidget):
             self._show_channels()
         for widget in (self.empty, self.sample):
             widget.setVisible(not layers)
-        self.layers.setVisible(bool(layers))
+        self._layers.setVisible(bool(layers))
+        say(self.size, "" if view is None else view.size_in_units())
         self.choose.setVisible(bool(layers) and view is None)
         self._show_aside()
         self._show_contrast()
@@ -267,5 +272,7 @@ def _row(*widgets: QWidget) -> QWidget:
     layout = QHBoxLayout(row)
     layout.setContentsMargins(0, 0, 0, 0)
     for widget in widgets:
-        layout.addWidget(widget, 0 if isinstance(widget, (QPushButton, QSpinBox)) else 1)
+        fixed = isinstance(widget, (QPushButton, QSpinBox))
+        fixed |= isinstance(widget, QLabel) and not widget.wordWrap()
+        layout.addWidget(widget, 0 if fixed else 1)
     return row

@@ -164,18 +164,17 @@ class PlaneView:
         return tuple(default[axis] if plain[axis] else labels[axis] for axis in range(self.ndim))
 
     def describe(self) -> str:
-        """Say what the image is, for example "60 planes of 256 x 256 (64 x 64 µm), z"."""
+        """Say what the image is, for example "60 planes of 256 x 256, z"."""
         height, width = self.shape
-        plane = f"{height} x {width}{self._extent_in_units()}"
         if not self.plane_axes:
-            return f"1 plane of {plane}"
+            return f"1 plane of {height} x {width}"
         names = self.axis_names()
         counts = " x ".join(str(n) for n in self.extent)
         planes = "plane" if self.count == 1 else "planes"
-        return f"{counts} {planes} of {plane}, {' '.join(names[axis] for axis in self.plane_axes)}"
+        return f"{counts} {planes} of {height} x {width}, {' '.join(names[axis] for axis in self.plane_axes)}"
 
-    def _extent_in_units(self) -> str:
-        """Size of a plane in the units of the layer, "" where these are pixels."""
+    def size_in_units(self) -> str:
+        """Say how large a plane is in the units of the layer, "64 x 80 µm"; empty where these are pixels."""
         units = [self.layer.units[axis] for axis in self.axes]
         if any(str(unit) == "pixel" for unit in units):
             return ""
@@ -184,8 +183,8 @@ class PlaneView:
             for length, axis, unit in zip(self.shape, self.axes, units, strict=True)
         )
         if first.check(second.dimensionality):
-            return f" ({first.magnitude:.3g} x {second.to(first.units):.3g~P})"
-        return f" ({first:.3g~P} x {second:.3g~P})"
+            return f"{first.magnitude:.3g} x {second.to(first.units):.3g~P}"
+        return f"{first:.3g~P} x {second:.3g~P}"
 
 
 def combined_images(views: Sequence[PlaneView]) -> Images:
