@@ -258,6 +258,19 @@ def test_an_image_may_be_renamed(work: Work) -> None:
     assert set(work.project.boxes.planes) == {stored(1)}
 
 
+@pytest.mark.parametrize("end", ["close", "later"])
+def test_classes_edited_in_place_are_recorded(work: Work, reopen: Callable[[], Work], end: str) -> None:
+    """As by napari's table of features, of which no event tells."""
+    work.boxes.add_boxes(BoxSet((box(0), box(1))))
+    work.boxes.shapes.features.loc[1, "class"] = "b"
+    if end == "close":
+        work.close()
+    else:
+        work.autosave.note_quiet()  # a timer looks now and then
+        work.crash()
+    assert [drawn.label for drawn in reopen().boxes.boxset.boxes] == ["a", "b"]
+
+
 def test_strokes_are_recorded_with_their_undo(work: Work, reopen: Callable[[], Work]) -> None:
     result = predicted(work)
     work.viewer.dims.set_current_step(0, 3)

@@ -227,7 +227,9 @@ class Autosave:
     # What has no gesture of its own
 
     def note_quiet(self) -> None:
-        """Record how images are shown, and the settings, if they are different now."""
+        """Record how images are shown, the settings, and classes edited in a table, if they are different."""
+        for boxes in list(self._session.box_layers):
+            boxes.look()  # what it finds is told as all changes are
         for layer, name in self._table.pairs:
             entry = self._project.entries.get(name)
             view = self._view(layer, name)

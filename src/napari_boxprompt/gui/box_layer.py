@@ -106,6 +106,12 @@ class BoxLayer:
         layer.events.data.connect(self._on_data)
         layer.events.features.connect(self._on_features)  # pasting tells only this
 
+    def look(self) -> None:
+        """Take up classes of which no event told: napari's table of features writes them in place."""
+        now, known = self._labels(), self.history.present.labels
+        if len(now) == len(known) and now != known:  # one more is a box whose drawing has not ended
+            self._take()
+
     def _on_data(self, event: Any) -> None:
         if str(event.action) in FINAL:
             self._on_features()
@@ -119,9 +125,11 @@ class BoxLayer:
         """A gesture has ended: read the layers anew and remember."""
         if self._busy:
             return
+        before = self.history.present
+        if self._labels()[: len(before.labels)] != before.labels:
+            self.shapes.refresh_text()  # after an edit in place it would say what was
         self._restyle()
         self._reading = self._marked = None
-        before = self.history.present
         if self.history.record(self._capture()):
             self._tell(before)
 

@@ -87,6 +87,8 @@ def save_boxes(session: Session, path: str | Path) -> int:
     BoxPromptError
         There are none, or the file cannot be written.
     """
+    for boxes in session.box_layers:
+        boxes.look()
     drawn = session.all_boxes()
     if not drawn:
         raise BoxError("There are no boxes to export yet.")

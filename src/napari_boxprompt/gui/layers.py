@@ -40,6 +40,7 @@ __all__ = [
     "combined_images",
     "corners_of",
     "empty_labels",
+    "forget_strokes",
     "image_from_layer",
     "labels_on_plane",
     "labels_to_boxes",
@@ -231,6 +232,19 @@ def _stretch_over_channels(view: PlaneView, place: dict[str, Any], first: npt.ND
 def _move(view: PlaneView, place: dict[str, Any], first: npt.NDArray[np.float64]) -> None:
     """Begin at an element of the image."""
     place["translate"] = place["translate"] + physical_matrix(view.layer)[:-1, :-1] @ first
+
+
+def forget_strokes(layer: Labels) -> None:
+    """Empty the undo of a layer whose pixels are about to be written in place.
+
+    It keeps what was under each stroke, and would put that over the new pixels. Only a layer that cannot be
+    edited forgets it; the tool stays in the hand.
+    """
+    if layer.editable:
+        mode = layer.mode
+        layer.editable = False
+        layer.editable = True
+        layer.mode = mode
 
 
 def role_of(layer: Layer) -> str | None:

@@ -266,6 +266,7 @@ class Preview:
             return fresh
         self._layer.translate = fresh.translate
         self._layer.data = data
+        self._layer.editable = False  # other data makes it editable again
         return self._layer
 
     def hide(self) -> None:

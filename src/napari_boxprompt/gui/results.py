@@ -22,6 +22,7 @@ from napari_boxprompt.gui.kept import WORK, Counts, areas_of, checksum
 from napari_boxprompt.gui.layers import (
     class_colormap,
     empty_labels,
+    forget_strokes,
     new_labels_layer,
     on_layer,
     plane_slice,
@@ -228,6 +229,8 @@ class Result:
             # It is not written over, but shows how good the prediction is.
             self.agreement[here] = dice(labels > 0, self.plane(here) > 0)
             return
+        if here in self.painted:
+            forget_strokes(self.layer)
         free = self._clear(here)
         mine = [int(n) for n in np.unique(labels) if n > 0]
         first = max(self._painted, *self._table.classes, *free, 0) + 1
