@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -258,3 +259,24 @@ def test_read_only_folder(tmp_path: Path) -> None:
             prepare_folder(tmp_path)
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = images_of(a_png=SHAPE, b_tif=(3, *SHAPE), c_png=SHAPE)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def predict() -> None:
+        first, second, _, _, last = images.planes
+        with writer:
+            writer.add(prediction(first))
+            writer.add(prediction(second))
+            monkeypatch.setattr(tifffile, "imwrite", full)
+            writer.add(prediction(last))
+
+    writer = ResultWriter(tmp_path, images)
+    with pytest.raises(OutputError, match=r"c_mask\.tif.*full"):
+        predict()
+    assert writer.written[-1].name == "objects.csv", "what fits is written"
+    assert [row["image"] for row in rows(tmp_path)] == ["a.png"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
@@ -140,8 +141,10 @@ class ResultWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        told = (OutputError,) if isinstance(error, OutputError) else ()
+        with suppress(*told):  # that nothing can be written is told once
+            self.close()
 
     def add(self, prediction: Prediction) -> None:
         """Take one plane."""
