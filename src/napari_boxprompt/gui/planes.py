@@ -183,8 +183,12 @@ class PlaneView:
             for length, axis, unit in zip(self.shape, self.axes, units, strict=True)
         )
         if first.check(second.dimensionality):
-            return f"{first.magnitude:.3g} x {second.to(first.units):.3g~P}"
-        return f"{first:.3g~P} x {second:.3g~P}"
+            said = f"{first.magnitude:.3g} x {second.to(first.units):.3g~P}"
+        else:
+            said = f"{first:.3g~P} x {second:.3g~P}"
+        return said.replace(
+            "\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}"
+        )  # which it is depends on pint's version
 
 
 def combined_images(views: Sequence[PlaneView]) -> Images:
