@@ -325,6 +325,19 @@ def test_worker_waits_for_a_busy_main_thread(qtbot: QtBot, jobs: Jobs, record: R
     assert len(record.of("on_event")) == 10 * UNREAD
 
 
+def test_a_busy_main_thread_is_not_waited_for_where_nobody_listens(jobs: Jobs) -> None:
+    told = threading.Event()
+
+    def work(stop: Stop) -> Work:
+        yield from count(stop, to=10 * UNREAD, pause=0)
+        told.set()
+        return None
+
+    job = jobs.start("quiet", work)
+    assert told.wait(TIMEOUT / 1000), "events that nobody wants went through the main thread"
+    job.wait_for_first(0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
 def test_only_the_worker_stands_back(qtbot: QtBot, jobs: Jobs, record: Record) -> None:
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

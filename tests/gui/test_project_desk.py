@@ -143,6 +143,18 @@ def folder(open_desk: OpenDesk, stack: Path, tmp_path: Path) -> Path:
     return place
 
 
+def test_the_list_to_review_is_made_once(open_desk: OpenDesk, folder: Path) -> None:
+    with Project.open(folder) as project:
+        project.paint(PlaneId("stack.tif", (2,)), np.ones((40, 50), int), status="predicted")
+    desk = open_desk()
+    lengths: list[int] = []
+    desk.widget.session.result_changed.connect(
+        lambda: lengths.append(desk.widget.review_panel.queue.count())  # which has been told before
+    )
+    open_again(desk, folder)
+    assert lengths.count(1) == 1, "it was made anew while the project was opened"
+
+
 def test_a_second_window_reads_only(open_desk: OpenDesk, folder: Path) -> None:
     first, second = open_desk(), open_desk()
     open_again(first, folder)

@@ -90,6 +90,17 @@ def test_only_planes_that_stand_out_are_flagged_with_a_reason(panel: Panel[Revie
     assert lines(panel)[2] == "⚑ plane 7: 1 unsure object"
 
 
+def test_the_list_of_many_planes_asks_once_which_layers_are_there(
+    panel: Panel[ReviewPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, there = [], Result.together.fget
+    assert there is not None
+    monkeypatch.setattr(Result, "together", property(lambda one: (asked.append(1), there(one))[1]))
+    panel.widget.refresh()
+    assert len(lines(panel)) == PLANES
+    assert len(asked) < PLANES
+
+
 def test_sure_planes_of_unusual_objects_are_flagged(panel: Panel[ReviewPanel]) -> None:
     result = panel.session.result
     assert result is not None

@@ -157,6 +157,9 @@ class Job(Generic[R]):
             except StopIteration as ended:
                 value: R = ended.value
                 return value
+            if self._callbacks.on_event is None:  # each call of nothing would still wake the main thread
+                self._begun.set()
+                continue
             while not self._unread.acquire(timeout=0.1):
                 if self._unwanted():
                     break

@@ -175,8 +175,7 @@ class ProjectLayers:
             for plane, record in records.items()
             if record.status in ("accepted", "rejected") and (plane in kept.same or plane.index not in masked)
         }
-        self.restored.append((result, same))
-        self._session.result_changed.emit()
+        self.restored.append((result, same))  # which is told when the image is chosen
 
     def _colors(self) -> dict[str, Color]:
         known = self._project.colors

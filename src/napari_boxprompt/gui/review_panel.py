@@ -178,21 +178,30 @@ class ReviewPanel(QWidget):
         waiting, boxed = self._review.order.waiting(), set(self._session.all_boxes().boxed_planes)
         said = {plane for one in results.values() for plane in one.status}
         accepted = sorted(said - set(waiting), key=lambda plane: (plane.image, plane.index))
+        parts = {name: one.together or (one,) for name, one in results.items()}  # not anew for each plane
         for plane in (*waiting, *accepted):
-            self._add_row(plane, results[plane.image], flagged.get(plane), boxed, named=len(results) > 1)
+            result, part, why = results[plane.image], parts[plane.image], flagged.get(plane)
+            self._add_row(plane, result, part, why, boxed, named=len(results) > 1)
         self._fit_queue()
         self._select_plane()
         self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
         self._want_pictures()
 
     def _add_row(
-        self, plane: PlaneId, result: Result, flagged: Strategy | None, boxed: set[PlaneId], *, named: bool
+        self,
+        plane: PlaneId,
+        result: Result,
+        parts: Sequence[Result],
+        flagged: Strategy | None,
+        boxed: set[PlaneId],
+        *,
+        named: bool,
     ) -> None:
         """Add a plane to the list, with the name of its image where there are several."""
         order = self._review.order
         # Of a plane that stands out, the line says already why.
         told = plane in result.status or order.because(plane) == (flagged or "")
-        text = _line(result.together or (result,), plane, flagged, named=named)
+        text = _line(parts, plane, flagged, named=named)
         text += "" if told else _because(order.reason(plane))
         if self._thumbnails is not None:  # beside a picture there is room for it
             text += f"\n\u2003 {_status(result, plane, boxed)}"

@@ -17,6 +17,7 @@ from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.outputs import write_labels
 from napari_boxprompt.project.documents import MaskFile
 from napari_boxprompt.project.gestures import MaskPatch
+from napari_boxprompt.project.plain_tiff import read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -186,6 +187,10 @@ def load_mask(folder: Path, record: PlaneRecord, patches: Iterable[MaskPatch]) -
 def _read(path: Path) -> npt.NDArray[Any]:
     if not path.is_file():
         raise ProjectError(f"The mask {path} is missing; copy it back into the project, or paint it again.")
+    with reading(path):
+        pixels = read_plain(path.read_bytes())
+    if pixels is not None:
+        return pixels
     with reading(path), tifffile.TiffFile(path) as tif:
         # Nearly all masks have one page: to put series together takes longer than to read it.
         return np.asarray(tif.pages[0].asarray() if len(tif.pages) == 1 else tif.asarray())
