@@ -48,6 +48,12 @@ class Hand:
             self.move(second, pressed=True)
         self._send(QEvent.Type.MouseButtonRelease, corners[-1])
 
+    def flick(self, start: Point, end: Point) -> None:
+        """Drag so quickly, or while the viewer is so busy, that it sees no move in between."""
+        self.move(start)
+        self._send(QEvent.Type.MouseButtonPress, start, pressed=True)
+        self._send(QEvent.Type.MouseButtonRelease, end)
+
     def click(self, point: Point) -> None:
         """Press and release at a point of the world."""
         self.draw(point)

@@ -16,6 +16,7 @@ from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
 from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.keys import bind_all
+from napari_boxprompt.gui.last_move import LastMoves
 from napari_boxprompt.gui.looking import Looks
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
@@ -56,6 +57,7 @@ class BoxPromptWidget(QWidget):
         self.viewer = napari_viewer
         self._preferences = preferences = plugin_settings()
         self.session = Session(napari_viewer)
+        self._last_moves = LastMoves(napari_viewer)
         self.keys = KeyTable()
         self.jobs = Jobs(self)
         self.encoders = Encoders(lambda: make_cache(plugin_settings()))
@@ -177,6 +179,7 @@ class BoxPromptWidget(QWidget):
         """
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._later.close()
+            self._last_moves.close()
             self._steps.come_to_rest()
             self.project.rounds.leave()
             self.session.left.note(self.trainer, self.rounds, self.train_panel)
