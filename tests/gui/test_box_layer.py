@@ -188,8 +188,10 @@ def test_fix_mends_what_can_be_mended(drawn: BoxLayer) -> None:
     drawn.shapes.add(turned, shape_type="rectangle")
     kinds = {problem.kind for problem in drawn.problems}
     assert {"duplicate", "partly outside", "outside", "rotated"} <= kinds
+    drawn.shapes.add_rectangles(rectangle(3, 40, 40, 0.4))
+    assert [problem.kind for problem in drawn.problems if problem.index == 5] == ["tiny"]
     before = state(drawn)
-    assert drawn.fix() == 4
+    assert drawn.fix() == 5
     assert not drawn.problems
     assert len(drawn.boxset.boxes) == 3
     assert drawn.fix() == 0

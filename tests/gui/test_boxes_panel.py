@@ -69,6 +69,22 @@ def test_without_boxes_there_is_one_thing_to_do(panel: Panel[BoxesPanel]) -> Non
     assert boxes.shapes.mode == "add_rectangle"
 
 
+def test_boxes_that_went_with_their_layer_are_brought_back(panel: Panel[BoxesPanel], qtbot: QtBot) -> None:
+    widget, row = panel.widget, panel.widget.bring_back.parentWidget()
+    boxes = drawn(panel, box(1), box(2), box(2, y=40))
+    boxes.toggle_complete(PlaneId("stack", (2,)))
+    assert row.isHidden()
+    for layer in (boxes.shapes, boxes.complete):  # as when both are selected and deleted
+        panel.viewer.layers.selection.add(layer)
+    panel.viewer.layers.remove_selected()
+    qtbot.waitUntil(lambda: not widget._tidying.isActive(), timeout=TIMEOUT)
+    assert not row.isHidden()
+    assert widget.gone.text() == "3 boxes were deleted with the layer."
+    widget.bring_back.click()
+    assert row.isHidden()
+    assert widget.summary == "3 boxes on 2 planes, 1 complete"
+
+
 def test_without_an_image_it_says_what_it_waits_for(make_panel: Callable[..., Panel[BoxesPanel]]) -> None:
     panel = make_panel(BoxesPanel)
     assert not panel.widget.waits.isHidden()

@@ -128,6 +128,41 @@ def test_closing_the_dock(busy: Desk, close: Callable[[Desk], None]) -> None:
     assert not busy.said
 
 
+@pytest.mark.parametrize("early", [True, False], ids=["open again before it ends", "after it has ended"])
+def test_closing_the_dock_keeps_what_a_training_has_learnt(
+    desk: Desk, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    from napari_boxprompt.gui.commands import open_widget
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def learning(stop: Any, **_: Any) -> Generator[object, None, Trained]:
+        yield Progress("train", 1, 2)
+        begun.set()
+        stop.wait(60)
+        go_on.wait(60)
+        return Trained(trained, stopped=True, steps=31)
+
+    monkeypatch.setattr(trainer_module, "train", learning)
+    desk.widget.trainer.start(quick_config())
+    desk.wait(begun.is_set)
+    close_by_x(desk)
+    if early:
+        again = open_widget(desk.viewer.__wrapped__)
+        assert again.session.trained is None
+        go_on.set()
+        desk.wait(lambda: again.session.trained is trained)
+    else:
+        go_on.set()
+        desk.wait(lambda: not workers() and bool(desk.said))
+        again = open_widget(desk.viewer.__wrapped__)
+        assert again.session.trained is trained
+    assert again.predict_panel.all.isEnabled()
+    (said,) = desk.said
+    assert "31 steps" in said
+    desk.wait(lambda: not again.jobs.names)
+
+
 def test_a_new_dock_finds_the_boxes_again(busy: Desk) -> None:
     from napari_boxprompt.gui.commands import open_widget
 

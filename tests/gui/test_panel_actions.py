@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QColorDialog, QFileDialog, QInputDialog
 from tests.gui.conftest import Desk
 
 from napari_boxprompt.api import TrainedModel
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.gui.layers import role_of
 
 pytestmark = pytest.mark.usefixtures("fake_encoders", "tiny_generator")
@@ -64,6 +65,19 @@ def test_classes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     actions.remove_class()
     assert "only class" in desk.said[-1]
     desk.settle()
+
+
+def test_deleted_boxes(desk: Desk) -> None:
+    actions, session = desk.widget.actions, desk.widget.session
+    actions.bring_boxes_back()
+    assert "deleted" in desk.said.pop()
+    session.new_boxes_layer().add_boxes(BoxSet((Box(5, 5, 30, 30, PlaneId("stack", (1,)), "cell"),)))
+    desk.viewer.layers.remove("stack boxes")
+    actions.bring_boxes_back()
+    assert session.boxes is not None
+    assert len(session.boxes.boxset) == 1
+    desk.settle()
+    assert not desk.said
 
 
 def test_preview_and_regions(desk: Desk) -> None:

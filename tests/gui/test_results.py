@@ -387,6 +387,22 @@ def test_edit_takes_the_brush_to_the_result(session: Session) -> None:
     assert session.result.layer.mode == "paint"
 
 
+def test_the_brush_begins_a_new_object_on_the_next_plane(session: Session) -> None:
+    """A stroke there must not become part of what was painted on the plane before."""
+    assert session.result is not None
+    layer, review = session.result.layer, Review(session)
+    review.edit()
+    painted = layer.selected_label
+    layer.paint((0, 20, 20), painted)
+    review.next()
+    assert layer.mode == "paint"
+    assert layer.selected_label == painted + 1
+    layer.mode = "pan_zoom"
+    layer.selected_label = 1
+    review.previous()
+    assert layer.selected_label == 1, "what somebody has picked"
+
+
 def test_edit_begins_with_a_new_object(session: Session) -> None:
     """A stroke beside object 1 must not become part of it."""
     assert session.result is not None

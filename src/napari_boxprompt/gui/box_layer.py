@@ -20,6 +20,7 @@ from napari_boxprompt.gui.history import History
 from napari_boxprompt.gui.hits import keep_clickable
 from napari_boxprompt.gui.layers import ROLE_KEY, corners_of, read_boxes, same_selection
 from napari_boxprompt.gui.left import take
+from napari_boxprompt.gui.reading import USELESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -293,9 +294,9 @@ class BoxLayer:
             layer.add(list(corners_of(boxes, self.view, layer)), shape_type="rectangle")
 
     def fix(self) -> int:
-        """Mend the boxes that can be mended and delete those that lie outside or twice; return how many."""
+        """Mend boxes, or delete those that lie outside, twice or are hardly there; return how many."""
         repairs = {p.index: p.repair for p in self.problems if p.repair is not None}
-        useless = {p.index for p in self.problems if p.kind in ("outside", "duplicate")} - repairs.keys()
+        useless = {p.index for p in self.problems if p.kind in USELESS} - repairs.keys()
         if not repairs and not useless:
             return 0
         drawn = self._capture()

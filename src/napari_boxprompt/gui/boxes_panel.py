@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
@@ -19,7 +19,9 @@ from qtpy.QtWidgets import (
 
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.gui.class_bar import ClassBar
+from napari_boxprompt.gui.deleted import Deleted
 from napari_boxprompt.gui.key_table import KeyTable
+from napari_boxprompt.gui.reading import USELESS
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import counted, told
@@ -40,6 +42,9 @@ MOST_ROWS = 8
 MOST_PROBLEMS = 3
 """Problems that are named at a time."""
 
+PREVIEW, LEARNING = "preview the masks of my boxes", "preview the model as it learns"
+"""What is shown over the image, without a training and during one."""
+
 NEXT = "next"
 """Link to the problems after those that are named."""
 
@@ -53,6 +58,8 @@ class BoxesPanel(QWidget):
         State of the widget.
     keys : KeyTable, optional
         The keys that tooltips name; by default those that are kept.
+    deleted : Deleted, optional
+        Boxes that can be brought back; by default those of layers that go away from now on.
     """
 
     from_file = Signal()
@@ -64,11 +71,17 @@ class BoxesPanel(QWidget):
     regions_wanted = Signal()
     preview_wanted = Signal(bool)
 
-    def __init__(self, session: Session, keys: KeyTable | None = None) -> None:
+    def __init__(
+        self, session: Session, keys: KeyTable | None = None, deleted: Deleted | None = None
+    ) -> None:
         super().__init__()
-        self._session, self._keys = session, keys or KeyTable()
+        self._session, self._keys, self._deleted = session, keys or KeyTable(), deleted or Deleted(session)
         self._first_problem, self._knows_complete = 0, False
         self.waits = wrapping_label("Choose an image first: boxes are drawn over it.", name="boxprompt-quiet")
+        self.gone, self.bring_back = wrapping_label(name="boxprompt-warning"), QPushButton("Bring back")
+        self._gone = _row(self.gone, self.bring_back, stretch=0)
+        self._tidying = QTimer(self)
+        self._tidying.setSingleShot(True)
         self.new = QPushButton("New boxes layer")
         self.new.setToolTip("A layer for boxes over the image, with the rectangle tool in your hand.")
         self.sources = QPushButton("More")
@@ -99,10 +112,11 @@ class BoxesPanel(QWidget):
         self.problems.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse)
         self.fix = QPushButton("Fix")
         self.fix.setToolTip(
-            "Straighten, cut at the border, delete what lies outside or twice. Undo brings it back."
+            "Straighten, cut at the border, delete what lies outside, twice or is too small.\n"
+            "Undo brings it back."
         )
         self._faults = _row(self.problems, self.fix, stretch=0)
-        self.preview = QCheckBox("preview the masks of my boxes")
+        self.preview = QCheckBox(PREVIEW)
         self.preview.setChecked(True)
         self.preview.setToolTip("What the untrained model makes of each box: a bad box is seen at once.")
         self.regions = QPushButton("Only parts …")
@@ -116,6 +130,7 @@ class BoxesPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
         layout.addWidget(self.waits)
+        layout.addWidget(self._gone)
         layout.addWidget(_row(self.new, self.sources, self.undo, self.redo, stretch=0))
         layout.addWidget(self.classes)
         layout.addWidget(_row(self.here, self.complete, self.regions, stretch=0))
@@ -126,6 +141,9 @@ class BoxesPanel(QWidget):
         session, classes = self._session, self.classes
         session.boxes_changed.connect(self.refresh)
         self._keys.changed.connect(self._name_keys)
+        self._deleted.changed.connect(self._on_deleted)
+        self._tidying.timeout.connect(self._deleted.tidy)
+        self.bring_back.clicked.connect(lambda: told(self._deleted.bring_back)())
         session.model_changed.connect(self._highlight)
         session.result_changed.connect(self._highlight)
         session.plane_changed.connect(self._show_plane)
@@ -176,10 +194,23 @@ class BoxesPanel(QWidget):
             widget.setVisible(boxes is not None)
         self.undo.setEnabled(boxes is not None and boxes.can_undo)
         self.redo.setEnabled(boxes is not None and boxes.can_redo)
+        self._show_deleted()
         self._fill_table(boxes)
         self._show_hint(boxes)
         self._show_problems(boxes)
         self._show_plane()
+
+    def _on_deleted(self) -> None:
+        self._show_deleted()
+        self._tidying.start()  # ends when napari has done with the layer
+
+    def _show_deleted(self) -> None:
+        """Offer boxes that went away with their layer."""
+        kept = self._deleted.here
+        self._gone.setVisible(kept is not None)
+        if kept is not None:
+            boxes = counted(len(kept.drawn), "box was", "boxes were")
+            self.gone.setText(f"{boxes} deleted with the layer.")
 
     def _highlight(self) -> None:
         """Boxes are next where there is no model, and not enough to train one."""
@@ -213,6 +244,10 @@ class BoxesPanel(QWidget):
         self._knows_complete |= any(info.complete or info.complete_regions for info in drawn.planes.values())
         self.hint.setVisible(len(drawn) >= 3 and not self._knows_complete)
 
+    def show_learning(self, running: bool) -> None:
+        """Say that the masks on screen are those of a model that learns, or that they are not any more."""
+        self.preview.setText(LEARNING if running else PREVIEW)
+
     def _name_keys(self) -> None:
         """Name the keys as they are now."""
         undo, redo, complete = (self._keys.key("boxes", name) for name in ("undo", "redo", "toggle_complete"))
@@ -239,7 +274,7 @@ class BoxesPanel(QWidget):
         if len(found) > MOST_PROBLEMS:
             lines.append(f"{counted(len(found), 'problem')} in all. {_link(NEXT, 'Show the next')}")
         self.problems.setText("<br>".join(lines))
-        self.fix.setEnabled(any(p.repair is not None or p.kind in ("outside", "duplicate") for p in found))
+        self.fix.setEnabled(any(p.repair is not None or p.kind in USELESS for p in found))
 
     def _show_plane(self) -> None:
         boxes, plane = self._session.boxes, self._session.plane

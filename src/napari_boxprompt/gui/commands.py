@@ -21,6 +21,7 @@ __all__ = [
     "boxes_from_file",
     "boxes_from_labels",
     "boxes_from_shapes",
+    "bring_boxes_back",
     "close_project",
     "compare_views",
     "contrast_auto",
@@ -171,6 +172,11 @@ def recolor_class(viewer: Viewer) -> None:
 def remove_class(viewer: Viewer) -> None:
     """Remove the class of the next box, with its boxes."""
     open_widget(viewer).actions.remove_class()
+
+
+def bring_boxes_back(viewer: Viewer) -> None:
+    """Bring back boxes that were deleted with their layer."""
+    open_widget(viewer).actions.bring_boxes_back()
 
 
 def fix_boxes(viewer: Viewer) -> None:

@@ -119,6 +119,11 @@ class Job(Generic[R]):
         """
         self._begun.wait(seconds)
 
+    def leave(self, on_result: Callable[[R], None]) -> None:
+        """End it with its result, of which only this callback hears any more."""
+        self._callbacks = _Callbacks(None, on_result, None, None, lambda: None)
+        self.stop.set()
+
     def abandon(self) -> None:
         """End it without its result: none of its callbacks comes any more."""
         self._abandoned = True
@@ -233,9 +238,12 @@ class Jobs(QObject):
     ----------
     stop_asked : Signal
         Jobs were asked to end, which takes them a moment.
+    leaving : Signal
+        The widget is taken out of its dock: the last moment for `let_go`.
     """
 
     stop_asked = Signal()
+    leaving = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -320,6 +328,12 @@ class Jobs(QObject):
             self._jobs[name].stop.set()
             self.stop_asked.emit()
 
+    def let_go(self, name: str, on_result: Callable[[Any], None]) -> None:
+        """Ask a job to end and to give what it has to `on_result`, also where this is closed meanwhile."""
+        job = self._jobs.pop(name, None)
+        if job is not None:
+            job.leave(on_result)
+
     def stop_all(self) -> None:
         """Ask all jobs to end and to give what they have."""
         for job in self._jobs.values():
@@ -337,6 +351,7 @@ class Jobs(QObject):
         nothing refers to it, as running work does. A widget that is docked again can start new work.
         """
         if event.type() == QEvent.Type.ParentChange and watched.parent() is None:
+            self.leaving.emit()
             _abandon(self._jobs)
         return False
 

@@ -15,7 +15,7 @@ from napari.layers import Labels
 from napari_boxprompt.errors import BoxPromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
 
@@ -59,11 +59,13 @@ class Left:
     models: dict[int, TrainedModel] = field(default_factory=dict)
     loaded_here: Round | None = None
     config: TrainConfig | None = None
+    arrived: Callable[[TrainedModel], object] | None = None
+    """Of the dock that is open: takes the model of a training that ended after its dock was closed."""
 
     def note(self, trainer: Trainer, book: RoundBook, panel: TrainPanel) -> None:
         """Take what a dock has."""
         self.task, self.rounds, self.models = trainer.last, book.rounds, book.models
-        self.loaded_here = book.loaded_here
+        self.loaded_here, self.arrived = book.loaded_here, None
         with suppress(BoxPromptError):  # a setting that is not allowed
             self.config = panel.config
 

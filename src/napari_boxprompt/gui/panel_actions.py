@@ -68,6 +68,11 @@ class PanelActions:
         boxes.remove_class(boxes.classes.chosen)
 
     @told
+    def bring_boxes_back(self) -> None:
+        """Make a layer again of the boxes that were deleted with theirs."""
+        self._widget.deleted.bring_back()
+
+    @told
     def toggle_preview(self) -> None:
         """Show the masks of the boxes, or do not."""
         boxes_on_screen(self._widget.session)

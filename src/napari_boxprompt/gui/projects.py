@@ -233,7 +233,9 @@ class Projects:
         """The widget goes away: save and close without it."""
         desk, self._desk = self._desk, None
         if desk is not None:
+            name = desk.project.folder.name
             desk.put_down()
+            show_info(f"Project {name} is saved, and closed with the dock. Open it again under Open.")
         self._session.viewer.layers.events.removed.disconnect(self._on_removed)
         self._end()
 

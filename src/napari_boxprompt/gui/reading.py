@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.gui.planes import PlaneView
 
-__all__ = ["BoxProblem", "BoxReading", "box_corners", "corners_of", "read_boxes"]
+__all__ = ["USELESS", "BoxProblem", "BoxReading", "box_corners", "corners_of", "read_boxes"]
+
+USELESS = ("outside", "duplicate", "tiny")
+"""Problems of boxes that are mended by deleting them."""
 
 _UNSEEN = 0.1
 """Nobody sees a corner that is out of place by this part of a pixel; napari's float32 costs less."""

@@ -77,7 +77,7 @@ class Review:
         layer = self._layer(self._result())
         self._session.viewer.layers.selection.active = layer
         layer.visible = True
-        layer.selected_label = int(np.max(layer.data)) + 1
+        layer.selected_label = _fresh(layer)
         layer.mode = "paint"
 
     def go(self, plane: PlaneId) -> None:
@@ -88,6 +88,9 @@ class Review:
             self._session.viewer.layers.selection.active = self._layer(result)  # chooses its image
             uncover(self._session, result)
             result.view.show(self._session.viewer, plane)
+            layer = self._layer(result)
+            if layer.mode == "paint":  # what is painted here is no part of an object of another plane
+                layer.selected_label = _fresh(layer)
 
     def _layer(self, result: Result) -> Labels:
         """Where classes have layers of their own, the one that the user is in; else the only one."""
@@ -109,6 +112,11 @@ class Review:
         if result is None:
             raise BoxPromptError("There is no prediction to review yet.")
         return result
+
+
+def _fresh(layer: Labels) -> int:
+    """Return a number that no object has yet."""
+    return int(np.max(layer.data)) + 1
 
 
 def _nothing_left(here: PlaneId | None) -> str:

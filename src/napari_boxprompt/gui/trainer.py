@@ -63,6 +63,7 @@ class Trainer:
         self._renamings: list[Renaming] = []  # since a training began
         session.renamed.connect(self._on_renamed)
         jobs.stop_asked.connect(self.stop_asked.emit)
+        jobs.leaving.connect(self._leave)
 
     @property
     def running(self) -> bool:
@@ -116,6 +117,25 @@ class Trainer:
         """Stop and keep the best so far."""
         self._jobs.stop(JOB)
 
+    def _leave(self) -> None:
+        """The dock goes away: let a training that runs stop, and leave its model for the next dock."""
+        left = self._session.left
+
+        def keep(result: Trained | None) -> None:
+            if result is None:
+                return
+            model = self._renamed(result).model
+            left.trained = model
+            if left.arrived is not None:
+                left.arrived(model)
+            show_info(
+                f"The training was stopped as its dock was closed. What it learnt in {result.steps} steps "
+                "is kept: open Box prompt again in this window."
+            )
+
+        if self.running:
+            self._jobs.let_go(JOB, keep)
+
     def estimate(self, config: TrainConfig) -> float | None:
         """Seconds a training with these settings takes here, None while that is not known."""
         timings = self._timings.get((config.model, config.device))
@@ -162,13 +182,17 @@ class Trainer:
         if result is None:
             show_info("Stopped before the first training step; there is nothing to keep. Your boxes stay.")
             return
-        for renaming in self._renamings:
-            result = replace(result, model=renaming.trained(result.model))
-        self._result = result
+        self._result = result = self._renamed(result)
         self._learn_speed(result)
         self._session.set_model(result.model)
         if result.stopped:
             show_info(f"Stopped after {result.steps} steps; the best of this training is kept.")
+
+    def _renamed(self, result: Trained) -> Trained:
+        """Let the model follow what classes were called since it began."""
+        for renaming in self._renamings:
+            result = replace(result, model=renaming.trained(result.model))
+        return result
 
     def _learn_speed(self, result: Trained) -> None:
         """What a real training took is a better guide than a test of a second."""

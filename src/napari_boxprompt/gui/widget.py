@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_boxprompt.gui.actions import Actions
 from napari_boxprompt.gui.asking import StopRow
 from napari_boxprompt.gui.boxes_panel import BoxesPanel
+from napari_boxprompt.gui.deleted import Deleted
 from napari_boxprompt.gui.from_preview import FromPreview
 from napari_boxprompt.gui.image_panel import ImagePanel
 from napari_boxprompt.gui.jobs import Jobs
@@ -57,7 +58,7 @@ class BoxPromptWidget(QWidget):
         self.viewer = napari_viewer
         self._preferences = preferences = plugin_settings()
         self.session = Session(napari_viewer)
-        self._last_moves = LastMoves(napari_viewer)
+        self._last_moves, self.deleted = LastMoves(napari_viewer), Deleted(self.session)
         self.keys = KeyTable()
         self.jobs = Jobs(self)
         self.encoders = Encoders(lambda: make_cache(plugin_settings()))
@@ -68,13 +69,14 @@ class BoxPromptWidget(QWidget):
         self.from_preview = FromPreview(self.session, self.jobs, self.encoders, self.preview)
         self.review = Review(self.session)
         self.image_panel = ImagePanel(self.session, self.jobs)
-        self.boxes_panel = BoxesPanel(self.session, self.keys)
+        self.boxes_panel = BoxesPanel(self.session, self.keys, self.deleted)
         self.train_panel = TrainPanel(self.session, self.trainer)
         self.train_panel.set_defaults(preferences.model, preferences.device)
         self.rounds = RoundBook(self.session, self.jobs, self.trainer)
         self.train_panel.add_rounds(self.rounds)
         self.train_panel.add_preview(self.from_preview)
         self.session.left.show(self.trainer, self.rounds, self.train_panel)
+        self.session.left.arrived = self.session.set_model
         self.project = ProjectPart(self)
         self.asking = StopRow(self.trainer, self.predicting)
         self.actions = Actions(
@@ -148,6 +150,8 @@ class BoxPromptWidget(QWidget):
             signal.connect(self.refresh_summaries)
         session.model_changed.connect(self._steps.show_prediction)
         self.trainer.started.connect(self._steps.show_training)
+        self.trainer.started.connect(lambda _: boxes.show_learning(True))
+        self.trainer.ended.connect(lambda _: boxes.show_learning(False))
         self.predicting.ended.connect(self._steps.show_review)
         self.from_preview.ended.connect(self._steps.show_review)
         self.predicting.started.connect(self.preview.begin_prediction)
@@ -180,6 +184,7 @@ class BoxPromptWidget(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._later.close()
             self._last_moves.close()
+            self.deleted.close()
             self._steps.come_to_rest()
             self.project.rounds.leave()
             self.session.left.note(self.trainer, self.rounds, self.train_panel)
