@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from napari_boxprompt.project import is_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from napari.layers import Image
@@ -52,6 +54,8 @@ class Projects:
 
     Attributes
     ----------
+    still : callable
+        Gives a context in which layers come that are to be seen all at once.
     changed : psygnal.Signal
         There is another project, or another thing to say of it.
     made, opened : psygnal.Signal
@@ -71,6 +75,7 @@ class Projects:
     ) -> None:
         self._session, self._jobs = session, jobs
         self._settings, self._reason = settings, reason
+        self.still: Callable[[], AbstractContextManager[None]] = nullcontext
         self._desk: OpenProject | None = None
         self._begun: list[Project] = []
         self._busy = ""
@@ -275,7 +280,8 @@ class Projects:
 
     def _on_opened(self, opened: Opened) -> None:
         desk = self._lay_out(opened)
-        desk.show(opened)
+        with self.still():
+            desk.show(opened)
         desk.take_up(self.changed.emit)
         self.opened.emit(False)
 
