@@ -118,6 +118,9 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
     (result,) = session.new_results([session.view])["my [stack]"]
     result.plane(PlaneId("my [stack]", (1,)))[3:9, 4:20] = 70_000
     said = exported(result, tmp_path / name)
+    result.status[PlaneId("my [stack]", (1,))] = "rejected"
+    again = exported(result, tmp_path / name)
+    assert again == said.replace("labels;", "labels, also of 1 rejected plane;")
     (path,) = tmp_path.iterdir()
     assert said == f"{path.name} has the labels; it is in {tmp_path}."
     assert path.suffix == ".tif"

@@ -57,6 +57,15 @@ def masks(session: Session) -> dict[Any, Any]:
     return session.lessons.masks(session.training_set()[1], session.drawn)
 
 
+def test_complete_planes_alone_are_no_boxes(session: Session) -> None:
+    boxes = session.new_boxes_layer()
+    boxes.delete([0, 1])
+    for z in range(2):
+        boxes.toggle_complete(plane(z))
+    with pytest.raises(BoxError, match="no boxes yet"):
+        session.training_set()
+
+
 def test_an_accepted_plane_teaches_its_outlines_and_all_the_rest_as_background(session: Session) -> None:
     assert session.lessons.describe(session.drawn) == ""
     session.set_status(plane(3), "accepted")
@@ -211,6 +220,7 @@ class Jobs:
     """Takes work and does none of it."""
 
     stop_asked = Signal()
+    leaving = Signal()
 
     def __init__(self) -> None:
         self.work: list[Any] = []

@@ -162,6 +162,7 @@ def test_a_training_that_runs_gives_a_model_of_the_new_name(work: Work, trained:
 
     class Jobs:
         stop_asked = Signal()
+        leaving = Signal()
 
         def running(self, _: str) -> bool:
             return True

@@ -20,6 +20,7 @@ from napari_boxprompt.formats import align, load_boxes, load_yolo, save_coco
 from napari_boxprompt.formats.outlines import encode_class_masks
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.project_images import file_of
+from napari_boxprompt.gui.telling import counted
 from napari_boxprompt.outputs import prepare_folder, write_labels
 
 if TYPE_CHECKING:
@@ -175,7 +176,9 @@ def export_labels(
             )
         labels, classes = np.stack([layer.data for layer in there.values()], axis=-3), list(there)
         channels = f", a channel for each class: {', '.join(classes)}"
-    said = f"{place.name} has the labels{channels}; it is in {place.parent}."
+    rejected = sum(status == "rejected" for status in result.status.values())
+    among = f", also of {counted(rejected, 'rejected plane')}" if rejected else ""
+    said = f"{place.name} has the labels{channels}{among}; it is in {place.parent}."
     write = partial(
         write_labels, place, labels, pixel_size=result.pixel_size(), classes=classes, overlap=bool(classes)
     )

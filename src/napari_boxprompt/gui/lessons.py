@@ -90,6 +90,8 @@ class Lessons:
         learnt = BoxSet.merge(
             replace(part, classes=tuple(name for name in part.classes if name in used)) for part in parts
         )
+        if not learnt.boxes:
+            raise BoxError("There are no boxes yet: draw some on two planes or images.")
         if len({box.plane for box in learnt.boxes}) < 2:
             raise BoxError("Training needs boxes on two planes or images; draw some on one more.")
         views = {boxes.view.name: boxes.view for boxes in drawn}

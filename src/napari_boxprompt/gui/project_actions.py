@@ -58,7 +58,7 @@ class ProjectActions:
         """Ask for a name, and where there are images that are no files, whether to copy them."""
         layers = self._projects.candidates()
         if not layers:
-            raise ProjectError("A project is about images: open one first.")
+            raise ProjectError("Open an image first: a project is about images.")
         path, _ = QFileDialog.getSaveFileName(
             self._parent, "New project (a folder is made)", str(_proposed(layers))
         )

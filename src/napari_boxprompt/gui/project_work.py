@@ -127,7 +127,7 @@ def make_project(
             names.append(_add(project, item, path, copied=copied))
             troubles += _about_copy(item, copied=copied)
         if project is None:
-            raise ProjectError(" ".join(troubles) or "A project is about images: open one first.")
+            raise ProjectError(" ".join(troubles) or "Open an image first: a project is about images.")
         project.save()
         keep.pop_all()
     return Opened(project, names=names, troubles=troubles)

@@ -161,7 +161,7 @@ class Projects:
         self._check_free()
         layers = [layer for layer in self.candidates() if copies or file_of(layer) is not None]
         if not layers:
-            raise ProjectError("A project is about images: open one first.")
+            raise ProjectError("Open an image first: a project is about images.")
         if self._desk is not None:
             self.close(then=partial(self.new, folder, copies=copies), keep_layers=True)
             return

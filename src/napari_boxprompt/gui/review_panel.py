@@ -87,7 +87,7 @@ class ReviewPanel(QWidget):
         self._keys = keys or KeyTable()
         self._session, self._review, self._thumbnails = session, review, thumbnails
         self.waits = wrapping_label(
-            "Predict first: then the planes stand here, the most useful to look at first.",
+            "Predict first: then the planes are listed here, the most useful to look at first.",
             name="boxprompt-quiet",
         )
         self.order = QComboBox()
