@@ -437,6 +437,28 @@ def test_a_prediction_takes_the_place_of_a_prediction_and_of_nothing_else(
     assert (newer.plane(plane(4)) > 0).sum() != (first.plane(plane(4)) > 0).sum()
 
 
+def test_a_rejected_plane_that_is_predicted_again_waits_like_the_others(
+    work: Work, reopen: Callable[[], Work]
+) -> None:
+    result = predicted(work)
+    work.session.set_status(plane(3), "rejected")
+    assert work.project.status(stored(3)) == "rejected"
+    for turn in range(2):  # by the same model: it is as sure as before
+        result.add(found(3, ["b"], doubt=result.scores[plane(3)].doubt))
+        work.session.results.filled.emit(result, plane(3))
+        work.session.result_changed.emit()
+        assert plane(3) not in result.status
+        assert work.project.status(stored(3)) == "predicted"
+        if not turn:
+            work.session.set_status(plane(3), "rejected")
+            assert work.project.status(stored(3)) == "rejected"
+    work.close()
+    assert work.project.status(stored(3)) == "predicted"
+    again = shown(reopen())
+    assert plane(3) not in again.status
+    np.testing.assert_array_equal(again.plane(plane(3)) > 0, result.plane(plane(3)) > 0)
+
+
 def test_what_was_painted_before_there_was_a_project_is_a_correction(
     work: Work, reopen: Callable[[], Work]
 ) -> None:

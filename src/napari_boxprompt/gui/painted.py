@@ -103,6 +103,7 @@ class Painted:
         self._watch()
         self._note_scores()  # first, because a new prediction takes the place of what was rejected
         names: dict[int, str | None] = {}
+        rejected = {plane for plane, (_, status) in self._said.items() if status == "rejected"}
         for here, (result, status) in self._session.results.said().items():
             if id(result) not in names:
                 entry = self._table.entry_of(result.view)
@@ -111,6 +112,7 @@ class Painted:
             if name is None:
                 continue
             plane = PlaneId(name, here.index)
+            rejected.discard(plane)
             before = self._said.get(plane)
             if before == (result, status):
                 continue
@@ -121,6 +123,8 @@ class Painted:
             elif status == "rejected" and not self._do(self._project.set_status, plane, "rejected"):
                 continue
             self._said[plane] = (result, status)
+        for plane in rejected:  # and predicted again since: it may be rejected again
+            del self._said[plane]
 
     def _note_scores(self) -> None:
         doubts: dict[PlaneId, tuple[float, PlaneId]] = {}

@@ -105,7 +105,8 @@ class Predicted:
             return
         mask = PlaneMask(result, here)
         labels, classes = mask.numbered(mask.labels(), self._session.lessons.class_of_painted)
-        new: Status = status if status in ("boxed", "rejected") else "predicted"
+        rejected = result.status.get(here) == "rejected"  # not of what was there before this prediction
+        new: Status = "rejected" if rejected else "boxed" if status == "boxed" else "predicted"
         if self._do(self._project.paint, plane, labels, classes=classes, status=new):
             self._kept[plane] = result.siblings
         else:
