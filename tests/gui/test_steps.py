@@ -12,6 +12,7 @@ pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QToolButton
 from superqt import QElidingLabel
 
@@ -146,6 +147,29 @@ def test_what_is_done_is_folded(steps: Steps, session: Any) -> None:
     session.result = object()
     steps.show_review()
     assert opened(steps) == {"Predict", "Review"}
+
+
+def test_the_whole_line_opens_and_closes(steps: Steps, qtbot: QtBot) -> None:
+    section = steps.sections["Boxes"]
+    label = section.findChild(QElidingLabel)
+    qtbot.mouseClick(label, Qt.MouseButton.LeftButton)
+    assert not section.is_open
+    qtbot.mouseClick(label, Qt.MouseButton.LeftButton)
+    assert section.is_open
+
+
+def test_a_model_brings_prediction_into_sight_also_where_that_is_open(
+    steps: Steps, session: Any, qtbot: QtBot
+) -> None:
+    steps.resize(380, 300)
+    with qtbot.waitExposed(steps):
+        steps.show()
+    steps.sections["Predict"].open()
+    qtbot.waitUntil(lambda: not steps._unfolded.isActive())
+    steps.verticalScrollBar().setValue(0)
+    session.trained = object()
+    steps.show_prediction()
+    qtbot.waitUntil(lambda: steps.verticalScrollBar().value() > 0)
 
 
 def test_a_review_that_is_open_folds_nothing(steps: Steps, session: Any) -> None:

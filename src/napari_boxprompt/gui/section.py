@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
 
 __all__ = ["Section", "make_primary", "say", "wrapping_label"]
 
@@ -38,6 +43,7 @@ class Section(QWidget):
         self._summary.setEllipsesWidth(3)  # or a text that is cut at its end loses its beginning too
         self._summary.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._summary.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self._summary.installEventFilter(self)  # the whole line opens and closes
         heading = QHBoxLayout()
         heading.setContentsMargins(0, 0, 4, 0)
         heading.setSpacing(0)  # beside a scroll bar each pixel counts, and the button has a padding
@@ -75,6 +81,12 @@ class Section(QWidget):
     def summary(self) -> str:
         """The one line."""
         return self._said
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's way of writing)
+        """Do on a click on the summary what one on the heading does."""
+        if event.type() == QEvent.Type.MouseButtonRelease:
+            self._button.toggle()
+        return bool(super().eventFilter(watched, event))
 
     def _fold(self, is_open: bool) -> None:
         self._button.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)

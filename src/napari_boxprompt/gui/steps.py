@@ -136,6 +136,8 @@ class Steps(QScrollArea):
         if self._session.trained is not None:
             self._fold("Image")  # or Review would be below the lower edge
             self.sections["Predict"].open()
+            self._opened = self.sections["Predict"]  # also where it was open, below the plots
+            self._unfolded.start()
 
     def show_review(self, _: object = None) -> None:
         """There is a result to look at, if the work has not failed."""
