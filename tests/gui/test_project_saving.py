@@ -212,6 +212,17 @@ def test_accepted_and_rejected_planes_come_back(work: Work, reopen: Callable[[],
     assert again.project.record(stored(0)).score == pytest.approx(0.1)
 
 
+def test_the_keys_of_what_there_is_to_do_are_at_hand(work: Work, reopen: Callable[[], Work]) -> None:
+    work.boxes.add_boxes(BoxSet((box(1),)))
+    work.crash()
+    again = reopen()
+    assert again.session.viewer.layers.selection.active == again.boxes.shapes
+    predicted(again)
+    again.close()
+    last = reopen()
+    assert last.session.viewer.layers.selection.active == shown(last).layer
+
+
 def test_an_accepted_plane_teaches_after_reopening(work: Work, reopen: Callable[[], Work]) -> None:
     predicted(work)
     work.boxes.add_boxes(BoxSet((box(0), box(1))))

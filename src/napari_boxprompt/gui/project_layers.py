@@ -87,7 +87,15 @@ class ProjectLayers:
         )
         if places:
             view.show(self._session.viewer, PlaneId(view.name, places[0]))
+        self._take_in_hand(view)
         self.show_contrast()
+
+    def _take_in_hand(self, view: PlaneView) -> None:
+        """Have the keys at hand of what there is to do: of the review, else of the boxes."""
+        result, boxes = self._session.results.latest.get(view.name), self._session.boxes_of(view.layer)
+        layer = result.layer if result is not None else None if boxes is None else boxes.shapes
+        if layer is not None:
+            self._session.viewer.layers.selection.active = layer
 
     def _worked_planes(self) -> dict[str, list[tuple[int, ...]]]:
         found: dict[str, list[tuple[int, ...]]] = {}
