@@ -89,6 +89,34 @@ def test_what_is_complete_stays_with_its_boxes(session: Session) -> None:
     assert len(deleted.here.drawn) == 2, "nobody listens any more"
 
 
+@pytest.mark.parametrize("first", ["boxes", "complete"])
+def test_both_layers_are_deleted(session: Session, first: str) -> None:
+    deleted, boxes = Deleted(session), session.boxes
+    assert boxes is not None
+    assert boxes.complete is not None
+    both = [boxes.shapes, boxes.complete]
+    session.viewer.layers.selection = set(both)
+    for layer in both if first == "boxes" else both[::-1]:
+        session.viewer.layers.remove(layer)
+    deleted.tidy()
+    deleted.bring_back()
+    assert session.boxes is not None
+    assert len(session.boxes.boxset) == 2
+    assert session.boxes.is_complete(EMPTY)
+
+
+def test_what_is_complete_that_goes_alone_is_no_loss_of_boxes(session: Session) -> None:
+    deleted, boxes = Deleted(session), session.boxes
+    assert boxes is not None
+    assert boxes.complete is not None
+    session.viewer.layers.selection = {boxes.complete}
+    session.viewer.layers.remove_selected()
+    assert session.boxes is boxes
+    assert deleted.here is None
+    boxes.delete([0, 1])
+    assert deleted.here is None
+
+
 def test_all_layers_at_once(session: Session) -> None:
     deleted = Deleted(session)
     session.viewer.layers.clear()

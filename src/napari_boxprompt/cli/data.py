@@ -32,8 +32,12 @@ from napari_boxprompt.errors import WORK_ERRORS, ConfigError
 from napari_boxprompt.events import Event, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from napari_boxprompt.api import TrainedModel
-    from napari_boxprompt.boxes import BoxSet
+    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images
     from napari_boxprompt.models.encoding import Encoder
     from napari_boxprompt.normalization import Normalization
@@ -92,6 +96,21 @@ def train(
     drawn = load_boxes(boxes, opened, complete=complete)
     masks = load_class_masks(boxes, opened, drawn) if outlines else None
     scale = None if scale is None else _for_channels(scale, opened, drawn)
+    _train(opened, drawn, config, out, masks=masks, scale=scale, start=start, resume=resume, cache=cache)
+
+
+def _train(
+    images: Images,
+    drawn: BoxSet,
+    config: TrainConfig,
+    out: Path,
+    *,
+    masks: dict[PlaneId, npt.NDArray[np.integer]] | None,
+    scale: Normalization | None,
+    start: Path | None,
+    resume: bool,
+    cache: bool,
+) -> None:
     # What takes seconds to load comes after everything that can be wrong with words and files.
     from napari_boxprompt.api import start_training
     from napari_boxprompt.bundle import check_target, load_bundle
@@ -100,20 +119,19 @@ def train(
     first = None if start is None else load_bundle(start)
     _hint_at_completeness(drawn)
     encoder = load_encoder(config, cache)
-    saved = out if resume else None
     run = start_training(
-        opened,
+        images,
         drawn,
         config,
         encoder=encoder,
         normalization=scale,
-        resume=saved,
+        resume=out if resume else None,
         start=first,
         masks=masks,
     )
     _run(run, out, encoder.fabric.is_global_zero)
     if encoder.fabric.is_global_zero:
-        _tell_reliability(run.model, out, encoder, opened, drawn)
+        _tell_reliability(run.model, out, encoder, images, drawn)
 
 
 def _tell_reliability(model: PromptModel, out: Path, encoder: Encoder, images: Images, drawn: BoxSet) -> None:

@@ -10,9 +10,11 @@ from psygnal import Signal
 from napari_boxprompt.errors import BoxError
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Shapes
+    from napari.components import LayerList
+    from napari.layers import Image, Layer, Shapes
 
     from napari_boxprompt.boxes import BoxSet
+    from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.classes import Classes
     from napari_boxprompt.gui.state import Session
 
@@ -103,12 +105,21 @@ class Deleted:
                     layers.remove(kept.complete)
 
     def _on_removing(self, event: Any) -> None:
-        gone = self._session.viewer.layers[event.index]
+        layers = self._session.viewer.layers
+        gone = layers[event.index]
         self._kept = [kept for kept in self._kept if kept.image != gone]
-        found = next((boxes for boxes in self._session.box_layers if boxes.shapes == gone), None)
+        found = next((boxes for boxes in self._session.box_layers if _goes(boxes, gone, layers)), None)
         if found is None or not found.boxset.boxes:
             return
         image = found.view.layer
+        if any(kept.image == image and kept.drawn.boxes == found.boxset.boxes for kept in self._kept):
+            return  # it went right before, with what was complete
         self._kept = [kept for kept in self._kept if kept.image != image]  # of an earlier layer
         self._kept.append(DeletedBoxes(image, found.boxset, found.classes, found.complete))
         self.changed.emit()
+
+
+def _goes(boxes: BoxLayer, gone: Layer, layers: LayerList) -> bool:
+    """Whether boxes are about to go: with their layer, or right after what is complete."""
+    both = boxes.complete is not None and boxes.complete == gone and boxes.shapes in layers.selection
+    return bool(boxes.shapes == gone or both)

@@ -97,14 +97,7 @@ class BoxPromptWidget(QWidget):
         self.review_panel = ReviewPanel(
             self.session, self.review, Thumbnails(self.session, self.jobs), self.keys
         )
-        panels: dict[str, QWidget] = {
-            "Image": self.image_panel,
-            "Boxes": self.boxes_panel,
-            "Train": self.train_panel,
-            "Predict": self.predict_panel,
-            "Review": self.review_panel,
-        }
-        self._steps = Steps(self.session, panels, self.keys)
+        self._steps = Steps(self.session, self._panels, self.keys)
         self.sections = self._steps.sections
         self._lay_out()
         self._connect()
@@ -114,6 +107,16 @@ class BoxPromptWidget(QWidget):
         self.refresh_summaries()
         self.train_panel.load_choices(self.jobs)
         self._later.start()
+
+    @property
+    def _panels(self) -> dict[str, QWidget]:
+        return {
+            "Image": self.image_panel,
+            "Boxes": self.boxes_panel,
+            "Train": self.train_panel,
+            "Predict": self.predict_panel,
+            "Review": self.review_panel,
+        }
 
     @property
     def projects(self) -> Projects:
