@@ -215,6 +215,18 @@ def test_bars_show_how_many_pixels_are_how_bright(
     assert (np.abs(picture[painted].astype(int) - accent) < 40).all(), "the model sees it"
 
 
+def test_bars_keep_no_image_that_is_gone(make_panel: Callable[..., Panel[Any]], qtbot: QtBot) -> None:
+    panel = make_panel(ImagePanel, lambda _: Jobs())
+    layer = panel.viewer.add_image(np.arange(6000, dtype=float).reshape(3, 40, 50), name="cells")
+    panel.session.set_contrast(Normalization(low=(0,), high=(6000,)), manual=False)
+    qtbot.waitUntil(lambda: bool(panel.widget.bars.heights.any()), timeout=TIMEOUT)
+    reading = panel.widget._brightness
+    assert reading._pixels is layer.data
+    panel.viewer.layers.clear()
+    assert reading._pixels is None
+    assert reading._view is None
+
+
 def test_pixels_that_cannot_be_read_have_no_bars(
     make_panel: Callable[..., Panel[Any]], qtbot: QtBot, said: list[str]
 ) -> None:

@@ -99,6 +99,12 @@ class Brightness:
         self._view: PlaneView | None = None
         self._pixels: Any = None
         session.contrast_changed.connect(self._look)
+        session.image_changed.connect(self._forget)
+
+    def _forget(self) -> None:
+        """Hold no pixels of an image that is not worked on any more: it may be gone, and large."""
+        if self._session.view != self._view:
+            self._view = self._pixels = None
 
     def _look(self) -> None:
         session, view = self._session, self._session.view
