@@ -273,6 +273,9 @@ def test_planes_along_another_axis_are_written_as_they_are_seen(open_desk: OpenD
     quiet(desk)
     desk.widget.projects.close()
     quiet(desk)
+    assert desk.widget.session.boxes is None
+    assert desk.widget.boxes_panel.summary in ("no boxes yet", "waits for an image")
+    assert desk.widget.deleted.here is None, "they are safe in the project"
     desk.viewer.layers.clear()
     desk.viewer.dims.order = (0, 1, 2)
     open_again(desk, tmp_path / "project")

@@ -199,7 +199,10 @@ class ProjectLayers:
         gone = []
         for image, _ in self._table.pairs:
             boxes = session.boxes_of(image)
-            gone += [] if boxes is None else [boxes.shapes, boxes.complete]
+            if boxes is not None:
+                gone += [boxes.shapes, boxes.complete]
+                boxes.close()
+                session.box_layers.remove(boxes)  # first, or they would be taken for deleted by the user
             gone += [result.layer for result in session.results.alive if result.view.layer == image]
             gone += [
                 layer
@@ -211,3 +214,4 @@ class ProjectLayers:
         for layer in gone:
             if layer is not None and layer in layers:
                 layers.remove(layer)
+        session.boxes_changed.emit()
