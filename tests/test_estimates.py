@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 from tests.helpers.synthetic import CountingImages, FakeModel, Scene, make_scene
 
 from napari_boxprompt import estimates
-from napari_boxprompt.api import Timings, estimate_seconds, make_encoder, measure_timings
+from napari_boxprompt.api import Timings, estimate_prediction, estimate_seconds, make_encoder, measure_timings
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.errors import BoxError
-from napari_boxprompt.images import Normalization
+from napari_boxprompt.images import Normalization, open_images
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.training import fit
@@ -141,6 +141,17 @@ def test_every_class_takes_its_time(quick: MakeConfig) -> None:
     two = make_scene(((96, 96),) * 2, objects=1, classes=(("a", 0.9), ("b", 0.5)))
     config = quick(steps=50)
     assert estimate_seconds(two.images, two.boxes, config, Timings(0, 0.1)) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("refines", [False, True])
+def test_a_prediction_takes_its_tiles(scene: Scene, refines: bool) -> None:
+    model = SimpleNamespace(
+        tile_for=lambda shape: 64.0 if shape == (128, 64) else None, classes=("a", "b"), refines=refines
+    )
+    images = open_images([np.zeros(shape, np.uint8) for shape in ((64, 64), (128, 64), (128, 64))])
+    found = estimate_prediction(images, images.planes, cast("Any", model), Timings(1.0, 99.0, 0.25))
+    views = 1 + 3 + 3  # tiles share a quarter with their neighbours
+    assert found == views * (1.0 + (4 if refines else 2) * 0.25)
 
 
 def test_presets_differ(scene: Scene) -> None:

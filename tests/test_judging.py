@@ -78,7 +78,8 @@ def test_a_model_is_as_good_as_itself(scene_judge: Judge, trained: TrainedModel)
     assert found.margins["previous"] == 0
     record = round_of(2, trained.model, found, against=1)
     assert verdict(record) == "same"
-    assert ", as good as round 1; the frozen model with your boxes: 0." in describe(record)
+    said = ", as good as round 1. The model without training, given these boxes, agrees 0."
+    assert said in describe(record)
 
 
 def test_only_planes_that_neither_has_learnt_from_are_looked_at(trained: TrainedModel, scene: Scene) -> None:
@@ -97,7 +98,9 @@ def test_what_a_training_held_out_is_what_it_is_judged_on(scene_judge: Judge, tr
     assert set(found.planes) == noted_planes(trained.model, "held_out")
     assert found.previous == {}
     assert found.boxes == 3
-    assert "frozen model with your boxes" in describe(round_of(1, trained.model, found))
+    assert "The model without training, given these boxes, agrees" in describe(
+        round_of(1, trained.model, found)
+    )
 
 
 def test_nothing_is_encoded_that_the_training_has_seen(
@@ -119,8 +122,8 @@ def test_too_few_held_out_boxes_say_nothing(trained: TrainedModel, scene: Scene)
     record = round_of(2, new.model, found, against=1)
     assert verdict(record) == verdict(record, "frozen") == "unknown"
     assert describe(record).endswith(
-        "agreement with 2 held-out boxes. Models are not compared: only 2 boxes were held out to check on. "
-        "Boxes on more planes help."
+        "with 2 boxes that it did not learn from. Models are not compared: only 2 boxes were held out to "
+        "check on. Boxes on more planes help."
     )
 
 
@@ -213,7 +216,8 @@ def test_a_small_difference_may_be_chance() -> None:
     )
     assert verdict(record) == "same"
     assert describe(record) == (
-        "Round 4: 0.80 agreement with 7 held-out boxes, as good as round 2 (-0.02 may be chance)."
+        "Round 4 agrees 0.80 with 7 boxes that it did not learn from, as good as round 2 "
+        "(-0.02 may be chance)."
     )
     assert verdict(record.model_copy(update={"margins": {"previous": 0.01}})) == "worse"
 

@@ -13,7 +13,7 @@ from napari_boxprompt.commandline import command_line
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.devices import make_fabric
 from napari_boxprompt.errors import BundleError
-from napari_boxprompt.estimates import Timings, estimate_seconds, measure_timings
+from napari_boxprompt.estimates import Timings, estimate_prediction, estimate_seconds, measure_timings
 from napari_boxprompt.events import Progress
 from napari_boxprompt.formats import align, align_masks
 from napari_boxprompt.images import Images, Normalization, open_images
@@ -51,6 +51,7 @@ __all__ = [
     "boxes_preview",
     "command_line",
     "encode_plane",
+    "estimate_prediction",
     "estimate_seconds",
     "is_encoded",
     "judge_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,19 @@ from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.training import fit
 from napari_boxprompt.training.plan import make_plan, working_tile
-from napari_boxprompt.views import GRID, View
+from napari_boxprompt.views import GRID, View, tile_views
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.images import Images
+    from napari_boxprompt.prompting import PromptModel
 
-__all__ = ["Timings", "estimate_seconds", "measure_timings"]
+__all__ = ["Timings", "estimate_prediction", "estimate_seconds", "measure_timings"]
 
 QUICK = 3.0
 """Seconds below which work is timed twice: the first time is cold, and may be several times slower."""
@@ -128,3 +133,32 @@ def estimate_seconds(images: Images, boxes: BoxSet, config: TrainConfig, timings
     steps = config.steps * timings.step * len(boxes.classes)
     boxed = sum(len(boxes.on(plane)) for plane in plan.bases)
     return plan.encodings * timings.encode + boxed * timings.box + steps
+
+
+def estimate_prediction(
+    images: Images, planes: Sequence[PlaneId], model: PromptModel, timings: Timings
+) -> float:
+    """Seconds that segmenting planes will take; what the cache knows already will make it shorter.
+
+    Parameters
+    ----------
+    images : Images
+        Where the planes are; no pixels are read.
+    planes : sequence of PlaneId
+        The planes.
+    model : PromptModel
+        What segments them.
+    timings : Timings
+        From `measure_timings` on this machine, with the same frozen model.
+
+    Notes
+    -----
+    A view is encoded once and decoded for each class; a second look decodes about as much again. Decoding
+    takes as long as what the frozen model makes of one box.
+    """
+    shapes = Counter(images.shape(plane) for plane in planes)
+    views = sum(
+        number * sum(map(len, tile_views(shape, model.tile_for(shape)))) for shape, number in shapes.items()
+    )
+    decodings = len(model.classes) * (2 if model.refines else 1)
+    return views * (timings.encode + decodings * timings.box)

@@ -96,6 +96,17 @@ def test_a_model_is_waited_for(panel: Panel[PredictPanel], qtbot: QtBot, said: l
     assert said == ["There is no model yet: train one, or load one."]
 
 
+def test_it_says_beforehand_how_long_all_planes_take(ready: Panel[PredictPanel]) -> None:
+    seconds: list[float | None] = [80.0]
+    widget = PredictPanel(ready.session, ready.widget._predicting, lambda: seconds[0])
+    assert widget.all.text() == "All 4 planes", "it is asked for when there is a model or an image"
+    widget.estimate()
+    assert widget.all.text() == "All 4 planes · about 1 min 20 s"
+    seconds[0] = None
+    ready.session.model_changed.emit()
+    assert widget.all.text() == "All 4 planes"
+
+
 def test_planes_one_after_the_other_fill_one_layer(
     ready: Panel[PredictPanel], trained: TrainedModel, qtbot: QtBot
 ) -> None:
@@ -131,6 +142,7 @@ def test_planes_one_after_the_other_fill_one_layer(
     assert len(ready.viewer.layers) == 2, "the same model gives the same: there is nothing to keep"
     assert not widget.all.property("primary")
     assert widget.summary == "4 objects on 4 planes"
+    assert widget.said.text().endswith("Objects are counted on each plane.")
     again = replace(trained, model=replace(trained.model))
     ready.session.set_model(again)
     assert widget.all.property("primary"), "a new model has predicted nothing yet"

@@ -101,6 +101,16 @@ def test_the_list_of_many_planes_asks_once_which_layers_are_there(
     assert len(asked) < PLANES
 
 
+def test_it_names_the_plane_that_the_buttons_are_about(panel: Panel[ReviewPanel]) -> None:
+    panel.viewer.dims.set_current_step(0, 4)
+    assert panel.widget.here.text() == "On screen: plane 4"
+    result = panel.session.result
+    assert result is not None
+    del result.scores[plane(4)]
+    panel.session.result_changed.emit()
+    assert panel.widget.here.text() == "On screen: plane 4, not predicted"
+
+
 def test_sure_planes_of_unusual_objects_are_flagged(panel: Panel[ReviewPanel]) -> None:
     result = panel.session.result
     assert result is not None

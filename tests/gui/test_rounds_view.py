@@ -80,14 +80,15 @@ def test_before_the_first_round_there_is_nothing_to_see(view: RoundsView, book: 
     book.running = True
     book.changed.emit()
     assert shown(view).all
-    assert view.said.text() == "Comparing with held-out boxes …"
+    assert view.said.text() == "Comparing with boxes that were kept apart …"
 
 
 def test_one_round_is_a_sentence_and_two_are_a_chart(view: RoundsView, book: Book) -> None:
     book.rounds = [record(1, 0.78)]
     book.changed.emit()
     assert view.said.text() == (
-        "Round 1: 0.78 agreement with 31 held-out boxes; the frozen model with your boxes: 0.86."
+        "Round 1 agrees 0.78 with 31 boxes that it did not learn from. "
+        "The model without training, given these boxes, agrees 0.86."
     )
     assert not shown(view).chart
     book.rounds.append(record(2, 0.82, previous=0.78))

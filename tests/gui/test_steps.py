@@ -12,7 +12,7 @@ pytest.importorskip("qtpy.QtCore", reason="needs Qt", exc_type=ImportError)
 pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QToolButton
 from superqt import QElidingLabel
 
@@ -191,3 +191,16 @@ def test_what_is_opened_comes_into_sight(steps: Steps, qtbot: QtBot) -> None:
     steps.come_to_rest()
     qtbot.wait(100)
     assert steps.verticalScrollBar().value() == 0
+
+
+def test_a_folded_step_tells_how_far_its_work_is(qtbot: QtBot, session: Any) -> None:
+    class Working(Told):
+        summary_changed = Signal()
+
+    panel, asked = Working("training"), Told("review")
+    made = Steps(cast("Any", session), {"Train": panel, "Review": asked})
+    qtbot.addWidget(made)
+    panel.summary, asked.summary = "training · 38 s left", "other"
+    panel.summary_changed.emit()
+    assert made.sections["Train"].summary == "training · 38 s left"
+    assert made.sections["Review"].summary == "", "only the line that has changed"

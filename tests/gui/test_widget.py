@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton
 from tests.gui.conftest import TIMEOUT, Desk
 from tests.helpers.synthetic import quick_config
 
-from napari_boxprompt.api import TrainedModel
+from napari_boxprompt.api import Timings, TrainedModel
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import exchange, keys, style, trainer
@@ -31,6 +31,7 @@ from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.keys_panel import KeysPanel
 from napari_boxprompt.gui.layers import layers_with_role
 from napari_boxprompt.gui.section import Section
+from napari_boxprompt.gui.work import TrainingTask
 
 OpenDesk = Callable[..., Desk]
 
@@ -256,6 +257,32 @@ def test_a_stop_of_the_training_is_answered_at_once(
         desk.wait(lambda: not desk.widget.trainer.running)
         assert not panel.stop.isVisibleTo(panel)
     desk.settle()
+
+
+def test_the_time_left_is_that_of_the_whole_training(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk()
+    add_stack(desk)
+    desk.widget.boxes_panel.new.click()
+    add_boxes(desk, 0, 1, 3)
+    desk.settle()
+    panel, now = desk.widget.train_panel, [0.0]
+    config = quick_config(steps=10)
+    images, boxes = desk.widget.session.training_set()
+    desk.widget.trainer.last = TrainingTask(images, boxes, config)
+    monkeypatch.setattr("napari_boxprompt.gui.train_panel.time.monotonic", lambda: now[0])
+    for timings, said in ((Timings(1.0, 5.0), "56 s left"), (None, "6 s, then training")):
+        desk.widget.trainer._timings = {} if timings is None else {(config.model, config.device): timings}
+        panel._on_started(config)
+        for done in (1, 2):
+            panel._show_progress(Progress("encode", done, 8))
+            now[0] += 2.0
+        assert panel.bar.format() == f"Looking at images · {said}"
+    panel._show_progress(Progress("train", 1, 10))
+    now[0] += 2.0
+    panel._show_progress(Progress("train", 2, 10))
+    assert panel.bar.format() == "Training · 8 s left"
 
 
 def test_times_of_the_presets_are_found_out(open_desk: OpenDesk) -> None:

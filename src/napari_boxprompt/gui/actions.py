@@ -17,6 +17,7 @@ from napari_boxprompt.gui.from_shapes import boxes_from_shapes
 from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
 from napari_boxprompt.gui.outlined import boxes_from_all_labels, boxes_from_labels
 from napari_boxprompt.gui.panel_actions import PanelActions
+from napari_boxprompt.gui.projects import OPENING
 from napari_boxprompt.gui.samples import open_sample
 from napari_boxprompt.gui.settings import plugin_settings
 from napari_boxprompt.gui.telling import counted, told
@@ -296,6 +297,8 @@ class Actions(PanelActions):
     @told
     def open_sample(self) -> None:
         """Open the nuclei stack, or the synthetic cells where its package is missing."""
+        if self._jobs.running(OPENING):
+            raise BoxPromptError("A project is being opened; wait until it is there.")
         open_sample(self._session.viewer)
 
     def new_project(self) -> None:

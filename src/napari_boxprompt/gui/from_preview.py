@@ -84,6 +84,11 @@ class FromPreview:
         return boxes is not None and plane is not None and any(b.plane == plane for b in boxes.reading.boxes)
 
     @property
+    def is_shown(self) -> bool:
+        """Whether the user sees beforehand what comes of it."""
+        return self._preview.enabled
+
+    @property
     def running(self) -> bool:
         """Whether it, or a prediction, is at work."""
         return self._jobs.running(JOB)

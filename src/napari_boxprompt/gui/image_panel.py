@@ -190,6 +190,8 @@ class ImagePanel(QWidget):
             self.slider.setValue((low, high))
         self.bars.show_range((self.slider.minimum(), self.slider.maximum()), (low, high))
         lifted = "" if contrast.gamma == 1 else f" · gamma {contrast.gamma:.2g}"
+        if lifted and not session.contrast_is_manual:
+            lifted = f" · brightened, as boxed objects are dark (gamma {contrast.gamma:.2g})"
         ends = contrast.percentiles
         how = "" if ends is None else f" ({ends[0]:g} to {ends[1]:g} %)"
         self.limits.setText(f"{low:.5g} to {high:.5g}{how}{lifted}")

@@ -50,7 +50,7 @@ class TrainingPlot(QWidget):
         self.agreement.setYRange(0, 1)
         self.agreement.getAxis("left").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
         self._loss_key = _key("loss, by step:", TERM_COLORS)
-        self._agreement_key = _key("held-out agreement, by step:", AGREEMENT_COLORS)
+        self._agreement_key = _key("agreement with boxes kept apart, by step:", AGREEMENT_COLORS)
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._points: dict[str, tuple[list[float], list[float]]] = {}
         layout = QVBoxLayout(self)

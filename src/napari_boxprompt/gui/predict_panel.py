@@ -23,6 +23,8 @@ from napari_boxprompt.gui.telling import counted, duration, told
 from napari_boxprompt.gui.trainer import time_left
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_boxprompt.events import Progress
     from napari_boxprompt.gui.predicting import Predicting
     from napari_boxprompt.gui.state import Session
@@ -39,17 +41,27 @@ class PredictPanel(QWidget):
         State of the widget.
     predicting : Predicting
         Runs them.
+    estimate : callable, optional
+        Gives the seconds that all planes take, or None where that is not known.
     """
 
     folder_wanted = Signal()
     load_wanted = Signal()
+    summary_changed = Signal()
 
-    def __init__(self, session: Session, predicting: Predicting) -> None:
+    def __init__(
+        self,
+        session: Session,
+        predicting: Predicting,
+        estimate: Callable[[], float | None] = lambda: None,
+    ) -> None:
         super().__init__()
-        self._session, self._predicting = session, predicting
+        self._session, self._predicting, self._estimate = session, predicting, estimate
         self._started = 0.0
         self._before = 0
         self._last: Progress | None = None
+        self._progress = ""
+        self._seconds: float | None = None
         self.waits = wrapping_label("Train a model first, or load one.", name="boxprompt-quiet")
         self.load = QPushButton("Load model …")
         self.here = QPushButton("This plane")
@@ -103,13 +115,10 @@ class PredictPanel(QWidget):
 
     def _connect(self) -> None:
         session, predicting = self._session, self._predicting
-        for signal in (
-            session.model_changed,
-            session.image_changed,
-            session.plane_changed,
-            session.result_changed,
-        ):
+        for signal in (session.plane_changed, session.result_changed):
             signal.connect(self.refresh)
+        for signal in (session.model_changed, session.image_changed):
+            signal.connect(self.estimate)
         session.model_changed.connect(self._forget)
         session.image_changed.connect(lambda *_: self._range.setVisible(False))  # it was of the other image
         predicting.started.connect(self._on_started)
@@ -151,12 +160,17 @@ class PredictPanel(QWidget):
     def summary(self) -> str:
         """One line."""
         if self._predicting.running:
-            return "predicting …"
+            return f"predicting · {self._progress}" if self._progress else "predicting …"
         view = self._session.view
         result = None if view is None else self._session.results.latest.get(view.name)
         if result is not None and result.doubts:
             return f"{counted(result.count, 'object')} on {counted(len(result.counts), 'plane')}"
         return "" if self._session.trained is not None else "waits for a model"
+
+    def estimate(self, *_: object) -> None:
+        """Find out how long all planes take; not for each plane that is turned to."""
+        self._seconds = self._estimate()
+        self.refresh()
 
     def refresh(self) -> None:
         """Say what can be done."""
@@ -171,7 +185,8 @@ class PredictPanel(QWidget):
             button.setEnabled(ready and not running)
         self.here.setEnabled(ready and not running and session.plane is not None)
         self.here.setText("This plane" if count > 1 else "This image")
-        self.all.setText(f"All {count} planes")
+        about = "" if self._seconds is None else f" · about {duration(self._seconds)}"
+        self.all.setText(f"All {count} planes{about}")
         self.all.setVisible(session.trained is not None and count > 1)
         self._range_action.setVisible(count > 1)
         wanted = ready and not running and next_step(session) == "Predict"
@@ -183,7 +198,7 @@ class PredictPanel(QWidget):
             say(self.said, "")
 
     def _on_started(self) -> None:
-        self._started, self._last = time.monotonic(), None
+        self._started, self._last, self._progress = time.monotonic(), None, ""
         self.bar.setRange(0, 0)
         self.bar.setFormat("Predicting")
         say(self.said, f"Reading the first plane … {_hidden(self._predicting.hidden)}".strip())
@@ -200,7 +215,7 @@ class PredictPanel(QWidget):
         self.bar.setValue(event.done)
         left = time_left(event, time.monotonic() - self._started)
         rest = "" if left is None else f" · {duration(left)} left"
-        self.bar.setFormat(f"{event.done} of {event.total}{rest}")
+        self._show_text(f"{event.done} of {event.total}{rest}")
         self._show_stopping()
 
     def _show_tiles(self) -> None:
@@ -209,8 +224,15 @@ class PredictPanel(QWidget):
         if total > 1 and (self._last is None or self._last.total == 1):
             self.bar.setRange(0, total)
             self.bar.setValue(done)
-            self.bar.setFormat(f"part {done} of {total}")
+            self._show_text(f"part {done} of {total}")
         self._show_stopping()
+
+    def _show_text(self, text: str) -> None:
+        """Tell how far it is, in the bar and where the step is folded."""
+        self.bar.setFormat(text)
+        if text != self._progress:
+            self._progress = text
+            self.summary_changed.emit()
 
     def _show_stopping(self) -> None:
         """Answer at once who has asked for an end: a plane of many tiles takes its time."""
@@ -223,7 +245,9 @@ class PredictPanel(QWidget):
         for widget in (self.bar, self.stop, self._range):
             widget.setVisible(False)
         seconds = duration(time.monotonic() - self._started)
-        say(self.said, f"{counted(done, 'plane')} in {seconds}. {_hidden(self._predicting.hidden)}".strip())
+        each = "" if done < 2 else " Objects are counted on each plane."
+        hidden = _hidden(self._predicting.hidden)
+        say(self.said, f"{counted(done, 'plane')} in {seconds}.{each} {hidden}".strip())
         self.refresh()
 
 

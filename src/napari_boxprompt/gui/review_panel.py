@@ -105,6 +105,7 @@ class ReviewPanel(QWidget):
             self.queue.setIconSize(QSize(SIDE, SIDE))
         self._blank = QIcon(_blank())
         self._rows: dict[PlaneId, QListWidgetItem] = {}
+        self.here = wrapping_label(name="boxprompt-small")
         self.buttons = {name: QPushButton() for name in BUTTONS}
         row = QHBoxLayout()
         for name, button in self.buttons.items():
@@ -118,6 +119,7 @@ class ReviewPanel(QWidget):
         layout.addWidget(self.order)
         layout.addWidget(self.standing_out)
         layout.addWidget(self.queue)
+        layout.addWidget(self.here)
         layout.addLayout(row)
         layout.addWidget(self.export)
         self._connect()
@@ -165,7 +167,8 @@ class ReviewPanel(QWidget):
         results = self._session.results.latest
         there = any(one.scores for one in results.values())
         self.waits.setVisible(not there)
-        for widget in (self.order, self.standing_out, self.queue, self.export, *self.buttons.values()):
+        shown = (self.order, self.standing_out, self.queue, self.here, self.export, *self.buttons.values())
+        for widget in shown:
             widget.setVisible(there)
         self.queue.clear()
         self._rows.clear()
@@ -277,8 +280,18 @@ class ReviewPanel(QWidget):
         if item is not None:
             self.queue.scrollToItem(item)
 
+    def _on_screen(self) -> str:
+        """Name what the buttons below are about, as the list may show other planes."""
+        plane, several = self._session.plane, len(self._session.results.latest) > 1
+        if plane is None:
+            return "No plane of the image is on screen."
+        image = f"{plane.image}, " if several and plane.index else ""
+        where = f"{image}plane {_where(plane)}" if plane.index else plane.image
+        return f"On screen: {where}" + ("" if plane in self._rows else ", not predicted")
+
     def _select_plane(self) -> QListWidgetItem | None:
         """Select the plane on screen; not as the current one, to which the list would scroll by itself."""
+        self.here.setText(self._on_screen())
         self.queue.clearSelection()
         for row in range(self.queue.count()):
             item = self.queue.item(row)

@@ -41,8 +41,8 @@ class RoundsView(QWidget):
         self.back.clicked.connect(lambda: told(book.take_back)())
         self.chart: pg.PlotWidget | None = None
         self._key = wrapping_label(
-            f"agreement with held-out boxes, by round: <font color='{NEW}'>●</font>&nbsp;the model "
-            f"&nbsp;<font color='{FROZEN}'>╌</font>&nbsp;frozen model with your boxes",
+            f"agreement with boxes kept apart, by round: <font color='{NEW}'>●</font>&nbsp;the model "
+            f"&nbsp;<font color='{FROZEN}'>╌</font>&nbsp;without training, given the boxes",
             name="boxprompt-small",
         )
         self._theme = ("#000000", "#ffffff")
@@ -67,7 +67,7 @@ class RoundsView(QWidget):
         book = self._book
         newest = book.newest
         if book.running:
-            say(self.said, "Comparing with held-out boxes …")
+            say(self.said, "Comparing with boxes that were kept apart …")
         else:
             say(self.said, "" if newest is None else _sentence(newest, book.rounds, book.current))
         worse = bool(newest is not None and verdict(newest) == "worse" and not book.running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from qtpy.QtCore import Qt, QTimer
@@ -71,8 +72,8 @@ class Steps(QScrollArea):
         Its model and its result decide which sections are opened.
     panels : mapping of str to QWidget
         The panel of each step by its name: Image, Boxes, Train, Predict and Review. Each has a `summary`; one
-        that also has a true `summary_is_preset` shows that line only when it is folded.
-
+        that also has a true `summary_is_preset` shows that line only when it is folded. A signal
+        `summary_changed` has it shown anew.
     keys : KeyTable, optional
         The keys that the user can change; by default a table of its own.
 
@@ -98,6 +99,9 @@ class Steps(QScrollArea):
         self._lay_out()
         for section in self.sections.values():
             section.toggled.connect(self._note_opened)
+        for name, panel in panels.items():
+            if (changed := getattr(panel, "summary_changed", None)) is not None:
+                changed.connect(partial(self.refresh, name))
 
     def _lay_out(self) -> None:
         inside = QWidget()
@@ -116,9 +120,10 @@ class Steps(QScrollArea):
         """Scroll to nothing any more: the widget goes away."""
         self._unfolded.stop()
 
-    def refresh(self) -> None:
-        """One line for each section."""
-        for name, panel in self._panels.items():
+    def refresh(self, *names: str) -> None:
+        """One line for each section, or for some."""
+        for name in names or self._panels:
+            panel = self._panels[name]
             doubled = bool(getattr(panel, "summary_is_preset", False))
             self.sections[name].set_summary(cast("_Summed", panel).summary, doubled=doubled)
 

@@ -76,11 +76,13 @@ class TrainPanel(QWidget):
     command_wanted = Signal()
     preview_wanted = Signal()
     settings_changed = Signal()
+    summary_changed = Signal()
 
     def __init__(self, session: Session, trainer: Trainer) -> None:
         super().__init__()
         self._session, self._trainer = session, trainer
         self._phase, self._phase_started, self._device = "", 0.0, ""
+        self._progress = ""
         self._agreement: float | None = None
         self.preset = QComboBox()
         for name in OURS:
@@ -104,7 +106,7 @@ class TrainPanel(QWidget):
         self.bar = QProgressBar()
         self.bar.setVisible(False)
         self.waits = wrapping_label(name="boxprompt-quiet")
-        self.use_preview = QPushButton("Use the preview as the result")
+        self.use_preview = QPushButton()
         self.use_preview.setToolTip("An object for each box of the plane on screen, without a training.")
         self.from_preview: FromPreview | None = None
         self.lessons = wrapping_label(name="boxprompt-quiet")
@@ -150,7 +152,7 @@ class TrainPanel(QWidget):
     def summary(self) -> str:
         """One line."""
         if self._trainer.running:
-            return "training …"
+            return self._progress.lower() if self._progress else "training …"
         lessons = self._session.lessons.describe(self._session.drawn)
         if lessons and self._has_new_lessons():
             return lessons
@@ -235,6 +237,8 @@ class TrainPanel(QWidget):
         waits = bool(self.waits.text()) and not self._trainer.running
         self.use_preview.setVisible(waits and offered is not None and offered.possible)
         self.use_preview.setEnabled(offered is not None and not offered.running)
+        shown = offered is not None and offered.is_shown
+        self.use_preview.setText("Use the preview as the result" if shown else "Outline the boxed objects")
 
     def _on_recorded(self, record: Round) -> None:
         """Tell the agreement of the whole round, not the one that chose among the steps of its training."""
@@ -332,7 +336,7 @@ class TrainPanel(QWidget):
             self._layout.addWidget(self.plot)
         self.plot.clear(config.steps)
         self._agreement = None
-        self._phase = self._device = ""
+        self._phase = self._device = self._progress = ""
         self.bar.setVisible(True)
         self.bar.setRange(0, 0)
         say(self.said, "")
@@ -350,20 +354,24 @@ class TrainPanel(QWidget):
             self._phase, self._phase_started = event.phase, time.monotonic()
         self.bar.setRange(0, event.total if event.done else 0)
         self.bar.setValue(event.done)
-        left = time_left(event, time.monotonic() - self._phase_started) if event.done > 1 else None
         if event.phase == "prepare" and event.done:
             self._device = event.message
-        words = " · ".join(
-            part
-            for part in (
-                PHASES.get(event.phase, event.phase),
-                "" if left is None else f"{duration(left)} left",
-                self._device,
-            )
-            if part
-        )
-        self.bar.setFormat(words)
+        now = " · ".join(filter(None, (PHASES.get(event.phase, event.phase), self._left(event))))
+        self.bar.setFormat(" · ".join(filter(None, (now, self._device))))
+        if now != self._progress:  # a folded step tells it too
+            self._progress = now
+            self.summary_changed.emit()
         self._show_stopping()
+
+    def _left(self, event: Progress) -> str:
+        """Say how long it will take until the training has ended, not only this part of it."""
+        left = time_left(event, time.monotonic() - self._phase_started) if event.done > 1 else None
+        if left is None:
+            return ""
+        if event.phase != "encode":
+            return f"{duration(left)} left"
+        steps = self._trainer.stepping
+        return f"{duration(left)}, then training" if steps is None else f"{duration(left + steps)} left"
 
     def _on_ended(self, result: Trained | None) -> None:
         self.bar.setVisible(False)

@@ -149,6 +149,29 @@ class Trainer:
         except BoxPromptError:
             return None
 
+    def estimate_prediction(self) -> float | None:
+        """Seconds that all planes of the image take with the present model, None while that is not known."""
+        view, trained = self._session.view, self._session.trained
+        if view is None or trained is None:
+            return None
+        config = trained.model.config
+        timings = self._timings.get((config.model, config.device))
+        if timings is None:
+            return None
+        from napari_boxprompt.api import estimate_prediction
+
+        images = view.images()
+        return float(estimate_prediction(images, images.planes, trained.model, timings))
+
+    @property
+    def stepping(self) -> float | None:
+        """Seconds that the steps of the last training take here, None while that is not known."""
+        task = self.last
+        timings = None if task is None else self._timings.get((task.config.model, task.config.device))
+        if task is None or timings is None:
+            return None
+        return task.config.steps * timings.step * len(task.boxes.classes)
+
     def time(self, config: TrainConfig) -> None:
         """Measure the speed of this machine in the background, once for each model."""
         key = (config.model, config.device)

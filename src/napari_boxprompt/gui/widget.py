@@ -93,7 +93,7 @@ class BoxPromptWidget(QWidget):
             self.project.actions,
             self.asking,
         )
-        self.predict_panel = PredictPanel(self.session, self.predicting)
+        self.predict_panel = PredictPanel(self.session, self.predicting, self.trainer.estimate_prediction)
         self.review_panel = ReviewPanel(
             self.session, self.review, Thumbnails(self.session, self.jobs), self.keys
         )
@@ -155,6 +155,7 @@ class BoxPromptWidget(QWidget):
         self.trainer.started.connect(self._steps.show_training)
         self.trainer.started.connect(lambda _: boxes.show_learning(True))
         self.trainer.ended.connect(lambda _: boxes.show_learning(False))
+        self.trainer.timed.connect(self.predict_panel.estimate)
         self.predicting.ended.connect(self._steps.show_review)
         self.from_preview.ended.connect(self._steps.show_review)
         self.predicting.started.connect(self.preview.begin_prediction)
@@ -168,6 +169,7 @@ class BoxPromptWidget(QWidget):
         boxes.export_wanted.connect(actions.export_boxes)
         boxes.regions_wanted.connect(actions.draw_complete_region)
         boxes.preview_wanted.connect(self._later.switch)
+        boxes.preview_wanted.connect(lambda _: self.from_preview.changed.emit())
         train.preview_wanted.connect(actions.use_preview)
         train.save_wanted.connect(actions.save_model)
         train.load_wanted.connect(actions.load_model)

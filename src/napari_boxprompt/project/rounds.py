@@ -111,8 +111,8 @@ def describe(record: Round, rounds: Iterable[Round] = ()) -> str:
     score = record.scores.get("box_agreement")
     if score is None:
         return f"Round {record.number} could not be judged. {record.note}".strip()
-    boxes = "1 held-out box" if record.held_out_boxes == 1 else f"{record.held_out_boxes} held-out boxes"
-    said = f"Round {record.number}: {score:.2f} agreement with {boxes}"
+    boxes = "1 box" if record.held_out_boxes == 1 else f"{record.held_out_boxes} boxes"
+    said = f"Round {record.number} agrees {score:.2f} with {boxes} that it did not learn from"
     before = name_of(record.against, rounds)
     kind = verdict(record)
     if kind != "unknown":
@@ -123,7 +123,8 @@ def describe(record: Round, rounds: Iterable[Round] = ()) -> str:
         else:
             said += f", {abs(gain):.2f} {kind} than {before}"
     if "box_agreement" in record.frozen:
-        said += f"; the frozen model with your boxes: {record.frozen['box_agreement']:.2f}"
+        untrained = record.frozen["box_agreement"]
+        said += f". The model without training, given these boxes, agrees {untrained:.2f}"
     return f"{said}. {record.note}".strip()
 
 
