@@ -183,6 +183,12 @@ def test_a_single_image_comes_to_a_result(
     assert not panel.waits.isHidden()
     assert not panel.use_preview.isHidden()
     desk.settle()
+    assert panel.use_preview.text() == "Use the preview as the result"
+    desk.widget.boxes_panel.preview.click()
+    assert panel.use_preview.text() == "Outline the boxed objects", "there is no preview to be seen"
+    desk.widget.boxes_panel.preview.click()
+    assert panel.use_preview.text() == "Use the preview as the result"
+    desk.settle()
     panel.use_preview.click()
     assert not panel.use_preview.isEnabled()
     desk.settle()

@@ -142,7 +142,7 @@ def test_the_contrast_is_shown_and_can_be_set(panel: Panel[ImagePanel], qtbot: Q
     assert box.slider.isEnabled()
     assert box.slider.value() == (10.0, 1500.0)
     assert box.limits.text().startswith("10 to 1500")
-    assert "gamma 0.5" in box.limits.text()
+    assert box.limits.text().endswith("brightened, as boxed objects are dark (gamma 0.5)")
     assert not session.contrast_is_manual, "to show a value is not to set it"
 
     box.slider.setValue((100.0, 900.0))
@@ -150,6 +150,7 @@ def test_the_contrast_is_shown_and_can_be_set(panel: Panel[ImagePanel], qtbot: Q
     assert session.contrast is not None
     assert (session.contrast.low, session.contrast.high) == ((100.0,), (900.0,))
     assert session.contrast.gamma == 0.5
+    assert box.limits.text().endswith(" · gamma 0.5"), "it is the user's own now"
 
     layer.contrast_limits, layer.gamma = (200, 800), 1.5
     box.like_layer.click()

@@ -93,7 +93,7 @@ def test_one_round_is_a_sentence_and_two_are_a_chart(view: RoundsView, book: Boo
     assert not shown(view).chart
     book.rounds.append(record(2, 0.82, previous=0.78))
     book.changed.emit()
-    assert ", 0.04 better than round 1; the frozen" in view.said.text()
+    assert ", 0.04 better than round 1. The model without" in view.said.text()
     assert shown(view).chart
     assert not shown(view).back
     frozen, new = view.chart.getPlotItem().listDataItems()  # type: ignore[union-attr]
