@@ -55,6 +55,8 @@ REASONS: Mapping[Strategy, str] = MappingProxyType(
 NEAR = 0.1
 """Least probability of a pixel that might as well have become part of an object; the rest is noise."""
 
+_SIGNS = ("size", "look", "views")
+
 SPECK = 1e-3
 """Part of a plane below which doubt is hardly worth a look."""
 
@@ -134,6 +136,20 @@ class PlaneScores:
     look: float = math.nan
     vector: npt.NDArray[np.float32] | None = None
     views: float = math.nan
+
+    @property
+    def signs(self) -> dict[str, float]:
+        """Return `size`, and those of `look` and `views` that are known: what is kept beside `doubt`."""
+        found = {name: float(getattr(self, name)) for name in _SIGNS}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    @classmethod
+    def of_signs(cls, plane: PlaneId, doubt: float, signs: Mapping[str, float]) -> PlaneScores:
+        """Make the scores of a plane from what was kept of them; how it looks is not among that."""
+        size, look, views = (
+            signs.get(name, unknown) for name, unknown in zip(_SIGNS, (0.0, math.nan, math.nan), strict=True)
+        )
+        return cls(plane, doubt, size, look, views=views)
 
 
 @dataclass(frozen=True)

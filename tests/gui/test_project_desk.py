@@ -90,6 +90,7 @@ def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: P
     (result,) = [session.results.restore(session.view, {"object": (1.0, 0.0, 0.0, 1.0)})]
     result.add(found(2, ["a"]))
     result.add(found(3, ["a"]))
+    result.scores[plane(3)] = replace(result.scores[plane(3)], size=0.5, look=0.25)
     session.set_status(plane(2), "accepted")
     desk.viewer.layers["stack"].contrast_limits = (20, 120)
     form = desk.widget.train_panel.form
@@ -110,6 +111,8 @@ def test_everything_is_there_again(open_desk: OpenDesk, stack: Path, tmp_path: P
     assert session.boxes.is_complete(plane(4))
     assert session.result is not None
     assert session.result.status == {plane(2): "accepted"}
+    assert session.result.scores[plane(3)].doubt == pytest.approx(result.scores[plane(3)].doubt)
+    assert session.result.scores[plane(3)].signs == {"size": 0.5, "look": 0.25}, "so the order is explained"
     for z in (2, 3):
         assert result.plane(plane(z)).any()
         np.testing.assert_array_equal(session.result.plane(plane(z)) > 0, result.plane(plane(z)) > 0)

@@ -109,8 +109,9 @@ def test_status_follows_the_work(project):
     assert project.status(FLAT) == "boxed"
     project.set_boxes(FLAT, [])
     assert project.status(FLAT) == "new"
-    project.note_predictions({FLAT: 0.7}, {FLAT: "views disagree"})
+    project.note_predictions({FLAT: 0.7}, {FLAT: "views disagree"}, {FLAT: {"views": 0.4}})
     assert (project.status(FLAT), project.record(FLAT).reason) == ("predicted", "views disagree")
+    assert project.record(FLAT).signs == {"views": 0.4}
     project.set_boxes(FLAT, [], complete=True)  # nothing on it: this is work too
     assert project.status(FLAT) == "boxed"
     project.set_boxes(FLAT, [], complete=False)

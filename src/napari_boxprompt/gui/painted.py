@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Mask, Project, Status
+    from napari_boxprompt.ranking import PlaneScores
 
 __all__ = ["Painted"]
 
@@ -127,21 +128,21 @@ class Painted:
             del self._said[plane]
 
     def _note_scores(self) -> None:
-        doubts: dict[PlaneId, tuple[float, PlaneId]] = {}
+        told: dict[PlaneId, tuple[PlaneId, PlaneScores]] = {}
         for result in self._session.results.alive:  # of several, the newest says how a plane is
             entry = self._table.entry_of(result.view)
             if entry is not None:
-                found = ((here, float(scores.doubt)) for here, scores in result.scores.items())
-                doubts |= {PlaneId(entry.name, here.index): (doubt, here) for here, doubt in found}
+                told |= {PlaneId(entry.name, here.index): (here, of) for here, of in result.scores.items()}
         new = {
-            plane: (doubt, here)
-            for plane, (doubt, here) in doubts.items()
-            if np.isfinite(doubt) and self._scored.get(plane, self._project.record(plane).score) != doubt
+            plane: float(of.doubt)
+            for plane, (_, of) in told.items()
+            if np.isfinite(of.doubt)
+            and self._scored.get(plane, self._project.record(plane).score) != of.doubt
         }
-        scores = {plane: doubt for plane, (doubt, _) in new.items()}
-        reasons = {plane: self._reason(here) for plane, (_, here) in new.items()}
-        if new and self._do(self._project.note_predictions, scores, reasons):
-            self._scored |= scores
+        reasons = {plane: self._reason(told[plane][0]) for plane in new}
+        signs = {plane: told[plane][1].signs for plane in new}
+        if new and self._do(self._project.note_predictions, new, reasons, signs):
+            self._scored |= new
 
     # Painting
 

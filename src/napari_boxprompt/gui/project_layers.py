@@ -170,7 +170,10 @@ class ProjectLayers:
         result = self._session.results.restore(view, self._colors(), kept.layers)
         shown = {PlaneId(view.name, plane.index): record for plane, record in records.items()}
         # As they are wanted by the list of planes to review.
-        scores = {here: PlaneScores(here, record.score or 0.0, 0.0) for here, record in shown.items()}
+        scores = {
+            here: PlaneScores.of_signs(here, record.score or 0.0, record.signs)
+            for here, record in shown.items()
+        }
         painted = {here for here, r in shown.items() if here.index in masked and r.status == "corrected"}
         for one in result.siblings:
             one.scores |= scores

@@ -107,6 +107,9 @@ class PlaneRecord(Document):
     status: Status = "new"
     score: float | None = Field(default=None, description="How urgently to look at it; larger is sooner.")
     reason: str = Field(default="", description="Why it has this score, in words.")
+    signs: dict[str, float] = Field(
+        default_factory=dict, description="What else a prediction tells: size, look and views, where known."
+    )
     mask: MaskFile | None = None
 
     @property

@@ -66,6 +66,7 @@ class PlaneChange(Document):
     status: Status | None = None
     score: float | None = None
     reason: str | None = None
+    signs: dict[str, float] | None = None
     mask: MaskFile | MaskPatch | Literal["none"] | None = None
 
     @property

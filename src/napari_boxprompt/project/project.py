@@ -229,9 +229,12 @@ class Project(ProjectFolder):
         self._store.record(plane_change(plane, status=status))
 
     def note_predictions(
-        self, scores: Mapping[PlaneId, float], reasons: Mapping[PlaneId, str] | None = None
+        self,
+        scores: Mapping[PlaneId, float],
+        reasons: Mapping[PlaneId, str] | None = None,
+        signs: Mapping[PlaneId, Mapping[str, float]] | None = None,
     ) -> None:
-        """Note, as one gesture, that planes were predicted and how urgently they should be looked at.
+        """Note, as one gesture, that planes were predicted, how urgently they should be looked at, and why.
 
         Boxed, corrected and accepted planes keep their status: a prediction never takes the place of work.
         """
@@ -239,8 +242,8 @@ class Project(ProjectFolder):
         for plane, score in scores.items():
             self._shape(plane)
             status: Status | None = "predicted" if self.status(plane) in _OPEN else None
-            reason = (reasons or {}).get(plane, "")
-            changes.append(plane_change(plane, status=status, score=score, reason=reason))
+            said = {"reason": (reasons or {}).get(plane, ""), "signs": dict((signs or {}).get(plane, {}))}
+            changes.append(plane_change(plane, status=status, score=score, **said))
         if changes:
             self._store.record(*changes)
 

@@ -103,7 +103,7 @@ class ProjectState:
 
     def _change_record(self, gesture: PlaneChange) -> None:
         plane = gesture.id
-        named = {name: getattr(gesture, name) for name in ("status", "score", "reason")}
+        named = {name: getattr(gesture, name) for name in ("status", "score", "reason", "signs")}
         changes = {name: value for name, value in named.items() if value is not None}
         record = self.record(plane)
         match gesture.mask:
