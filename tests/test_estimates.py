@@ -15,7 +15,7 @@ from napari_boxprompt.api import Timings, estimate_prediction, estimate_seconds,
 from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.config import TrainConfig, make_config
 from napari_boxprompt.errors import BoxError
-from napari_boxprompt.images import Normalization, open_images
+from napari_boxprompt.images import Normalization
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.training import fit
@@ -144,11 +144,11 @@ def test_every_class_takes_its_time(quick: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize("refines", [False, True])
-def test_a_prediction_takes_its_tiles(scene: Scene, refines: bool) -> None:
+def test_a_prediction_takes_its_tiles(refines: bool) -> None:
     model = SimpleNamespace(
         tile_for=lambda shape: 64.0 if shape == (128, 64) else None, classes=("a", "b"), refines=refines
     )
-    images = open_images([np.zeros(shape, np.uint8) for shape in ((64, 64), (128, 64), (128, 64))])
+    images = make_scene(((64, 64), (128, 64), (128, 64)), objects=1).images
     found = estimate_prediction(images, images.planes, cast("Any", model), Timings(1.0, 99.0, 0.25))
     views = 1 + 3 + 3  # tiles share a quarter with their neighbours
     assert found == views * (1.0 + (4 if refines else 2) * 0.25)
