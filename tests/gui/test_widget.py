@@ -248,6 +248,8 @@ def test_a_stop_of_the_training_is_answered_at_once(
         panel.train.click()
         desk.wait(lambda: panel.bar.value() == 3 and panel.bar.format().startswith("Training"))
         assert panel.stop.isEnabled()
+        assert panel.summary.startswith("training · "), "a folded step tells it too"
+        assert panel.summary_is_doubled, "and an open one only in its bar"
         stop()
         assert (panel.stop.isEnabled(), panel.bar.format()) == (False, "Stopping …")
         panel._on_event(Progress("train", 4, 500))  # one that was on its way

@@ -167,6 +167,11 @@ class PredictPanel(QWidget):
             return f"{counted(result.count, 'object')} on {counted(len(result.counts), 'plane')}"
         return "" if self._session.trained is not None else "waits for a model"
 
+    @property
+    def summary_is_doubled(self) -> bool:
+        """Whether the summary says no more than the bar."""
+        return self._predicting.running
+
     def estimate(self, *_: object) -> None:
         """Find out how long all planes take; not for each plane that is turned to."""
         self._seconds = self._estimate()

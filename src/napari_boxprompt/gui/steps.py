@@ -72,7 +72,7 @@ class Steps(QScrollArea):
         Its model and its result decide which sections are opened.
     panels : mapping of str to QWidget
         The panel of each step by its name: Image, Boxes, Train, Predict and Review. Each has a `summary`; one
-        that also has a true `summary_is_preset` shows that line only when it is folded. A signal
+        that also has a true `summary_is_doubled` shows that line only when it is folded. A signal
         `summary_changed` has it shown anew.
     keys : KeyTable, optional
         The keys that the user can change; by default a table of its own.
@@ -124,7 +124,7 @@ class Steps(QScrollArea):
         """One line for each section, or for some."""
         for name in names or self._panels:
             panel = self._panels[name]
-            doubled = bool(getattr(panel, "summary_is_preset", False))
+            doubled = bool(getattr(panel, "summary_is_doubled", False))
             self.sections[name].set_summary(cast("_Summed", panel).summary, doubled=doubled)
 
     def show_keys(self) -> None:

@@ -167,9 +167,9 @@ class TrainPanel(QWidget):
         return set(self._session.lessons.accepted(self._session.drawn)) != set(last.masks if last else ())
 
     @property
-    def summary_is_preset(self) -> bool:
-        """Whether the summary says no more than the list of presets."""
-        return self._session.trained is None and not self._trainer.running
+    def summary_is_doubled(self) -> bool:
+        """Whether the summary says no more than the list of presets, or than the bar."""
+        return self._trainer.running or self._session.trained is None
 
     @property
     def config(self) -> TrainConfig:
