@@ -16,7 +16,8 @@ from napari_boxprompt.formats import align
 from napari_boxprompt.models.encoding import PlanePixels
 from napari_boxprompt.prediction import assemble
 from napari_boxprompt.project.rounds import Round
-from napari_boxprompt.supervision.targets import answers, class_pixels
+from napari_boxprompt.supervision.known import class_pixels
+from napari_boxprompt.supervision.targets import answers
 from napari_boxprompt.training.holdout import LEARNT, noted_planes, stable_place
 from napari_boxprompt.training.validation import box_agreement, surroundings
 from napari_boxprompt.views import GRID, View, tile_views

@@ -16,6 +16,7 @@ from napari_boxprompt.errors import BundleError
 from napari_boxprompt.instances import Instance, split_objects
 from napari_boxprompt.models.encoding import PlanePixels, small_image
 from napari_boxprompt.refinement import refined
+from napari_boxprompt.supervision.losses import cut_at_zero
 from napari_boxprompt.views import View, blend_rows, tile_views
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Predictor:
         image = small_image(inputs).to(self.encoder.device)
         with torch.no_grad(), self.encoder.fabric.autocast():
             logits: torch.Tensor = self._net(embedding, image)[0]
-        return embedding[0], logits
+        return embedding[0], cut_at_zero(logits, self.model.config.loss.activation)
 
     def predict(
         self,

@@ -530,3 +530,13 @@ def test_what_is_not_valid_has_no_value_and_no_gradient(bits, seed):
         assert not slope[~valid].any()
         assert slope.any() == valid.any()
         assert term(changed, target, valid).item() == pytest.approx(loss.item(), rel=1e-12)
+
+
+def test_samples_have_weights_and_masks_of_minmax_begin_at_half():
+    p, y = torch.full((2, 4, 4), 0.3), torch.zeros(2, 4, 4)
+    one, none = (losses.pseudo_label_loss(p, y, y == 0, weight=torch.tensor([1.0, w])) for w in (1.0, 0.0))
+    assert float(none) == pytest.approx(float(one) / 2)
+    maps = torch.tensor([[[-7.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 9.0]]])
+    for activation in ("sigmoid", "minmax"):
+        found = losses.cut_at_zero(maps, activation) > 0
+        torch.testing.assert_close(found, losses.probabilities(maps, activation) > 0.5)

@@ -15,13 +15,13 @@ from napari_boxprompt.config import AugmentConfig
 from napari_boxprompt.models.encoding import Encoder, PlanePixels
 from napari_boxprompt.normalization import Normalization
 from napari_boxprompt.supervision.boxmasks import exclusive_masks
+from napari_boxprompt.supervision.known import mask_labels
 from napari_boxprompt.supervision.targets import (
     BOXES_AT_ONCE,
     BoxLabel,
     PlaneTargets,
     answers,
     assign,
-    mask_labels,
     pseudo_labels,
     size_range,
 )
@@ -348,8 +348,36 @@ def test_boxes_that_no_view_shows_say_nothing_about_sizes(encoder: Encoder) -> N
     boxes = BoxSet(tuple(Box(*box, PLANE) for box in (BOX, (20, 40, 60, 80), (62, 66, 90, 90))))
     (labels,) = labels_on(np.ones(SHAPE), boxes, encoder, [View.square(0, 0, 64)])
     assert [label.whole for label in labels] == [True, False, False]
-    wrong = [replace(label, whole=False) for label in filled(*[0.1] * 20)]
+    wrong = [replace(label, shown=(0.0, 0.0, 1.0, 1.0)) for label in filled(*[0.1] * 20)]
     assert size_range(filled(*[0.7] * 5) + wrong) == pytest.approx((0.63, 0.77), abs=1e-3)
+
+
+def test_what_the_prompted_view_does_not_show_teaches_nothing(encoder: Encoder) -> None:
+    boxes = BoxSet((Box(20, 40, 60, 80, PLANE), Box(62, 66, 90, 90, PLANE)))
+    (labels,) = labels_on(np.ones(SHAPE), boxes, encoder, [View.square(0, 0, 64)])
+    assert [label.shown for label in labels] == [(20.0, 40.0, 60.0, 64.0), (62.0, 64.0, 64.0, 64.0)]
+    (target,) = PlaneTargets(PLANE, SHAPE, (labels,), complete=True).render(WHOLE)
+    seen, beyond = grid_of((20, 40, 60, 64)), grid_of((20, 64, 60, 80)) | grid_of((62, 66, 90, 90))
+    assert target.valid[seen].all()
+    assert not target.valid[beyond].any(), "neither object nor background"
+    assert not target.pseudo[beyond].any()
+    assert not target.outside[beyond].any()
+
+
+@pytest.mark.parametrize("side", [0.4, 1.5, 2.0, 3.0, 6.0])
+def test_a_small_box_that_is_seen_is_seen_whole_and_is_no_background(side: float) -> None:
+    view = View.square(0, 0, GRID)
+    for start in np.arange(20, 22, 0.13).tolist():
+        box = (start, start + 30.4, start + side, start + 30.4 + side)
+        (target,) = targets_of([box], complete=True, shape=(GRID, GRID)).render(view)
+        assert len(target.boxes) == 1
+        assert not target.outside[int(start + side / 2), int(start + 30.4 + side / 2)]
+        turned = perturbed(view, AugmentConfig(mirror="no"), np.random.default_rng(0), mirror=False)
+        (target,) = targets_of([box], complete=True, shape=(GRID, GRID)).render(turned)
+        matrix = np.array(turned.matrix).reshape(2, 3)
+        centre = np.array([start + 30.4 + side / 2, start + side / 2])
+        x, y = np.floor(np.linalg.solve(matrix[:, :2], centre - matrix[:, 2])).astype(int)
+        assert not target.outside[y, x]
 
 
 def test_learnt_range_holds_the_true_fill(encoder: Encoder) -> None:

@@ -14,7 +14,7 @@ from napari_boxprompt.estimates import Timings, estimate_seconds
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.training import fit
-from napari_boxprompt.training.plan import MAX_HELD_VIEWS, Plan, make_plan
+from napari_boxprompt.training.plan import MAX_HELD_VIEWS, Plan, make_plan, most_objects
 
 MANY = 400
 PLANES = [PlaneId("stack", (i,)) for i in range(MANY)]
@@ -69,3 +69,11 @@ def test_planes_that_are_left_out_are_counted_and_cost_nothing(
     record = run.model.record
     assert (record["planes"], record["left_out"], len(record["learnt"])) == (4, 2, 3)
     assert estimate_seconds(scene.images, scene.boxes, config, Timings(0, 0, 1)) == 4 * 3, "boxes of a plane"
+
+
+def test_a_plane_that_is_not_complete_can_say_that_there_are_several(scene: Scene) -> None:
+    first, *rest = scene.images.planes
+    counts = {first: 3} | dict.fromkeys(rest, 1)
+    boxes = BoxSet(tuple(Box(10, 20 * i, 20, 20 * i + 10, p) for p, n in counts.items() for i in range(n)))
+    assert most_objects(boxes.complete(rest)) == {"object": 3}
+    assert most_objects(boxes.complete(rest[:2])) == {}, "two complete planes say too little"

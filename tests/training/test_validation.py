@@ -94,10 +94,21 @@ def test_perfect_prediction() -> None:
     assert found == {"box_agreement": 1.0, "pseudo_dice": 1.0}
 
 
+@pytest.mark.parametrize(("part", "dice"), [(0, 1.0), (200, 0.75), (5000, 0.0)])
+def test_a_class_that_is_found_where_it_is_not_counts(part: int, dice: float) -> None:
+    other = (60.0, 60.0, 80.0, 100.0)
+    samples = [sample_of([BOX], [other]), sample_of([BOX], [])]
+    found = [probability_of([BOX], [other]), probability_of([BOX], [])]
+    found[1][1].view(-1)[:part] = 1.0
+    assert validate(found, samples)["pseudo_dice"] == pytest.approx((3 + dice) / 4)
+    unknown = [samples[0], sample_of([BOX], [], complete=False)]
+    assert validate(found, unknown)["pseudo_dice"] == 1.0
+
+
 def test_half_a_prediction() -> None:
     found = validate([probability_of([(10, 10, 20, 50)])], [sample_of([BOX])])
     assert found["box_agreement"] == pytest.approx(0.5)
-    assert found["pseudo_dice"] == pytest.approx(2 / 3)
+    assert found["pseudo_dice"] == pytest.approx(3 / 4), "the second view has none of the second class"
 
 
 @pytest.mark.parametrize(("complete", "dice"), [(True, 2 * 800 / (800 + 1200)), (False, 1.0)])
@@ -113,7 +124,7 @@ def test_mean_over_boxes_classes_and_views() -> None:
     samples = [sample_of([BOX], [second]), sample_of([BOX], [])]
     found = validate([probability_of([BOX], [second]), probability_of([], [])], samples)
     assert found["box_agreement"] == pytest.approx(2 / 3)
-    assert found["pseudo_dice"] == pytest.approx(2 / 3)
+    assert found["pseudo_dice"] == pytest.approx(3 / 4), "of the second class there is none on the second view"
 
 
 def test_nothing_to_compare_with() -> None:

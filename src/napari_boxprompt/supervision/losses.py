@@ -130,12 +130,23 @@ def probabilities(logits: torch.Tensor, activation: Literal["sigmoid", "minmax"]
     raise ConfigError(f"There is no activation {activation!r}; choose 'sigmoid' or 'minmax'.")
 
 
+def cut_at_zero(logits: torch.Tensor, activation: Literal["sigmoid", "minmax"] = "sigmoid") -> torch.Tensor:
+    """Logits whose mask begins at 0, where `probabilities` gives one half.
+
+    For ``minmax`` the middle between minimum and maximum of each map ``(..., H, W)`` is taken away.
+    """
+    if activation == "sigmoid":
+        return logits
+    return logits - (logits.amin(dim=(-2, -1), keepdim=True) + logits.amax(dim=(-2, -1), keepdim=True)) / 2
+
+
 def pseudo_label_loss(
     probability: torch.Tensor,
     target: torch.Tensor,
     valid: torch.Tensor,
     smooth: float = 1.0,
     logits: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Half binary cross-entropy and half soft Dice against a pseudo-label (P25).
 
@@ -154,6 +165,8 @@ def pseudo_label_loss(
     logits : torch.Tensor, optional
         What `probability` is the sigmoid of: the cross-entropy then has a slope however sure a pixel is.
         A frozen decoder begins with logits of -30 where there is an object, and would stay there.
+    weight : torch.Tensor, optional
+        ``(B,)``, by which each sample is multiplied.
 
     Returns
     -------
@@ -171,6 +184,8 @@ def pseudo_label_loss(
     overlap, total = (v * p * y).sum(dim=(-2, -1)), (v * p).sum(dim=(-2, -1)) + filled
     dice = 1.0 - (2.0 * overlap + smooth) / torch.where(filled > 0, total + smooth, 1.0)
     loss = torch.where(filled > 0, 0.5 * bce + 0.5 * dice, bce)
+    if weight is not None:
+        loss = loss * weight.to(loss)
     return loss.sum() / max(len(loss), 1)
 
 

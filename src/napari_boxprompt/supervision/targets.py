@@ -30,13 +30,14 @@ __all__ = [
     "PlaneTargets",
     "assign",
     "box_label",
-    "class_pixels",
-    "mask_labels",
     "pseudo_labels",
     "size_range",
 ]
 
 Region = tuple[int, int, int, int]
+
+WHOLE = 0.9
+"""Part of a box from which on a view shows it."""
 
 PAIRS_AT_ONCE = 100_000
 """Boxes times views that are compared together, about 10 MB."""
@@ -57,14 +58,20 @@ class BoxLabel:
         Pixels around the box that `probability` covers.
     probability : numpy.ndarray
         float16 probabilities of the prompted mask, 0 outside the box.
-    whole : bool
-        The view that was prompted shows the box; what lies beyond it is a guess, as is then `fill`.
+    shown : tuple of float, optional
+        The part of the box that the prompted view shows, like `box`; by default all of it. Beyond it nothing
+        is known.
     """
 
     box: tuple[float, float, float, float]
     region: Region
     probability: npt.NDArray[np.float16]
-    whole: bool = True
+    shown: tuple[float, float, float, float] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the prompted view shows the box; else `fill` is that of a part."""
+        return self.shown is None or float(_areas(np.array(self.shown))) > WHOLE * self.area
 
     @property
     def area(self) -> float:
@@ -177,19 +184,41 @@ class PlaneTargets:
         matrix = _matrix(view)
         masks = box_mask(boxes, (GRID, GRID), matrix)
         in_boxes = masks.bool().any(dim=0) if len(masks) else torch.zeros_like(inside)
-        visible = masks.flatten(1).sum(dim=1) * view.scale**2
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        whole = visible > 0.9 * area
-        outside = known & ~in_boxes
+        parts = torch.tensor([label.shown or label.box for label in seen], dtype=torch.float64)
+        shown = in_boxes
+        if any(label.shown for label in seen):
+            shown = box_mask(parts, (GRID, GRID), matrix).bool().any(dim=0)
+        told = in_boxes | _between_centres(boxes, masks, matrix)
+        outside = known & ~told
         return ClassTargets(
-            pseudo=(probability > 0.5) & in_boxes,
-            valid=(in_boxes | outside) & inside,
+            pseudo=(probability > 0.5) & shown,
+            valid=(shown | outside) & inside,
             outside=outside,
-            unsaid=inside & ~known & ~in_boxes,
-            boxes=boxes[whole],
+            unsaid=inside & ~known & ~told,
+            boxes=boxes[_visible(boxes, masks, view) > WHOLE],
             to_image=matrix,
             axis_aligned=view.axis_aligned,
         )
+
+
+def _visible(boxes: torch.Tensor, masks: torch.Tensor, view: View) -> torch.Tensor:
+    """Part of each box that a view shows; of small boxes, to count pixels does not tell."""
+    if view.axis_aligned:
+        _, seen = next(on_grids(boxes.numpy(), [view]))
+        return torch.from_numpy(seen[0])
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return masks.flatten(1).sum(dim=1) * view.scale**2 / area
+
+
+def _between_centres(boxes: torch.Tensor, masks: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Pixels nearest to boxes so small that they meet no centre: no background, and no object either."""
+    near = torch.zeros(masks.shape[1:], dtype=torch.bool)
+    missed = boxes[~masks.flatten(1).any(dim=1)]
+    centres = (missed[:, :2] + missed[:, 2:]).flip(1) / 2  # (x, y)
+    places = torch.linalg.solve(matrix[:, :2], (centres - matrix[:, 2]).T).floor().long()
+    x, y = places[:, ((places >= 0) & (places < GRID)).all(dim=0)]
+    near[y, x] = True
+    return near
 
 
 def _matrix(view: View) -> torch.Tensor:
@@ -327,37 +356,6 @@ def pseudo_labels(
     )
 
 
-def class_pixels(mask: npt.NDArray[np.integer], k: int) -> npt.NDArray[np.bool_]:
-    """Pixels of class k in a class mask ``(H, W)``, or ``(K, H, W)`` where classes may overlap."""
-    return np.asarray(mask == k + 1 if mask.ndim == 2 else mask[k] > 0)
-
-
-def mask_labels(
-    mask: npt.NDArray[np.integer], boxes: BoxSet, plane: PlaneId
-) -> tuple[tuple[BoxLabel, ...], ...]:
-    """Boxes of a plane whose masks are known, in the place of `pseudo_labels`.
-
-    Parameters
-    ----------
-    mask : numpy.ndarray
-        ``(H, W)``; value k + 1 is class k of `boxes`, 0 is background. Where classes may overlap,
-        ``(K, H, W)`` of 0 and 1.
-    boxes : BoxSet
-        Boxes of the objects in the mask.
-    plane : PlaneId
-        The plane.
-    """
-    return tuple(
-        tuple(_known_label(box.as_tuple(), class_pixels(mask, k)) for box in boxes.on(plane, name))
-        for k, name in enumerate(boxes.classes)
-    )
-
-
-def _known_label(box: tuple[float, float, float, float], mask: npt.NDArray[np.bool_]) -> BoxLabel:
-    region = (int(np.floor(box[0])), int(np.floor(box[1])), int(np.ceil(box[2])), int(np.ceil(box[3])))
-    return BoxLabel(box, region, mask[region[0] : region[2], region[1] : region[3]].astype(np.float16))
-
-
 def box_label(
     box: tuple[float, float, float, float], logits: torch.Tensor, view: View, *, tight: bool
 ) -> BoxLabel:
@@ -370,11 +368,19 @@ def box_label(
     probability = (pixels - level).sigmoid()
     rows = torch.arange(region[0], region[2]) + 0.5
     columns = torch.arange(region[1], region[3]) + 0.5
+    part = _part_shown(box, view)
+    y0, x0, y1, x1 = part
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]
-    grid = view.boxes_to_grid(np.array(box))
-    cut = np.clip(grid, 0, GRID)
-    whole = bool((cut[2:] - cut[:2]).prod() > 0.9 * (grid[2:] - grid[:2]).prod())
-    return BoxLabel(box, region, (probability * inside).half().numpy(), whole)
+    return BoxLabel(box, region, (probability * inside).half().numpy(), None if part == box else part)
+
+
+def _part_shown(box: tuple[float, float, float, float], view: View) -> tuple[float, float, float, float]:
+    """Part of a box that an axis-aligned view shows; without area where that is nothing."""
+    a, _, c, _, e, f = view.matrix
+    first, last = np.sort([(f, c), (f + GRID * e, c + GRID * a)], axis=0)
+    low = np.clip(box[:2], first, last)
+    high = np.clip(box[2:], low, last)
+    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
 def size_range(labels: Sequence[BoxLabel]) -> tuple[float, float]:

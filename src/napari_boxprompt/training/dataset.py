@@ -11,7 +11,8 @@ import torch
 
 from napari_boxprompt.events import Progress
 from napari_boxprompt.models.encoding import PlanePixels, small_image
-from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, mask_labels, pseudo_labels
+from napari_boxprompt.supervision.known import mask_labels
+from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets, pseudo_labels
 from napari_boxprompt.training.emptied import emptied
 from napari_boxprompt.training.holdout import NO_PAST, Past
 from napari_boxprompt.training.plan import make_plan

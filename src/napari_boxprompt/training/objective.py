@@ -28,6 +28,10 @@ WARM = 0.3
 """Part of a training in which the weight of affinity grows to what it is: on an empty mask all pixels are
 alike too, and a young network would stay there."""
 
+ABSENT = 1 / 3
+"""How much a plane without a box of a class speaks against it, beside what is outside the boxes of others,
+where nothing is marked complete: the user may not have come to it yet."""
+
 FIXED_RANGE = (0.7, 0.9)
 """Fraction of a box that an object fills according to Gaillochet et al. 2025."""
 
@@ -90,7 +94,11 @@ class Objective:
         flat = probability.flatten(0, 1)
         raw = logits.float().flatten(0, 1) if config.activation == "sigmoid" else None
         terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
-            flat, stacked["pseudo"].float(), stacked["valid"] + self.presumed * stacked["unsaid"], logits=raw
+            flat,
+            stacked["pseudo"].float(),
+            stacked["valid"] + self.presumed * stacked["unsaid"],
+            logits=raw,
+            weight=self._weight(batch),
         )
         if config.outside:
             terms["outside"] = config.outside * losses.outside_loss(
@@ -107,10 +115,20 @@ class Objective:
             terms["consistency"] = config.consistency * between_views(probability, batch, lattice)
         return terms
 
+    def _weight(self, batch: Sequence[Sample]) -> torch.Tensor | None:
+        """Weight of each view and class, ``(B * K,)``.
+
+        Of a view where all is presumed, the weight of the pixels cancels out in the mean over them.
+        """
+        if not self.presumed:
+            return None
+        labels = [of_class for sample in batch for of_class in sample.plane.labels]
+        return torch.tensor([1.0 if of_class else ABSENT * self.presumed for of_class in labels])
+
     def _box_terms(
         self, probability: torch.Tensor, batch: Sequence[Sample], t: float, lattice: Lattice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Size and tightness, each a mean over the views."""
+        """Size and tightness, each a mean over views and classes, like the terms of single pixels."""
         size = tight = probability.new_zeros(())
         # Areas on half the grid: the same fractions for a quarter of the work, which was a fifth of a step.
         half = F.avg_pool2d(probability, 2)
@@ -123,7 +141,8 @@ class Objective:
                 if self.config.tightness and target.axis_aligned:
                     boxes = lattice.boxes(target.grid_boxes()).to(probability)
                     tight = tight + losses.tightness_loss(probability[i, k], boxes, t)
-        return size / len(batch), tight / len(batch)
+        count = len(batch) * probability.shape[1]
+        return size / count, tight / count
 
     def _size(
         self, probability: torch.Tensor, target: ClassTargets, k: int, t: float, lattice: Lattice
@@ -137,7 +156,10 @@ class Objective:
 
 
 def _affinity(logits: torch.Tensor, batch: Sequence[Sample], lattice: Lattice) -> torch.Tensor:
-    """Mean over the views of how far pixels that look alike are apart."""
+    """Mean over views and classes of how far pixels that look alike are apart.
+
+    An empty mask satisfies it: were it a sum over classes, many of them would let it outweigh the masks.
+    """
     total = logits.new_zeros(())
     blocks = lattice.blocks(logits.shape[-1]).to(logits.device)
     for maps, sample in zip(logits, batch, strict=True):
@@ -145,7 +167,7 @@ def _affinity(logits: torch.Tensor, batch: Sequence[Sample], lattice: Lattice) -
         for one, target in zip(maps, sample.targets, strict=True):
             boxed = lattice.pixels(target.valid & ~target.outside).to(logits.device)
             total = total + affinity_loss(one, image, boxed, blocks)
-    return total / len(batch)
+    return total / (len(batch) * logits.shape[1])
 
 
 def _stack(batch: Sequence[Sample], lattice: Lattice, device: torch.device) -> dict[str, torch.Tensor]:
@@ -181,7 +203,7 @@ def between_views(
 def under_flips(
     probability: torch.Tensor, again: torch.Tensor, quarter_turns: int, mirrored: bool
 ) -> torch.Tensor:
-    """Released variant: ``‖T(p(x)) - p(T(x))‖`` for a flip or quarter turn T of the embedding.
+    """Released variant: ``‖T(p(x)) - p(T(x))‖₂`` of an image for a flip or quarter turn T of its embedding.
 
     Parameters
     ----------
@@ -191,7 +213,10 @@ def under_flips(
         The transform T: turned, then mirrored left to right.
     """
     small, other = (F.interpolate(p, size=(CONSISTENCY_SIDE,) * 2, mode="area") for p in (probability, again))
-    return losses.consistency_loss(turn(small, quarter_turns, mirrored), other, torch.ones_like(other))
+    turned = turn(small, quarter_turns, mirrored)
+    images = zip(turned, other, strict=True)
+    norms = [losses.consistency_loss(x, y, torch.ones_like(y), norm="l2") for x, y in images]
+    return torch.stack(norms).mean()
 
 
 def turn(maps: torch.Tensor, quarter_turns: int, mirrored: bool) -> torch.Tensor:

@@ -105,10 +105,13 @@ def working_generator(config: TrainConfig, tile: float | None, start: PromptMode
 
 
 def most_objects(boxes: BoxSet) -> dict[str, int]:
-    """Most boxes of each class on one complete plane; classes on less than three of these are left out."""
+    """Most boxes of each class on one plane; classes on less than three complete planes are left out.
+
+    Only complete planes can tell that there are no more. That there are several, any plane can.
+    """
     complete = [plane for plane, info in boxes.planes.items() if info.complete]
-    counts = {name: [len(boxes.on(plane, name)) for plane in complete] for name in boxes.classes}
-    return {name: max(found) for name, found in counts.items() if sum(map(bool, found)) >= 3}
+    known = [name for name in boxes.classes if sum(bool(boxes.on(plane, name)) for plane in complete) >= 3]
+    return {name: max(len(boxes.on(plane, name)) for plane in boxes.boxed_planes) for name in known}
 
 
 def symmetric(boxes: BoxSet, images: Images) -> bool:

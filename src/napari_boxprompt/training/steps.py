@@ -178,7 +178,7 @@ class Steps:
         embedding, image = tensors([sample], self.encoder.device)
         with torch.no_grad(), self.fabric.autocast():
             found: torch.Tensor = net(embedding, image)
-        return found[0].float().cpu()
+        return losses.cut_at_zero(found[0].float().cpu(), self.config.loss.activation)
 
     def _check(self, data: Dataset) -> None:
         """Validate the averaged weights and keep them if they are the best so far."""

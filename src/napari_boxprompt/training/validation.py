@@ -85,8 +85,15 @@ def validate(probabilities: Sequence[torch.Tensor], samples: Sequence[Sample]) -
     -------
     dict
         ``box_agreement`` and ``pseudo_dice``, in 0..1; empty when there is nothing to compare with.
+
+    Notes
+    -----
+    A class of which a view shows no object, though every object is boxed there, has no Dice. It counts by
+    what is found of it on known background: 1 where that is nothing, 0 from as much on as the views with
+    objects show on average. Else a class found all over such planes would go unseen.
     """
     agreements, dices = list[float](), list[float]()
+    areas, strays = dict[int, list[int]](), list[tuple[int, int]]()
     for probability, sample in zip(probabilities, samples, strict=True):
         for k, target in enumerate(sample.targets):
             mask = probability[k] > 0.5
@@ -95,6 +102,10 @@ def validate(probabilities: Sequence[torch.Tensor], samples: Sequence[Sample]) -
             seen, wanted = mask & target.valid, target.pseudo & target.valid
             if wanted.any():
                 dices.append(float(2 * (seen & wanted).sum() / (seen.sum() + wanted.sum())))
+                areas.setdefault(k, []).append(int(wanted.sum()))
+            elif target.outside.any():
+                strays.append((k, int((mask & target.outside).sum())))
     if not agreements or not dices:
         return {}
+    dices += [max(0.0, 1.0 - stray / float(np.mean(areas[k]))) for k, stray in strays if k in areas]
     return {"box_agreement": float(np.mean(agreements)), "pseudo_dice": float(np.mean(dices))}
