@@ -13,10 +13,10 @@ import tifffile
 
 from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.boxes import PlaneId
-from napari_boxprompt.errors import OutputError
+from napari_boxprompt.errors import ImageError, OutputError
 from napari_boxprompt.images import Images
 from napari_boxprompt.instances import Instance
-from napari_boxprompt.outputs import ResultWriter, prepare_folder, write_json, write_labels
+from napari_boxprompt.outputs import ResultWriter, prepare_folder, prepare_results, write_json, write_labels
 from napari_boxprompt.prediction import Prediction
 
 SHAPE = (32, 40)
@@ -249,6 +249,84 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
         with pytest.raises(OutputError, match="choose another folder"):
             prepare_folder(folder)
+
+
+def some_images(folder: Path, *names: str) -> Path:
+    """Write images."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / name, np.ones(SHAPE, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("data", "data"),
+        ("data", "data/sub/.."),
+        ("data", "link"),
+        ("link", "data"),
+        ("linked", "data"),
+        ("data/*.tif", "data"),
+        ("data/**/*.tif", "data"),
+        ("data/sub/*.tif", "data/sub"),
+        ("data/s*/*.tif", "data/sub"),
+        ("one", "one"),
+    ],
+)
+def test_results_do_not_lie_among_the_images(tmp_path: Path, source: str, out: str) -> None:
+    data = some_images(tmp_path / "data", "a.tif", "a_mask.tif", "sub/b.tif", "sub/c.tif")
+    some_images(tmp_path / "one", "a.tif")
+    (tmp_path / "linked").mkdir()
+    try:
+        (tmp_path / "link").symlink_to(data, target_is_directory=True)
+        for name in ("a.tif", "a_mask.tif"):
+            (tmp_path / "linked" / name).symlink_to(data / name)
+    except OSError:
+        pytest.skip("links cannot be made here")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match="choose another folder, for instance"):
+        prepare_results(str(tmp_path / source), tmp_path / out)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("source", "out"), [("data", "data/masks"), ("data/**/*.tif", "masks"), ("data", "x")]
+)
+def test_results_lie_apart_from_the_images(tmp_path: Path, source: str, out: str) -> None:
+    some_images(tmp_path / "data", "a.tif", "b.tif", "sub/c.tif")
+    images, folder = prepare_results(str(tmp_path / source), tmp_path / out)
+    assert images.names[0] == "a.tif"
+    assert folder == tmp_path / out
+    assert folder.is_dir()
+
+
+def test_nothing_is_made_where_there_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="check the path"):
+        prepare_results(tmp_path / "gone.tif", tmp_path / "out")
+    assert not names(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_single_image_may_have_its_results_beside_it(tmp_path: Path) -> None:
+    some_images(tmp_path, "a.tif", "b_mask.tif")
+    for _ in range(2):  # also a second time
+        images, folder = prepare_results(tmp_path / "a.tif", tmp_path)
+        with ResultWriter(folder, images, ["cell"]) as writer:
+            writer.add(prediction(images.planes[0]))
+    assert {"a_mask.tif", "a_objects.tif", "objects.csv"} <= names(tmp_path)
+
+
+@pytest.mark.parametrize("mine", ["a_mask.tif", "a_objects.tif", "objects.csv"])
+def test_results_beside_a_single_image_overwrite_nothing(tmp_path: Path, mine: str) -> None:
+    some_images(tmp_path, "a.tif")
+    if mine == "objects.csv":
+        (tmp_path / mine).write_text("my,own,table\n", "utf-8")
+    else:
+        some_images(tmp_path, mine)
+    with pytest.raises(OutputError, match=rf"{mine} would be overwritten.*choose another folder"):
+        prepare_results(tmp_path / "a.tif", tmp_path)
+    assert names(tmp_path) == {"a.tif", mine}
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

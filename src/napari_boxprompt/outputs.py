@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import tifffile
 
-from napari_boxprompt.errors import OutputError
+from napari_boxprompt._readers import reading
+from napari_boxprompt.errors import ImageError, OutputError
 from napari_boxprompt.files import atomic_path, atomic_write_bytes
+from napari_boxprompt.images import find_files, open_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,10 +26,11 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
     from napari_boxprompt.prediction import Prediction
 
-__all__ = ["ResultWriter", "prepare_folder", "write_json", "write_labels"]
+__all__ = ["ResultWriter", "prepare_folder", "prepare_results", "write_json", "write_labels"]
 
 _AXES = "TZQRIJKL"
 _OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
+_COLUMNS = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
 
 
 def prepare_folder(folder: str | Path) -> Path:
@@ -46,6 +50,85 @@ def prepare_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
     return folder
+
+
+def prepare_results(
+    source: str | Path, folder: str | Path, *, channel: int | None = None
+) -> tuple[Images, Path]:
+    """Open the images to predict and make the folder for their results, which must not lie among them.
+
+    Parameters
+    ----------
+    source : str or Path
+        A file, a folder or a pattern, see `napari_boxprompt.images.open_images`.
+    folder : str or Path
+        Folder for the results.
+    channel : int, optional
+        See `napari_boxprompt.images.open_images`.
+
+    Returns
+    -------
+    images : Images
+        The images.
+    folder : Path
+        The folder, which can be written.
+
+    Raises
+    ------
+    ImageError
+        There are no images, or one cannot be opened.
+    OutputError
+        The folder cannot be written, or is that of the images. A single image may have its results beside it
+        where they take the place of nothing but older results.
+    """
+    _check_apart(source, Path(folder))
+    images = open_images(source, channel=channel)
+    return images, prepare_folder(folder)
+
+
+def _check_apart(source: str | Path, folder: Path) -> None:
+    """Refuse to write among the images, over files of the user that the next run would take for images."""
+    files = find_files(source)
+    places = {
+        place for path in files.values() for place in (path.parent, Path(os.path.realpath(path)).parent)
+    }
+    taken = {_identity(place) for place in places if place.is_dir()}
+    for place in sorted({(folder / name).parent for name in files} | {folder}):
+        if not place.is_dir() or _identity(place) not in taken:
+            continue
+        if len(files) > 1 or Path(source).is_dir():
+            raise OutputError(
+                f"{place} is the folder of the images: results could overwrite your files there and be "
+                f"taken for images the next time; choose another folder, for instance {place / 'masks'}."
+            )
+        (stem,) = (folder / PurePosixPath(name).with_suffix("") for name in files)
+        names = (f"{stem.name}_mask.tif", f"{stem.name}_objects.tif", "objects.csv")
+        for path in (stem.with_name(name) for name in names):
+            if path.exists() and not _is_result(path):
+                raise OutputError(
+                    f"{path} would be overwritten, and no prediction has written it; choose another folder, "
+                    f"for instance {place / 'masks'}."
+                )
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Know a folder again, whatever links lead to it and however its name is written."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _is_result(path: Path) -> bool:
+    """Return whether a file looks like one of `ResultWriter`."""
+    try:
+        with reading(path):
+            if path.suffix == ".csv":
+                with path.open(encoding="utf-8") as table:
+                    return table.readline().rstrip() == ",".join(_COLUMNS)
+            with tifffile.TiffFile(path) as file:
+                about = file.shaped_metadata or ()
+            return any('"classes"' in str(found.get("Description")) for found in about)
+    except ImageError:
+        return False
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -214,8 +297,7 @@ class ResultWriter:
 
     def _write_table(self, path: Path, images: Sequence[str]) -> None:
         table = io.StringIO()
-        columns = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
-        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for image in images for row in self._rows[image])
         atomic_write_bytes(path, table.getvalue().encode())

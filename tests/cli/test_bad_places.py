@@ -141,6 +141,20 @@ def test_places_that_are_taken(quick_model: Path, discs: Discs, tmp_path: Path) 
     assert (mine / "chapter.txt").read_text(encoding="utf-8") == "years of work"
 
 
+def test_images_are_not_written_over(quick_model: Path, discs: Discs, tmp_path: Path) -> None:
+    shutil.copytree(discs.images, tmp_path / "data")
+    mine = tmp_path / "data" / "image0_mask.tif"
+    mine.write_bytes(b"years of work")
+    before = everything(tmp_path)
+    said = boxprompt("predict", quick_model, tmp_path / "data", "--out", tmp_path / "data").sentence()
+    assert f"choose another folder, for instance {tmp_path / 'data' / 'masks'}." in said
+    assert everything(tmp_path) == before
+    assert mine.read_bytes() == b"years of work"
+    words = ("predict", quick_model, tmp_path / "data" / "image1.png", "--out", tmp_path / "data")
+    boxprompt(*words).ok()
+    assert everything(tmp_path) > before
+
+
 def test_a_full_disk(quick_model: Path, discs: Discs, tmp_path: Path, full_disk: None) -> None:
     old = tmp_path / "model"
     shutil.copytree(quick_model, old)

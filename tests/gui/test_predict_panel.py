@@ -346,6 +346,20 @@ def test_a_folder_is_segmented(
     assert list((tmp_path / "out").glob("a*.tif"))
 
 
+def test_a_folder_of_images_is_not_written_into(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], tmp_path: Path
+) -> None:
+    for name in ("a.tif", "a_mask.tif"):
+        tifffile.imwrite(tmp_path / name, stack(1)[0])
+    mine = (tmp_path / "a_mask.tif").read_bytes()
+    ready.widget._predicting.folder(tmp_path, tmp_path)
+    end(ready, qtbot)
+    assert len(said) == 1
+    assert "choose another folder" in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "a_mask.tif"]
+    assert (tmp_path / "a_mask.tif").read_bytes() == mine
+
+
 def test_a_stopped_folder_keeps_what_is_done(
     ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -216,11 +216,9 @@ def predict(
     workers: WorkersOption = 1,
 ) -> None:
     """Segment images without any prompt."""
-    from napari_boxprompt.images import open_images
-    from napari_boxprompt.outputs import ResultWriter, prepare_folder
+    from napari_boxprompt.outputs import ResultWriter, prepare_results
 
-    opened = open_images(images, channel=channel)
-    folder = prepare_folder(out)
+    opened, folder = prepare_results(images, out, channel=channel)
     from napari_boxprompt.api import load_model
 
     with download_bar() as show:

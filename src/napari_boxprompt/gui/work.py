@@ -357,12 +357,11 @@ def predict_files(
     ResultWriter
         It knows what was written, also of the image that was at work when this was stopped.
     """
-    from napari_boxprompt.images import open_images
-    from napari_boxprompt.outputs import ResultWriter, prepare_folder
+    from napari_boxprompt.outputs import ResultWriter, prepare_results
 
-    images = open_images(source)
+    images, folder = prepare_results(source, out)
     classes, overlap = model.model.classes, not model.model.exclusive
-    with ResultWriter(prepare_folder(out), images, classes, overlap=overlap) as writer:
+    with ResultWriter(folder, images, classes, overlap=overlap) as writer:
         for event in predict(stop, model, images, images.planes):
             if isinstance(event, Found):
                 writer.add(event.prediction)
