@@ -179,6 +179,37 @@ def test_what_there_is_of_an_unfinished_stack_is_kept_apart(tmp_path: Path) -> N
     )
 
 
+def test_images_that_are_left_out(tmp_path: Path) -> None:
+    images = images_of(a_png=SHAPE, s_tif=(3, *SHAPE), z_png=SHAPE)
+    with ResultWriter(tmp_path, images, left_out={"b.png": "b.png is empty."}) as writer:
+        assert writer.planes == 5
+        for plane in images.planes[:2]:
+            writer.add(prediction(plane))
+        writer.leave_out("s.tif", ImageError("s.tif is damaged."))
+        assert writer.planes == 3, "one of the stack was done"
+        assert writer.outcome.startswith("Stopped: 1 of 4 images are finished. 2 files were written")
+        writer.add(prediction(images.planes[-1]))
+    assert writer.missing == (
+        "2 of 4 images were left out. b.png is empty. s.tif is damaged. "
+        "1 of 3 planes of s.tif are in s_1_of_3_planes_mask.tif."
+    )
+    assert writer.outcome == f"8 files were written to {tmp_path}. {writer.missing}"
+    assert {row["image"] for row in rows(tmp_path)} == {"a.png", "z.png"}
+    assert tifffile.imread(tmp_path / "s_1_of_3_planes_mask.tif").any(axis=(1, 2)).tolist() == [1, 0, 0]
+
+
+def test_many_images_that_are_left_out(tmp_path: Path) -> None:
+    images = images_of(**{f"i{n:02}_png": SHAPE for n in range(20)})
+    with ResultWriter(tmp_path, images) as writer:
+        for name in images.names[:15]:
+            writer.leave_out(name, ImageError(f"{name} is bad."))
+    assert writer.missing == (
+        "15 of 20 images were left out. i00.png is bad. i01.png is bad. i02.png is bad. Left out too: "
+        f"{', '.join(images.names[3:13])} and 2 more."
+    )
+    assert not names(tmp_path)
+
+
 def test_stopped_before_anything(tmp_path: Path) -> None:
     with ResultWriter(tmp_path, images_of(s_tif=(3, *SHAPE))) as writer:
         pass
@@ -295,7 +326,7 @@ def test_results_do_not_lie_among_the_images(tmp_path: Path, source: str, out: s
 )
 def test_results_lie_apart_from_the_images(tmp_path: Path, source: str, out: str) -> None:
     some_images(tmp_path / "data", "a.tif", "b.tif", "sub/c.tif")
-    images, folder = prepare_results(str(tmp_path / source), tmp_path / out)
+    images, folder, _ = prepare_results(str(tmp_path / source), tmp_path / out)
     assert images.names[0] == "a.tif"
     assert folder == tmp_path / out
     assert folder.is_dir()
@@ -311,7 +342,7 @@ def test_nothing_is_made_where_there_is_no_image(tmp_path: Path) -> None:
 def test_a_single_image_may_have_its_results_beside_it(tmp_path: Path) -> None:
     some_images(tmp_path, "a.tif", "b_mask.tif")
     for _ in range(2):  # also a second time
-        images, folder = prepare_results(tmp_path / "a.tif", tmp_path)
+        images, folder, _ = prepare_results(tmp_path / "a.tif", tmp_path)
         with ResultWriter(folder, images, ["cell"]) as writer:
             writer.add(prediction(images.planes[0]))
     assert {"a_mask.tif", "a_objects.tif", "objects.csv"} <= names(tmp_path)

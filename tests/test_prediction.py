@@ -13,9 +13,10 @@ from lightning_fabric import Fabric
 from tests.helpers.synthetic import FakeModel, Scene, draw_plane, make_scene, overlap
 
 from napari_boxprompt import prediction
+from napari_boxprompt._readers import ArrayReader
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import PlaneId
-from napari_boxprompt.errors import BundleError
+from napari_boxprompt.errors import BundleError, ImageError
 from napari_boxprompt.images import Images, Normalization, open_images
 from napari_boxprompt.models.encoding import Encoder
 from napari_boxprompt.prediction import Prediction, Predictor, assemble, predict_planes
@@ -370,6 +371,45 @@ def test_chosen_planes_in_the_given_order(predictor: Predictor, scene: Scene) ->
     chosen = [scene.images.planes[i] for i in (4, 1)]
     assert [found.plane for found in predict_planes(predictor, scene.images, chosen, workers=3)] == chosen
     assert list(predict_planes(predictor, scene.images, [])) == []
+
+
+class Damaged(Images):
+    """A stack whose second plane cannot be read, between two images."""
+
+    def __init__(self) -> None:
+        values = np.full((3, 64, 64), 40, np.uint8)
+        shapes = {"a.tif": values[0], "s.tif": values, "z.tif": values[0]}
+        super().__init__({name: ArrayReader(shape, name) for name, shape in shapes.items()})
+        self.reads: list[PlaneId] = []
+
+    def read(self, plane: PlaneId) -> Any:
+        self.reads.append(plane)
+        if plane == PlaneId("s.tif", (1,)):
+            raise ImageError("s.tif is damaged.")
+        return super().read(plane)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_image_that_cannot_be_read_is_passed_over(predictor: Predictor, workers: int) -> None:
+    images, errors = Damaged(), list[tuple[str, str]]()
+    found = predict_planes(
+        predictor, images, workers=workers, on_error=lambda name, error: errors.append((name, str(error)))
+    )
+    assert [str(one.plane) for one in found] == ["a.tif", "s.tif[0]", "z.tif"]
+    assert errors == [("s.tif", "s.tif is damaged.")]
+    assert workers > 1 or PlaneId("s.tif", (2,)) not in images.reads[:3]
+    with pytest.raises(ImageError, match="damaged"):
+        list(predict_planes(predictor, Damaged(), workers=workers))
+
+
+def test_colours_are_not_taken_for_grey(predictor: Predictor) -> None:
+    images = Images({"c.png": ArrayReader(np.zeros((64, 64, 3), np.uint8), "c.png")})
+    with pytest.raises(ImageError, match=r"c\.png is in colour \(channels: 3\).* grey \(1\).*--channel"):
+        next(predict_planes(predictor, images))
+    scale = Normalization(low=(0, 0, 0), high=(1, 1, 1))
+    colour = Predictor(replace(predictor.model, normalization=scale), predictor.encoder)
+    with pytest.raises(ImageError, match=r"a\.tif is grey \(channels: 1\).* in colour \(3\); convert it"):
+        next(predict_planes(colour, Damaged()))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.errors import ImageError
     from napari_boxprompt.events import Event
     from napari_boxprompt.prompting import PromptModel
 
@@ -268,6 +269,7 @@ def predict(
     workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
+    on_error: Callable[[str, ImageError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment planes without prompts.
 
@@ -286,16 +288,24 @@ def predict(
     disagreement : bool
         Measure how much of each plane changes in a second view of it (`Prediction.disagreement`); it costs
         one more encoding a tile and changes no mask.
+    on_error : callable, optional
+        Called with the name of an image that cannot be read or does not fit the model, and the error; the
+        others go on. Without this, the error is raised.
 
     Yields
     ------
     Prediction
         One for each plane, in order.
     """
-    opened = images if isinstance(images, Images) else open_images(images)
-    predictor = Predictor(model.model, model.encoder)
+    opened = images if isinstance(images, Images) else open_images(images, on_error=on_error)
     yield from predict_planes(
-        predictor, opened, planes, workers=workers, on_tile=on_tile, disagreement=disagreement
+        Predictor(model.model, model.encoder),
+        opened,
+        planes,
+        workers=workers,
+        on_tile=on_tile,
+        disagreement=disagreement,
+        on_error=on_error,
     )
 
 

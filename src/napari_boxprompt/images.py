@@ -18,7 +18,7 @@ from napari_boxprompt.errors import ImageError
 from napari_boxprompt.normalization import Normalization
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -153,6 +153,7 @@ def open_images(
     name: str = "image",
     channel_axis: int | None = None,
     rgb: bool | None = None,
+    on_error: Callable[[str, ImageError], None] | None = None,
 ) -> Images:
     """Open images without reading their pixels.
 
@@ -170,6 +171,8 @@ def open_images(
         The axis of an array that holds channels; not needed for RGB.
     rgb : bool, optional
         Whether the last axis of an array holds colours; by default if it has 3 or 4 entries and Y and X more.
+    on_error : callable, optional
+        Called with the name of each file that cannot be opened, and the error; these files are left out.
 
     Returns
     -------
@@ -180,13 +183,26 @@ def open_images(
     Raises
     ------
     ImageError
-        If nothing is found, or a file is missing, empty, damaged, too small or has channels to choose from.
+        If nothing is found, or a file is missing, empty, damaged, too small or has channels to choose from;
+        with `on_error`, if that is so of all files.
     """
     if not isinstance(source, (str, PurePath)) and hasattr(source, "shape") and hasattr(source, "dtype"):
         return Images({name: ArrayReader(source, name, channel, channel_axis, rgb)})
     files = find_files(source)
     handles = TiffHandles()
-    return Images({key: open_reader(path, handles, channel) for key, path in files.items()})
+    readers: dict[str, Reader] = {}
+    first: ImageError | None = None
+    for key, path in files.items():
+        try:
+            readers[key] = open_reader(path, handles, channel)
+        except ImageError as error:
+            if on_error is None or len(files) == 1:
+                raise
+            on_error(key, error)
+            first = first or error
+    if first is not None and not readers:
+        raise ImageError(f"None of the {len(files)} images can be opened. {first}") from first
+    return Images(readers)
 
 
 def find_files(source: Any) -> dict[str, Path]:

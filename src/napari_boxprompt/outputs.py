@@ -8,6 +8,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,6 +32,8 @@ __all__ = ["ResultWriter", "prepare_folder", "prepare_results", "write_json", "w
 _AXES = "TZQRIJKL"
 _OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
 _COLUMNS = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
+_REASONS, _NAMES = 3, 10
+"""Of how many images that were left out it is said why, and how many more are named."""
 
 
 def prepare_folder(folder: str | Path) -> Path:
@@ -54,7 +57,7 @@ def prepare_folder(folder: str | Path) -> Path:
 
 def prepare_results(
     source: str | Path, folder: str | Path, *, channel: int | None = None
-) -> tuple[Images, Path]:
+) -> tuple[Images, Path, dict[str, str]]:
     """Open the images to predict and make the folder for their results, which must not lie among them.
 
     Parameters
@@ -72,18 +75,25 @@ def prepare_results(
         The images.
     folder : Path
         The folder, which can be written.
+    left_out : dict
+        Names of the images that cannot be opened, and why.
 
     Raises
     ------
     ImageError
-        There are no images, or one cannot be opened.
+        There are no images, or none can be opened.
     OutputError
         The folder cannot be written, or is that of the images. A single image may have its results beside it
         where they take the place of nothing but older results.
     """
     _check_apart(source, Path(folder))
-    images = open_images(source, channel=channel)
-    return images, prepare_folder(folder)
+    left_out: dict[str, str] = {}
+
+    def leave_out(image: str, error: ImageError) -> None:
+        left_out[image] = str(error)
+
+    images = open_images(source, channel=channel, on_error=leave_out)
+    return images, prepare_folder(folder), left_out
 
 
 def _check_apart(source: str | Path, folder: Path) -> None:
@@ -202,10 +212,23 @@ class ResultWriter:
         Names of the classes.
     overlap : bool
         Whether classes may overlap.
+    left_out : mapping of str to str
+        Names of images that could not be opened, and why.
+
+    Attributes
+    ----------
+    left_out : dict
+        Names of the images of which there is no whole result, and why.
     """
 
     def __init__(
-        self, folder: Path, images: Images, classes: Sequence[str] = (), *, overlap: bool = False
+        self,
+        folder: Path,
+        images: Images,
+        classes: Sequence[str] = (),
+        *,
+        overlap: bool = False,
+        left_out: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._folder, self._classes, self._overlap = folder, classes, overlap
         self._left: dict[str, int] = {}
@@ -220,6 +243,7 @@ class ResultWriter:
         self._rows: dict[str, list[dict[str, object]]] = {}
         self._finished: list[str] = []
         self.written: list[Path] = []
+        self.left_out = dict(left_out)
 
     def __enter__(self) -> Self:
         return self
@@ -254,6 +278,16 @@ class ResultWriter:
             self._write(plane.image)
             self._finished.append(plane.image)
 
+    def leave_out(self, image: str, error: ImageError) -> None:
+        """Note that no further plane of an image comes; what there is of it is kept as if it was stopped."""
+        self.left_out[image] = str(error)
+
+    @property
+    def planes(self) -> int:
+        """How many planes there will be without those that are left out."""
+        left = sum(count for image, count in self._left.items() if image in self.left_out)
+        return sum(self._wanted.values()) - left
+
     def _write(self, image: str, part: str = "") -> Path:
         """Write what there is of an image; return the place of its files, without their last word."""
         mask, labels = self._stacks.pop(image)
@@ -286,14 +320,29 @@ class ResultWriter:
         """What was written, and what is missing, in words."""
         files = "1 file was" if len(self.written) == 1 else f"{len(self.written)} files were"
         where = f"{files} written to {self._folder}."
-        done, wanted = len(self._finished), len(self._wanted)
-        if done == wanted:
-            return where
+        done, wanted = len(self._finished), len(self._wanted | self.left_out)
+        if done + len(self.left_out) == wanted:
+            return f"{where if self.written else ''} {self.missing}".strip()
         if not self.written:
-            return "Stopped before the first plane was done; nothing was written."
-        parts = "".join(f"; {part}" for part in self._parts.values())
+            return f"Stopped before the first plane was done; nothing was written. {self.missing}".strip()
+        parts = "".join(f"; {part}" for image, part in self._parts.items() if image not in self.left_out)
         images = "image is" if wanted == 1 else "images are"
-        return f"Stopped: {done} of {wanted} {images} finished{parts}. {where}"
+        return f"Stopped: {done} of {wanted} {images} finished{parts}. {where} {self.missing}".strip()
+
+    @property
+    def missing(self) -> str:
+        """How many images were left out, and why the first few of them, in words; nothing where none was."""
+        count, wanted = len(self.left_out), len(self._wanted | self.left_out)
+        if not count:
+            return ""
+        told = (
+            [] if wanted == 1 else [f"{count} of {wanted} images {'was' if count == 1 else 'were'} left out."]
+        )
+        told += list(self.left_out.values())[:_REASONS]
+        if rest := list(self.left_out)[_REASONS:]:
+            named, more = rest[:_NAMES], len(rest) - _NAMES
+            told.append(f"Left out too: {', '.join(named)}{f' and {more} more' if more > 0 else ''}.")
+        return " ".join([*told, *(f"{self._parts[i]}." for i in self.left_out if i in self._parts)])
 
     def _write_table(self, path: Path, images: Sequence[str]) -> None:
         table = io.StringIO()

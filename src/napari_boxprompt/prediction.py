@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_boxprompt.disagreement import compared, second_view, views_disagree
-from napari_boxprompt.errors import BundleError
+from napari_boxprompt.errors import BundleError, ImageError
 from napari_boxprompt.instances import Instance, split_objects
 from napari_boxprompt.models.encoding import PlanePixels, small_image
 from napari_boxprompt.refinement import refined
@@ -20,7 +21,9 @@ from napari_boxprompt.supervision.losses import cut_at_zero
 from napari_boxprompt.views import View, blend_rows, tile_views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from typing import Any
 
     import numpy.typing as npt
 
@@ -160,7 +163,13 @@ class Predictor:
         disagreement : bool
             Look at each tile in a second view too, and measure `Prediction.disagreement`: it costs one more
             encoding a tile and changes no mask.
+
+        Raises
+        ------
+        ImageError
+            The plane is grey and the model was trained on colours, or the other way round.
         """
+        _check_channels(plane, values.shape[2], len(self.model.normalization.low))
         model, pixels = self.model, PlanePixels(values, self.model.normalization)
         rows = tile_views(pixels.shape, model.tile_for(pixels.shape))
         total, done, seen = sum(map(len, rows)), 0, _Seen(compares=disagreement)
@@ -196,6 +205,16 @@ class Predictor:
             first += len(objects)
             stacks.append(labels)
         return np.stack(stacks), found
+
+
+def _check_channels(plane: PlaneId, found: int, known: int) -> None:
+    if found != known:
+        kinds = {1: "grey", 3: "in colour"}
+        advice = "choose one of its channels with --channel" if known == 1 else "train on such images"
+        raise ImageError(
+            f"{plane} is {kinds.get(found, 'of another kind')} (channels: {found}), but the model learnt "
+            f"from images that are {kinds[known]} ({known}); convert it, or {advice}."
+        )
 
 
 def assemble(
@@ -240,6 +259,7 @@ def predict_planes(
     workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
+    on_error: Callable[[str, ImageError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment planes one after the other; closing the iterator stops after the current tile.
 
@@ -255,21 +275,44 @@ def predict_planes(
         Threads that read planes ahead; the results do not depend on it.
     on_tile, disagreement
         See `Predictor.predict`.
+    on_error : callable, optional
+        Called with the name of an image that cannot be read or does not fit the model, and the error. The
+        planes of it that are left are then passed over; without this, the error ends everything.
 
     Yields
     ------
     Prediction
         In the order of `planes`.
     """
-    wanted = iter(images.planes if planes is None else planes)
+    lost: set[str] = set()
+    wanted = (plane for plane in (images.planes if planes is None else planes) if plane.image not in lost)
+    with closing(_read_ahead(images, wanted, workers)) as reading:
+        for plane, values in reading:
+            if plane.image in lost:  # read ahead before that was known
+                continue
+            try:
+                found = predictor.predict(plane, values.result(), on_tile, disagreement=disagreement)
+            except ImageError as error:
+                if on_error is None:
+                    raise
+                lost.add(plane.image)
+                on_error(plane.image, error)
+            else:
+                yield found
+
+
+def _read_ahead(
+    images: Images, wanted: Iterator[PlaneId], workers: int
+) -> Generator[tuple[PlaneId, Future[npt.NDArray[Any]]], None, None]:
+    """Give planes with their pixels, or the error of reading them, while the next ones are read."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         reading = [(plane, pool.submit(images.read, plane)) for plane in islice(wanted, max(1, workers))]
         try:
             while reading:
                 plane, values = reading.pop(0)
-                pixels = values.result()
+                wait([values])
                 reading += [(ahead, pool.submit(images.read, ahead)) for ahead in islice(wanted, 1)]
-                yield predictor.predict(plane, pixels, on_tile, disagreement=disagreement)
+                yield plane, values
         finally:
             for _, future in reading:
                 future.cancel()

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tests.helpers.commands import Discs, boxprompt, everything
 from tests.helpers.synthetic import FakeModel, tiny_generator_known
@@ -248,6 +250,48 @@ def test_the_sentence_names_both_frozen_models(
     said = boxprompt(*words).sentence()
     assert "'litemedsam' (weights ffffffffffff)" in said
     assert "'tuned' has weights eeeeeeeeeeee" in said
+
+
+# Images of a folder that cannot be used
+
+
+def test_images_that_cannot_be_used_are_left_out(quick_model: Path, discs: Discs, tmp_path: Path) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(discs.images, folder)
+    whole = (folder / "image1.png").read_bytes()
+    (folder / "image1.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
+    (folder / "a.tif").write_bytes(b"no image")
+    (folder / "empty.png").write_bytes(b"")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "colour.png")
+    ended = boxprompt("predict", quick_model, folder, "--out", out, "--workers", 2)
+    said = ended.sentence()
+    assert said.startswith(f"Error: 4 of 7 images were left out. {folder / 'a.tif'} is damaged")
+    assert f"{folder / 'empty.png'} is empty" in said
+    assert "colour.png is in colour (channels: 3), but the model learnt from images that are grey" in said
+    assert said.endswith("Left out too: image1.png.")
+    assert ended.out == f"3 planes segmented; 7 files written to {out}.\n"
+    written = {f"image{i}_{kind}.tif" for i in (0, 2, 3) for kind in ("mask", "objects")}
+    assert everything(out) == written | {"objects.csv"}
+
+
+def test_a_single_image_that_cannot_be_used(quick_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "colour.png"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path)
+    ended = boxprompt("predict", quick_model, path, "--out", tmp_path / "out")
+    assert ended.sentence().startswith("Error: colour.png is in colour")
+    assert not ended.out
+    path.write_bytes(b"")
+    assert "is empty" in boxprompt("predict", quick_model, path, "--out", tmp_path / "out").sentence()
+    (tmp_path / "other.png").write_bytes(b"")
+    said = boxprompt("predict", quick_model, tmp_path, "--out", tmp_path / "out").sentence()
+    assert said.startswith(f"Error: None of the 2 images can be opened. {path} is empty")
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_ends_the_prediction(quick_model: Path, discs: Discs, tmp_path: Path) -> None:
+    said = boxprompt("predict", quick_model, discs.images, "--out", tmp_path / "out").sentence()
+    assert "the disk is full" in said
+    assert "left out" not in said
 
 
 # Ctrl-C while predicting; while training it is tested with real signals

@@ -360,6 +360,21 @@ def test_a_folder_of_images_is_not_written_into(
     assert (tmp_path / "a_mask.tif").read_bytes() == mine
 
 
+def test_what_is_left_out_of_a_folder_is_said_once(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", stack(1)[0])
+    for name in ("b.tif", "c.png"):
+        (tmp_path / "in" / name).write_bytes(b"no image")
+    ready.widget._predicting.folder(tmp_path / "in", tmp_path / "out")
+    end(ready, qtbot)
+    assert len(said) == 1
+    written = f"3 files were written to {tmp_path / 'out'}. "
+    assert said[0].startswith(f"{written}2 of 3 images were left out. {tmp_path / 'in' / 'b.tif'} is damaged")
+    assert f"{tmp_path / 'in' / 'c.png'} is not an image" in said[0]
+
+
 def test_a_stopped_folder_keeps_what_is_done(
     ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -193,6 +193,26 @@ def test_files_are_segmented_into_a_folder(stop: Stop, trained: Any, unseen: Sce
         assert file.shaped_metadata[0]["Channel"] == {"Name": list(trained.model.classes)}
 
 
+def test_files_that_cannot_be_used_are_left_out(
+    stop: Stop, trained: Any, unseen: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for plane in unseen.images.planes:
+        tifffile.imwrite(tmp_path / "in" / plane.image, unseen.images.read(plane)[..., 0])
+    whole = unseen.images.read(unseen.images.planes[0])
+    Image.fromarray(np.repeat(whole, 3, axis=2)).save(tmp_path / "in" / "colour.png")
+    (tmp_path / "in" / "cut.tif").write_bytes(b"II")
+    writer, events = finish(work.predict_files(stop, trained, tmp_path / "in", tmp_path / "out"))
+    assert list(writer.left_out) == ["cut.tif", "colour.png"]
+    assert {path.name for path in writer.written} == {
+        "objects.csv",
+        *(f"plane{i}_{kind}.tif" for i in range(3) for kind in ("mask", "objects")),
+    }
+    last = [event for event in events if isinstance(event, Progress)][-1]
+    assert (last.done, last.total) == (3, 3)
+    assert not events[-1].stopped
+
+
 def test_encoders_load_each_model_once(monkeypatch: pytest.MonkeyPatch, encoder: Any) -> None:
     import napari_boxprompt.api
 

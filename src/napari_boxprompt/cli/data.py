@@ -28,7 +28,7 @@ from napari_boxprompt.cli.console import (
     settings,
     show_events,
 )
-from napari_boxprompt.errors import WORK_ERRORS, ConfigError
+from napari_boxprompt.errors import WORK_ERRORS, ConfigError, ImageError
 from napari_boxprompt.events import Event, Progress
 
 if TYPE_CHECKING:
@@ -215,27 +215,33 @@ def predict(
     cache: CacheOption = True,
     workers: WorkersOption = 1,
 ) -> None:
-    """Segment images without any prompt."""
+    """Segment images without any prompt.
+
+    Images that cannot be read are left out, and named at the end.
+    """
     from napari_boxprompt.outputs import ResultWriter, prepare_results
 
-    opened, folder = prepare_results(images, out, channel=channel)
+    opened, folder, left_out = prepare_results(images, out, channel=channel)
     from napari_boxprompt.api import load_model
 
     with download_bar() as show:
         trained = load_model(model, model=frozen, device=device, cache=disk_cache(cache), on_event=show)
     classes, overlap = trained.model.classes, not trained.model.exclusive
-    writer = ResultWriter(folder, opened, classes, overlap=overlap)
+    writer = ResultWriter(folder, opened, classes, overlap=overlap, left_out=left_out)
     try:
         with writer:
             count = show_events(_predicted(trained, opened, writer, workers))
     except KeyboardInterrupt:
         errors.print(writer.outcome, highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    output.print(
-        f"{count} planes segmented; {len(writer.written)} files written to {folder}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if writer.written:
+        output.print(
+            f"{count} planes segmented; {len(writer.written)} files written to {folder}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if writer.missing:
+        raise ImageError(writer.missing)
 
 
 def _events(run: TrainingRun) -> Generator[Event, None, None]:
@@ -247,8 +253,9 @@ def _predicted(
 ) -> Generator[Event, None, int]:
     from napari_boxprompt.api import predict as predict_images
 
-    planes = images.planes
-    for done, prediction in enumerate(predict_images(trained, images, workers=workers), start=1):
+    done = 0
+    for prediction in predict_images(trained, images, workers=workers, on_error=writer.leave_out):
         writer.add(prediction)
-        yield Progress("predict", done, len(planes), str(prediction.plane))
-    return len(planes)
+        done += 1
+        yield Progress("predict", done, writer.planes, str(prediction.plane))
+    return done

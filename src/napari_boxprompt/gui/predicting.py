@@ -163,7 +163,7 @@ class Predicting:
         self._begin(0)
 
         def tell(writer: ResultWriter) -> None:
-            show_info(writer.outcome)
+            (show_warning if writer.left_out else show_info)(writer.outcome)
 
         self._jobs.start(
             JOB,

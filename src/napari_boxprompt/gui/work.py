@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_boxprompt.errors import WORK_ERRORS, BoxPromptError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import Timings, TrainedModel
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
+    from napari_boxprompt.errors import ImageError
     from napari_boxprompt.gui.jobs import Stop
     from napari_boxprompt.images import Images
     from napari_boxprompt.models import EmbeddingCache
@@ -306,6 +307,7 @@ def predict(
     planes: Sequence[PlaneId],
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
+    on_error: Callable[[str, ImageError], None] | None = None,
 ) -> Generator[Found | Event, None, int]:
     """Segment planes; what is finished when it is stopped has been yielded.
 
@@ -315,6 +317,8 @@ def predict(
         Called in the worker with tiles done and in all of the plane at work.
     disagreement : bool
         Compare two views of each plane.
+    on_error : callable, optional
+        See `napari_boxprompt.predict`.
 
     Returns
     -------
@@ -335,7 +339,9 @@ def predict(
 
     yield Progress("predict", 0, len(planes))
     try:
-        for prediction in predict_images(model, images, planes, on_tile=tile, disagreement=disagreement):
+        for prediction in predict_images(
+            model, images, planes, on_tile=tile, disagreement=disagreement, on_error=on_error
+        ):
             done += 1
             yield Found(prediction, plane_scores(prediction, model.model.object_area))
             yield Progress("predict", done, len(planes), str(prediction.plane))
@@ -343,7 +349,7 @@ def predict(
                 break
     except _StoppedError:
         pass
-    yield Finished("predict", time.perf_counter() - started, stopped=done < len(planes))
+    yield Finished("predict", time.perf_counter() - started, stopped=stop.is_set() and done < len(planes))
     return done
 
 
@@ -355,16 +361,17 @@ def predict_files(
     Returns
     -------
     ResultWriter
-        It knows what was written, also of the image that was at work when this was stopped.
+        It knows what was written, also of the image that was at work when this was stopped, and what was
+        left out.
     """
     from napari_boxprompt.outputs import ResultWriter, prepare_results
 
-    images, folder = prepare_results(source, out)
+    images, folder, left_out = prepare_results(source, out)
     classes, overlap = model.model.classes, not model.model.exclusive
-    with ResultWriter(folder, images, classes, overlap=overlap) as writer:
-        for event in predict(stop, model, images, images.planes):
+    with ResultWriter(folder, images, classes, overlap=overlap, left_out=left_out) as writer:
+        for event in predict(stop, model, images, images.planes, on_error=writer.leave_out):
             if isinstance(event, Found):
                 writer.add(event.prediction)
             else:
-                yield event
+                yield replace(event, total=writer.planes) if isinstance(event, Progress) else event
     return writer
