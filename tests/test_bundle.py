@@ -45,7 +45,7 @@ def model(frozen: FakeModel) -> PromptModel:
         side=1234.5,
         frozen_sha256="ab" * 32,
         object_area={"nucleus": (10.0, 20.5, 31.25)},
-        record={"steps": 12, "validation": {"pseudo_dice": 0.75}},
+        record={"steps": 12, "validation": {"pseudo_dice": 0.75}, "pixel_types": ["uint8"]},
     )
 
 
@@ -77,6 +77,7 @@ def test_round_trip_is_exact(model: PromptModel, saved: Path) -> None:
     assert loaded.record["steps"] == 12
     assert loaded.record["validation"] == {"pseudo_dice": 0.75}
     assert same_model(loaded, model)
+    assert loaded.pixel_types == model.pixel_types == ("uint8",)
     assert set(loaded.record["versions"]) == {"napari-boxprompt", "torch"}
     again = load_bundle(save_bundle(loaded, saved.parent / "again"))
     assert same(again.weights, model.weights)

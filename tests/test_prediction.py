@@ -412,6 +412,49 @@ def test_colours_are_not_taken_for_grey(predictor: Predictor) -> None:
         next(predict_planes(colour, Damaged()))
 
 
+def kinds(*types: str) -> Images:
+    """The same picture, once of each number type."""
+    values, _ = drawn((64, 64))
+    shown = (values[..., 0] * 255).astype(np.uint8)
+    made = {
+        "uint8": shown,
+        "uint16": shown.astype(np.uint16) * 257,
+        "float32": shown.astype(np.float32) / 255,
+        "bool": shown > 100,
+    }
+    return Images({f"{kind}.tif": ArrayReader(made[kind], f"{kind}.tif") for kind in types})
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float32", "bool"])
+def test_another_number_type_is_said_once(
+    predictor: Predictor, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    assert predictor.model.pixel_types == ("uint8",)
+    said: list[str] = []
+    list(predict_planes(predictor, kinds("uint8", kind, "uint16"), on_warning=said.append))
+    assert len(said) == 1
+    assert said[0].startswith(f"{kind}.tif has pixels of the type {kind}, but the model learnt from uint8")
+    assert "Convert such images to uint8, or train on" in said[0]
+    assert not caplog.records
+    list(predict_planes(predictor, kinds("uint8", kind, "uint16")))
+    assert [record.getMessage() for record in caplog.records] == said
+    assert not list(predict_planes(predictor, kinds("uint8"), on_warning=said.append))[1:]
+    assert len(said) == 1
+
+
+def test_models_that_do_not_know_the_type_know_the_scale(predictor: Predictor) -> None:
+    scale = Normalization(low=(9.0,), high=(250.0,))
+    old = Predictor(replace(predictor.model, record={}, normalization=scale), predictor.encoder)
+    for kind in ("uint16", "float32", "bool"):
+        said: list[str] = []
+        list(predict_planes(old, kinds("uint8", kind, "uint16"), on_warning=said.append))
+        assert len(said) == 1
+        assert said[0].startswith(f"Almost all pixels of {kind}.tif lie outside the brightness")
+        assert "9 to 250" in said[0]
+    black = np.zeros((64, 64, 1), np.uint8)
+    assert not old.caution(PLANE, black), "an empty plane is nothing unusual"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_closing_stops_reading(predictor: Predictor, scene: Scene, workers: int) -> None:
     reads: list[PlaneId] = []

@@ -270,6 +270,7 @@ def predict(
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
     on_error: Callable[[str, ImageError], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment planes without prompts.
 
@@ -291,6 +292,9 @@ def predict(
     on_error : callable, optional
         Called with the name of an image that cannot be read or does not fit the model, and the error; the
         others go on. Without this, the error is raised.
+    on_warning : callable, optional
+        Called once where the first image is found whose brightness is not like that of the training images;
+        by default this goes to the log.
 
     Yields
     ------
@@ -306,6 +310,7 @@ def predict(
         on_tile=on_tile,
         disagreement=disagreement,
         on_error=on_error,
+        on_warning=on_warning,
     )
 
 

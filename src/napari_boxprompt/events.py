@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Event", "Finished", "Metrics", "Phase", "Preview", "Progress"]
+__all__ = ["Caution", "Event", "Finished", "Metrics", "Phase", "Preview", "Progress"]
 
 Phase = Literal["download", "prepare", "encode", "train", "predict", "evaluate"]
 """The part of the work an event belongs to."""
@@ -86,4 +86,17 @@ class Finished:
     stopped: bool = False
 
 
-Event = Progress | Metrics | Preview | Finished
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """Something the user should know, although the work goes on.
+
+    Parameters
+    ----------
+    message : str
+        Sentences that say what to do.
+    """
+
+    message: str
+
+
+Event = Progress | Metrics | Preview | Finished | Caution

@@ -22,6 +22,7 @@ __all__ = ["Normalization", "sample_values"]
 
 _SAMPLE_PIXELS = 1 << 18
 _MIDDLE, _LEAST_GAMMA = 0.5, 0.4
+_ALMOST_ALL = 0.99
 
 
 class Normalization(BaseModel):
@@ -167,6 +168,23 @@ class Normalization(BaseModel):
             np.power(work, self.gamma, out=work)
         scaled = work.astype(np.float32, copy=False)
         return np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled
+
+    def misses(self, pixels: npt.NDArray[Any]) -> bool:
+        """Whether almost all pixels lie outside the scale, as those of another number type or unit do.
+
+        Pixels that are all the same are an empty plane, and say nothing.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (H, W, C)
+            A plane, of which some are looked at; C is the number of entries of `low`.
+        """
+        values = _sample(pixels).astype(np.float64)
+        values = values[np.isfinite(values).all(axis=1)]
+        if values.size == 0 or values.min() == values.max():
+            return False
+        outside = (values < self.low) | (values > self.high)
+        return float(outside.mean()) > _ALMOST_ALL
 
 
 def sample_values(images: Images, max_planes: int = 8) -> npt.NDArray[np.float32]:

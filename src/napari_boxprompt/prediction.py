@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from napari_boxprompt.prompting import PromptModel
 
 __all__ = ["Prediction", "Predictor", "predict_planes"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,27 @@ class Predictor:
         differing = views_disagree(seen.comparisons)
         return Prediction(plane, mask, probability, labels, tuple(objects), agreement, vector, differing)
 
+    def caution(self, plane: PlaneId, values: npt.NDArray[np.generic]) -> str:
+        """Say what may be wrong with the brightness of a plane; nothing where it is as in training.
+
+        The scale of the training images holds for all: the same picture in other numbers is another picture.
+        """
+        known, scale = self.model.pixel_types, self.model.normalization
+        if known and values.dtype.name not in known:
+            types = " or ".join(known)
+            return (
+                f"{plane} has pixels of the type {values.dtype.name}, but the model learnt from {types} and "
+                "reads numbers as they are: masks are wrong where they stand for another brightness. Convert "
+                f"such images to {types}, or train on some of them."
+            )
+        if not known and scale.misses(values):
+            return (
+                f"Almost all pixels of {plane} lie outside the brightness that the model knows, "
+                f"{min(scale.low):g} to {max(scale.high):g}, so its masks may be wrong. Convert such images "
+                "to the type and the unit of the training images, or train on some of them."
+            )
+        return ""
+
     def _objects(
         self, mask: npt.NDArray[np.uint8], probability: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.uint32], list[Instance]]:
@@ -260,6 +284,7 @@ def predict_planes(
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
     on_error: Callable[[str, ImageError], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment planes one after the other; closing the iterator stops after the current tile.
 
@@ -278,6 +303,8 @@ def predict_planes(
     on_error : callable, optional
         Called with the name of an image that cannot be read or does not fit the model, and the error. The
         planes of it that are left are then passed over; without this, the error ends everything.
+    on_warning : callable, optional
+        Called once, for the first plane that has a `Predictor.caution`; by default it goes to the log.
 
     Yields
     ------
@@ -285,6 +312,7 @@ def predict_planes(
         In the order of `planes`.
     """
     lost: set[str] = set()
+    warned = False
     wanted = (plane for plane in (images.planes if planes is None else planes) if plane.image not in lost)
     with closing(_read_ahead(images, wanted, workers)) as reading:
         for plane, values in reading:
@@ -298,6 +326,9 @@ def predict_planes(
                 lost.add(plane.image)
                 on_error(plane.image, error)
             else:
+                if not warned and (caution := predictor.caution(plane, values.result())):
+                    warned = True
+                    (on_warning or _log.warning)(caution)
                 yield found
 
 

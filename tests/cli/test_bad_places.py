@@ -287,6 +287,21 @@ def test_a_single_image_that_cannot_be_used(quick_model: Path, tmp_path: Path) -
     assert said.startswith(f"Error: None of the 2 images can be opened. {path} is empty")
 
 
+def test_images_of_another_number_type_are_said(
+    quick_model: Path, discs: Discs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(discs.images, folder)
+    boxprompt("predict", quick_model, folder, "--out", tmp_path / "out").ok()
+    assert not caplog.messages
+    for name in ("image1.png", "image2.png"):
+        pixels = np.asarray(Image.open(folder / name)).astype(np.uint16) * 257
+        Image.fromarray(pixels).save(folder / name)
+    boxprompt("predict", quick_model, folder, "--out", tmp_path / "out").ok()
+    (said,) = caplog.messages
+    assert said.startswith("image1.png has pixels of the type uint16, but the model learnt from uint8")
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_ends_the_prediction(quick_model: Path, discs: Discs, tmp_path: Path) -> None:
     said = boxprompt("predict", quick_model, discs.images, "--out", tmp_path / "out").sentence()

@@ -332,6 +332,27 @@ def test_nothing_found_is_said(ready: Panel[PredictPanel], qtbot: QtBot, said: l
     assert said == ["Nothing was found. More boxes, or a longer training, may help."]
 
 
+def test_another_number_type_is_said_once(
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], tmp_path: Path
+) -> None:
+    ready.viewer.layers["stack"].data = stack().astype(np.uint16) * 257
+    ready.widget.all.click()
+    end(ready, qtbot)
+    told = [line for line in said if "of the type uint16, but the model learnt from uint8" in line]
+    assert len(told) == 1
+    assert told[0].startswith("stack[1] has pixels"), "the plane on screen comes first"
+    said.clear()
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / "in" / name, stack(1)[0].astype(np.float32) / 255)
+    ready.widget._predicting.folder(tmp_path / "in", tmp_path / "out")
+    end(ready, qtbot)
+    assert [line.partition(",")[0] for line in said] == [
+        "a.tif has pixels of the type float32",
+        f"5 files were written to {tmp_path / 'out'}.",
+    ]
+
+
 def test_a_folder_is_segmented(
     ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], tmp_path: Path
 ) -> None:

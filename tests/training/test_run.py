@@ -199,6 +199,7 @@ def test_times_and_record(training: Any, scene: Scene) -> None:
     assert set(ends) == {"encode", "train"}
     assert model.record["steps"] == training.config.steps == training.run.step
     assert (model.record["boxes"], model.record["planes"]) == (18, 6)
+    assert model.pixel_types == ("uint8",)
     assert model.record["validation"]["pseudo_dice"] > 0.9
     assert (model.tile, model.side) == (None, 128.0)
     assert model.frozen_sha256 == "f" * 64

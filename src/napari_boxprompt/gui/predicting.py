@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
-from napari_boxprompt.events import Progress
+from napari_boxprompt.events import Caution, Progress
 from napari_boxprompt.gui.layers import PlaneView, combined_images
 from napari_boxprompt.gui.work import Found, predict, predict_files
 
@@ -202,6 +202,8 @@ class Predicting:
             for result in there[-1:]:  # when all that belong together have it
                 here = PlaneId(result.view.name, event.prediction.plane.index)
                 self._session.results.filled.emit(result, here)
+        elif isinstance(event, Caution):
+            show_warning(event.message)
         elif isinstance(event, Progress):
             self._done = event.done
             self.progressed.emit(event)

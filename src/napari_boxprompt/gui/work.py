@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_boxprompt.errors import WORK_ERRORS, BoxPromptError
-from napari_boxprompt.events import Event, Finished, Progress
+from napari_boxprompt.events import Caution, Event, Finished, Progress
 from napari_boxprompt.gui.backend import load_backend
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def predict(
     from napari_boxprompt.api import predict as predict_images
     from napari_boxprompt.ranking import plane_scores
 
-    started, done = time.perf_counter(), 0
+    started, done, warned = time.perf_counter(), 0, list[str]()
 
     def tile(finished: int, total: int) -> None:
         if stop.is_set():
@@ -340,8 +340,16 @@ def predict(
     yield Progress("predict", 0, len(planes))
     try:
         for prediction in predict_images(
-            model, images, planes, on_tile=tile, disagreement=disagreement, on_error=on_error
+            model,
+            images,
+            planes,
+            on_tile=tile,
+            disagreement=disagreement,
+            on_error=on_error,
+            on_warning=warned.append,
         ):
+            while warned:
+                yield Caution(warned.pop())
             done += 1
             yield Found(prediction, plane_scores(prediction, model.model.object_area))
             yield Progress("predict", done, len(planes), str(prediction.plane))

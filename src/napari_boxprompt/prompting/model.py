@@ -110,6 +110,12 @@ class PromptModel:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def pixel_types(self) -> tuple[str, ...]:
+        """Number types of the pixels learnt from, as NumPy calls them; none where that was not noted."""
+        noted = self.record.get("pixel_types")
+        return tuple(map(str, noted)) if isinstance(noted, list) else ()
+
+    @property
     def refines(self) -> bool:
         """Whether objects get a second look: where tiles show many small ones, none was gained by it."""
         return self.config.refine and self.tile is None

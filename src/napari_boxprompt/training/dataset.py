@@ -79,6 +79,8 @@ class Dataset:
         Planes that are held out.
     left_out : int
         How many planes are neither learnt from nor held out; see `Plan`.
+    pixel_types : set of str
+        Number types of the pixels that were read, as NumPy calls them.
     """
 
     groups: list[list[Sample]] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Dataset:
     planes: list[PlaneTargets] = field(default_factory=list)
     held_planes: tuple[PlaneId, ...] = ()
     left_out: int = 0
+    pixel_types: set[str] = field(default_factory=set)
 
 
 def object_areas(data: Dataset, classes: Sequence[str]) -> dict[str, list[float]]:
@@ -167,6 +170,7 @@ class _Builder:
         self, plane: PlaneId, raw: npt.NDArray[Any], mask: npt.NDArray[np.integer] | None
     ) -> Generator[Progress, None, None]:
         """Add a plane, and what becomes of it when it is emptied."""
+        self.data.pixel_types.add(raw.dtype.name)
         pixels, views, encoded = PlanePixels(raw, self._normalization), self._plan.bases[plane], []
         for view in views:
             encoded.append(_Encoded.make(view, pixels, self._encoder))

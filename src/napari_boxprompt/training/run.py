@@ -120,6 +120,7 @@ class TrainingRun(Iterator[Event]):
                 "boxes": len(self._boxes.boxes),
                 "planes": len(self._boxes.boxed_planes) - self._data.left_out,
                 "left_out": self._data.left_out,
+                "pixel_types": sorted(self._data.pixel_types),
                 "validation": dict(validation),
                 "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
                 **plane_notes(self._data.held_planes, (p.plane for p in self._data.planes), self._before),
