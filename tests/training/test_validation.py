@@ -124,7 +124,7 @@ def test_mean_over_boxes_classes_and_views() -> None:
     samples = [sample_of([BOX], [second]), sample_of([BOX], [])]
     found = validate([probability_of([BOX], [second]), probability_of([], [])], samples)
     assert found["box_agreement"] == pytest.approx(2 / 3)
-    assert found["pseudo_dice"] == pytest.approx(3 / 4), "of the second class there is none on the second view"
+    assert found["pseudo_dice"] == pytest.approx(3 / 4), "the second view has none of the second class"
 
 
 def test_nothing_to_compare_with() -> None:
