@@ -222,6 +222,98 @@ def test_mask_files_carry_the_size_of_a_pixel(images, tmp_path):
             assert 'PhysicalSizeX="0.5"' in tif.ome_metadata
 
 
+# Classes that nobody has named, boxes that are there already
+
+
+def write_heads(path, *more):
+    save_coco(BoxSet((Box(1, 2, 30, 40, FLAT, "head", 1), *more), classes=("tail", "head", "arm")), path)
+    return path
+
+
+def test_the_class_that_nobody_has_named_gives_way_to_those_of_the_boxes(images, tmp_path):
+    boxes = write_heads(tmp_path / "heads.json", Box(3, 4, 20, 20, DEEP, "tail", 2))
+    with Project.create(tmp_path / "one", images) as project:
+        import_into(project, boxes)
+        assert project.classes == ("tail", "head"), "in the order of the file, without those of no box"
+    with Project.create(tmp_path / "two", images) as project:
+        project.set_boxes(SECOND, [])
+        project.set_boxes(DEEP, [], complete=True)
+        import_into(project, boxes)
+        assert project.classes == ("tail", "head"), "no box has the class, though a plane is complete"
+
+
+def test_masks_that_come_after_boxes_have_their_class(images, tmp_path):
+    place = tmp_path / "project"
+    boxprompt("project", "new", place, images, "--boxes", write_heads(tmp_path / "heads.json")).ok()
+    tifffile.imwrite(tmp_path / "flat_labels.tif", np.eye(SIDE, dtype=np.uint8))
+    boxprompt("project", "import", place, tmp_path / "flat_labels.tif").ok()
+    with Project.open(place, read_only=True) as project:
+        assert project.classes == ("head",)
+        export_project(project, "coco", tmp_path / "out.json")
+    assert {box.label for box in load_coco(tmp_path / "out.json").boxes} == {"head"}
+
+
+def test_the_class_object_stays_where_it_is_named_or_used(images, tmp_path):
+    boxes = write_heads(tmp_path / "heads.json")
+    with Project.create(tmp_path / "boxed", images) as project:
+        project.set_boxes(SECOND, [Box(1, 2, 30, 40, SECOND, "object", 1)])
+        import_into(project, boxes)
+        assert project.classes == ("object", "head")
+    with Project.create(tmp_path / "masked", images) as project:
+        project.paint(SECOND, np.eye(SIDE, dtype=int), status="predicted")
+        import_into(project, boxes)
+        assert project.classes == ("object", "head")
+    with Project.create(tmp_path / "lost", images) as project:
+        project.accept(SECOND, np.eye(SIDE, dtype=int))
+    second = (images / "second.tif").read_bytes()
+    (images / "second.tif").unlink()
+    with Project.open(tmp_path / "lost") as project:
+        import_into(project, boxes)
+        assert project.classes == ("object", "head"), "a mask of an image that is not there just now"
+    (images / "second.tif").write_bytes(second)
+    boxprompt("project", "new", tmp_path / "named", images, "--class", "object", "--boxes", boxes).ok()
+    with Project.open(tmp_path / "named", read_only=True) as project:
+        assert project.classes == ("object", "head")
+
+
+def test_boxes_that_are_there_are_passed_over(project, tmp_path):
+    drawn = (Box(1, 2, 30, 40, FLAT, "cell", 1), Box(5, 6, 20.5, 30, FLAT, "cell", 2))
+    first = BoxSet((*drawn, Box(1, 2, 30, 40, DEEP, "cell", 1)))
+    save_coco(first, tmp_path / "boxes.json")
+    assert import_into(project, tmp_path / "boxes.json").startswith("3 boxes and")
+    said = import_into(project, tmp_path / "boxes.json")
+    assert said.startswith("0 boxes and")
+    assert "3 boxes that were there already" in said
+    assert project.boxes.on(FLAT) == drawn
+    near, away = Box(1.008, 2, 30, 39.992, FLAT, "cell", 1), Box(1.012, 2, 30, 40, FLAT, "cell", 1)
+    others = (Box(1, 2, 30, 40, FLAT, "nucleus", 1), Box(1, 2, 30, 40, SECOND, "cell", 1))
+    save_coco(BoxSet((near, away, *others)).complete([FLAT]), tmp_path / "more.json")
+    said = import_into(project, tmp_path / "more.json")
+    assert said.startswith("3 boxes and")
+    assert "1 boxes that were there already" in said
+    assert [box.as_tuple() for box in project.boxes.on(FLAT, "cell")] == [
+        *(box.as_tuple() for box in drawn),
+        away.as_tuple(),
+    ]
+    assert len(project.boxes.on(FLAT, "nucleus")) == len(project.boxes.on(SECOND)) == 1
+    assert project.boxes.planes[FLAT].complete
+
+
+def test_yolo_boxes_come_back_once(project, tmp_path):
+    project.remove_images(["stack.tif"])
+    project.set_boxes(FLAT, [Box(1 / 3, 2, 30.123456, 40, FLAT, "cell", 1)])
+    export_project(project, "yolo", tmp_path / "yolo")
+    assert "1 boxes that were there" in import_into(project, tmp_path / "yolo")
+    assert len(project.boxes) == 1
+
+
+def test_two_objects_in_a_file_with_the_same_box_are_two(project, tmp_path):
+    twins = (Box(1, 2, 30, 40, FLAT, "cell", 1), Box(1, 2, 30, 40, FLAT, "cell", 2))
+    save_coco(BoxSet(twins), tmp_path / "boxes.json")
+    import_into(project, tmp_path / "boxes.json")
+    assert len(project.boxes) == 2
+
+
 # One file for a colleague
 
 

@@ -75,7 +75,7 @@ def new(
         channel=channel,
         pixel_size=sizes,
     ) as project:
-        said = "" if boxes is None else f" {import_into(project, boxes)}"
+        said = "" if boxes is None else f" {import_into(project, boxes, named=bool(classes))}"
         count = len(project.images)
     output.print(f"Project with {count} planes made in {folder}.{said}", highlight=False, soft_wrap=True)
 

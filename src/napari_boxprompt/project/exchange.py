@@ -186,7 +186,11 @@ def _write_masks(project: Project, folder: Path) -> int:
     return len(images)
 
 
-def import_into(project: Project, source: str | Path) -> str:
+_IDENTICAL = 0.01
+"""Pixels by which two boxes may differ and still be the same: what rounding in a file does to one."""
+
+
+def import_into(project: Project, source: str | Path, *, named: bool = False) -> str:
     """Take boxes and masks of other programs into a project; return a sentence about it.
 
     Parameters
@@ -196,7 +200,11 @@ def import_into(project: Project, source: str | Path) -> str:
     source : str or Path
         A COCO file, YOLO files, a label TIFF or OME-Zarr, or a folder of them. Label files are called like
         their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are corrected or
-        accepted already keep their masks; classes that are new are added.
+        accepted already keep their masks; classes that are new are added. Boxes that are there already are
+        passed over.
+    named : bool
+        Keep a class ``object`` that nothing has: somebody has named it. Else it gives way, as the one that a
+        project has while nobody has named any.
 
     Raises
     ------
@@ -206,14 +214,16 @@ def import_into(project: Project, source: str | Path) -> str:
     source = Path(source)
     files = find_label_files(source)
     if files:
-        count, kept = _import_labels(project, files)
+        count, kept = _import_labels(project, files, named=named)
         return f"Masks of {count} planes imported.{_about(kept)}"
     boxes = load_boxes(source, project.images)
+    fresh = _fresh(boxes, project.boxes)
     overlap = not (boxes.exclusive and project.exclusive)
     masks = load_coco_masks(source, overlap=overlap) if source.suffix.lower() == ".json" else {}
     index = NameIndex(project.images.names)
-    _take_classes(project, [], overlap=overlap)
-    project.add_boxes(boxes)
+    used = {box.label for box in fresh}
+    _take_classes(project, [name for name in boxes.classes if name in used], overlap=overlap, named=named)
+    project.add_boxes(boxes.with_boxes(fresh))
     kept = 0
     for plane, (labels, classes) in masks.items():
         target = PlaneId(index.find(plane.image) or plane.image, plane.index)
@@ -221,14 +231,33 @@ def import_into(project: Project, source: str | Path) -> str:
             mask = Mask(labels, classes)
             mask = mask.split(project.classes) if overlap else mask
             kept += not _take_mask(project, target, mask.labels, classes)
-    return f"{len(boxes)} boxes and masks of {len(masks) - kept} planes imported.{_about(kept)}"
+    said = f"{len(fresh)} boxes and masks of {len(masks) - kept} planes imported."
+    return f"{said}{_about(kept)}{_about_boxes(len(boxes) - len(fresh))}"
 
 
 def _about(kept: int) -> str:
     return f" {kept} planes were corrected or accepted already and keep their masks." if kept else ""
 
 
-def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
+def _about_boxes(known: int) -> str:
+    return f" {known} boxes that were there already are passed over." if known else ""
+
+
+def _fresh(boxes: BoxSet, known: BoxSet) -> list[Box]:
+    """Return the boxes that are not there yet: a file may be imported twice, or grow and come again."""
+    there: dict[tuple[PlaneId, str], list[tuple[float, float, float, float]]] = {}
+    for box in known.boxes:
+        there.setdefault((box.plane, box.label), []).append(box.as_tuple())
+    sides = {key: np.asarray(drawn) for key, drawn in there.items()}
+
+    def is_there(box: Box) -> bool:
+        near = sides.get((box.plane, box.label))
+        return near is not None and bool((np.abs(near - box.as_tuple()).max(axis=1) <= _IDENTICAL).any())
+
+    return [box for box in boxes.boxes if not is_there(box)]
+
+
+def _import_labels(project: Project, files: list[Path], *, named: bool) -> tuple[int, int]:
     index = NameIndex(project.images.names)
     # Each file is looked at before anything changes.
     found = [
@@ -236,7 +265,8 @@ def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
         for path in files
     ]
     names = [label for _, file in found for label in file.names]
-    _take_classes(project, names, overlap=any(file.axis is not None for _, file in found))
+    overlap = any(file.axis is not None for _, file in found)
+    _take_classes(project, names, overlap=overlap, named=named)
     taken = kept = 0
     for name, file in found:
         for place, mask in file.masks():
@@ -246,14 +276,21 @@ def _import_labels(project: Project, files: list[Path]) -> tuple[int, int]:
     return taken, kept
 
 
-def _take_classes(project: Project, names: list[str], *, overlap: bool) -> None:
+def _take_classes(project: Project, names: list[str], *, overlap: bool, named: bool) -> None:
     """Add classes that are new to a project, and let them overlap if need be."""
-    new = project.counts()["new"] == len(project.images) and not project.boxes.boxes
-    # The class that a project has while nobody has named any.
-    known = () if names and new and project.classes == ("object",) else project.classes
+    nameless = not named and project.classes == ("object",) and _unlabelled(project)
+    known = () if names and nameless else project.classes
     classes = tuple(dict.fromkeys((*known, *names)))
     if classes != project.classes or (overlap and project.exclusive):
         project.set_classes(classes, exclusive=False if overlap else None)
+
+
+def _unlabelled(project: Project) -> bool:
+    """Whether a project has no boxes and no masks, as far as its images are there to tell."""
+    if project.boxes.boxes or project.missing or project.changed:
+        return False
+    worked = (plane for plane in project.images.planes if project.status(plane) != "new")
+    return all(project.mask(plane) is None for plane in worked)
 
 
 def _take_mask(project: Project, plane: PlaneId, labels: npt.NDArray[Any], classes: dict[int, str]) -> bool:
