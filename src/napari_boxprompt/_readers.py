@@ -92,7 +92,10 @@ def reading(name: object) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{name} does not fit into memory; cut it into smaller images.") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image that can be read; convert it to PNG or TIFF.") from error
+        raise ImageError(
+            f"{name} is not an image that can be read; copy it again, convert it to PNG or TIFF, or move it "
+            "away."
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large for its format; save it as TIFF.") from error
     except _READ_ERRORS as error:
@@ -102,7 +105,8 @@ def reading(name: object) -> Iterator[None]:
                 f"{name} is compressed in a way that needs another package; run 'pip install imagecodecs'."
             ) from error
         raise ImageError(
-            f"{name} is damaged, cut short or not an image ({reason}); save or copy it again."
+            f"{name} is damaged, cut short or not an image ({reason}); save or copy it again, or move it "
+            "away."
         ) from error
 
 

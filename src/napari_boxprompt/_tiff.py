@@ -84,7 +84,7 @@ class TiffReader:
         self._path, self._handles, self._channel = path, handles, channel
         with reading(path), handles.use(path) as tif:  # in which it stays open, with its list of pages
             if not tif.series:
-                raise ImageError(f"{path} holds no image; save or copy it again.")
+                raise ImageError(f"{path} holds no image; save or copy it again, or move it away.")
             series = tif.series[0]
             _check_chain(tif, path)
             if len(tif.series) > 1:
@@ -184,5 +184,5 @@ def _check_chain(tif: tifffile.TiffFile, path: Path) -> None:
     if int.from_bytes(tif.filehandle.read(tif.tiff.offsetsize), order) != 0:
         raise ImageError(
             f"{path} is damaged or cut short: after page {len(tif.pages)} more are announced than are there; "
-            "save or copy it again."
+            "save or copy it again, or move it away."
         )

@@ -388,6 +388,18 @@ def test_commands(images, tmp_path):
     assert "already holds" in boxprompt("project", "new", place, images).sentence()
 
 
+@pytest.mark.parametrize("name", ["notes.png", "notes.tif"])
+def test_one_image_that_cannot_be_read_is_named_with_what_to_do(images, tmp_path, name):
+    (images / name).write_text("these are no pixels, and so this is no image" * 9)
+    said = boxprompt("project", "new", tmp_path / "project", images).sentence()
+    assert str(images / name) in said
+    assert "copy it again" in said
+    assert "move it away" in said
+    assert not (tmp_path / "project").exists()
+    (images / name).unlink()
+    boxprompt("project", "new", tmp_path / "project", images).ok()
+
+
 def test_info_while_it_is_open_elsewhere(labelled):
     found = json.loads(boxprompt("project", "info", labelled.folder, "--json").ok().out)
     assert found["masks"] == 2
