@@ -125,6 +125,20 @@ BOXES: dict[str, tuple[Callable[[Coco], object], str]] = {
 }
 
 
+@pytest.mark.parametrize("place", ["labels.png", "labels.TIF", "labels.zarr", "."])
+def test_labels_that_are_given_as_boxes(place: str, discs: Discs, tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    write_image(folder / "labels.png", np.eye(64, dtype=np.uint8))
+    (folder / "labels.TIF").write_bytes(b"II*\0")
+    (folder / "labels.zarr").mkdir()
+    said = refused(discs.images, folder / place, tmp_path / "out")
+    assert str(folder / place) in said
+    assert "JSON (" not in said
+    assert "project import" in said
+    assert "Boxes from a Labels layer" in said
+
+
 @pytest.mark.parametrize("case", BOXES)
 def test_boxes_that_cannot_be_used(case: str, discs: Discs, tmp_path: Path) -> None:
     spoil, advice = BOXES[case]

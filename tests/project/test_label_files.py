@@ -10,11 +10,13 @@ import numpy.typing as npt
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 from tests.helpers.commands import boxprompt
 from tests.project.conftest import DEEP, FLAT, SECOND, SIDE
 
-from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.errors import BoxPromptError, ProjectError
+from napari_boxprompt.formats import save_coco
 from napari_boxprompt.formats.outlines import load_coco_masks
 from napari_boxprompt.outputs import write_labels
 from napari_boxprompt.project import Project, export_project, import_into
@@ -342,3 +344,95 @@ def test_commands(overlapping: Project, images: Path, tmp_path: Path, kind: str)
         path = tmp_path / "out" / "flat.tif_objects.ome.tif"
         path.write_bytes((tmp_path / "out" / "stack.tif_objects.ome.tif").read_bytes())
         assert "its image flat.tif" in boxprompt("project", "import", place, path).sentence()
+
+
+# PNG files
+
+
+NUMBERS = (NUCLEI * 1000).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    "name", ["flat.png", "flat_labels.PNG", "flat.tif.png", "flat_masks.png", "flat_mask.png"]
+)
+@pytest.mark.parametrize("whole_folder", [True, False])
+def test_labels_come_from_png(project: Project, tmp_path: Path, name: str, whole_folder: bool) -> None:
+    place = tmp_path / "labels"
+    place.mkdir()
+    Image.fromarray(NUMBERS).save(place / name, "png")
+    assert import_into(project, place if whole_folder else place / name) == "Masks of 1 planes imported."
+    mask = project.mask(FLAT)
+    assert mask is not None
+    np.testing.assert_array_equal(mask.labels, NUMBERS)
+    assert project.status(FLAT) == "accepted"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_png_of_few_numbers(project: Project, tmp_path: Path, mode: str) -> None:
+    labels = (CELLS > 0).astype(np.uint8) * (1 if mode == "1" else 7)
+    picture = Image.fromarray(labels)
+    if mode == "1":
+        picture = Image.fromarray(labels.astype(bool))
+    if mode == "P":
+        picture.putpalette([n % 251 for n in range(768)])
+    assert picture.mode == mode
+    picture.save(tmp_path / "flat.png")
+    import_into(project, tmp_path / "flat.png")
+    mask = project.mask(FLAT)
+    assert mask is not None
+    np.testing.assert_array_equal(mask.labels, labels)
+
+
+def test_png_that_hold_no_labels_are_refused_before_anything_is_taken(
+    project: Project, tmp_path: Path
+) -> None:
+    place = tmp_path / "labels"
+    place.mkdir()
+    Image.fromarray(NUMBERS).save(place / "flat.png")
+    for bad, reason in {
+        "RGB": "one channel",
+        "RGBA": "one channel",
+        "LA": "one channel",
+        "small": "use the labels of the same image",
+        "text": "not an image",
+    }.items():
+        picture = Image.new(bad if bad.isupper() else "L", (SIDE, SIDE if bad != "small" else SIDE - 1))
+        picture.save(place / "second.png")
+        if bad == "text":
+            (place / "second.png").write_text("none")
+        with pytest.raises(BoxPromptError, match=reason):
+            import_into(project, place)
+        assert project.masked_planes() == ()
+
+
+def test_an_image_of_the_project_is_no_label_file(tmp_path: Path) -> None:
+    place = tmp_path / "images"
+    place.mkdir()
+    Image.fromarray(NUMBERS).save(place / "flat.png")
+    tifffile.imwrite(place / "second.tif", NUMBERS)
+    with new(tmp_path, place) as project:
+        for name in ("flat.png", "second.tif"):
+            with pytest.raises(BoxPromptError, match="is an image of the project"):
+                import_into(project, place / name)
+        assert project.masked_planes() == ()
+
+
+def test_png_files_beside_boxes_are_the_images(project: Project, tmp_path: Path) -> None:
+    project.remove_images(["stack.tif"])
+    place = tmp_path / "yolo"
+    place.mkdir()
+    Image.fromarray(NUMBERS).save(place / "flat.png")
+    (place / "flat.txt").write_text("0 0.5 0.5 0.2 0.2")
+    assert "1 boxes" in import_into(project, place)
+    (place / "flat.txt").unlink()
+    box = Box(1, 2, 30, 40, SECOND, "cell", 1)
+    save_coco(BoxSet((box,)), place / "boxes.json")
+    assert "1 boxes" in import_into(project, place)
+    assert project.masked_planes() == ()
+
+
+@pytest.mark.parametrize("name", ["flat.jpg", "flat.npy"])
+def test_labels_in_other_images_are_not_taken_for_boxes(project: Project, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x89none")
+    with pytest.raises(BoxPromptError, match=r"export the labels as PNG, TIFF or OME-Zarr\.$"):
+        import_into(project, tmp_path / name)

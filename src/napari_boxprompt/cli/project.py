@@ -284,7 +284,7 @@ def export(
 def import_(
     folder: FolderArgument,
     source: Annotated[
-        Path, typer.Argument(help="COCO or YOLO boxes, label TIFF or OME-Zarr; or a packed project.")
+        Path, typer.Argument(help="COCO or YOLO boxes, label TIFF, PNG or OME-Zarr; or a packed project.")
     ],
 ) -> None:
     """Take boxes and masks into a project, or unpack a zip of a project into a new folder."""

@@ -10,6 +10,7 @@ from napari_boxprompt.formats.alignment import NameIndex, align, align_masks
 from napari_boxprompt.formats.coco import load_coco, save_coco
 from napari_boxprompt.formats.outlines import class_masks
 from napari_boxprompt.formats.yolo import label_files, load_yolo, save_yolo
+from napari_boxprompt.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,11 @@ __all__ = [
     "save_coco",
     "save_yolo",
 ]
+
+_LABELS_TEACH = (
+    "Labels teach in a project ('boxprompt project new', 'project import', 'project train'); "
+    "or make boxes of them in the viewer, with 'Boxes from a Labels layer'."
+)
 
 
 def load_boxes(path: str | Path, images: Images | None = None, *, complete: bool = False) -> BoxSet:
@@ -119,6 +125,8 @@ def _is_yolo(place: Path) -> bool:
 
 
 def _json_file(place: Path) -> Path:
+    if _of_labels(place):
+        raise BoxError(f"{place} is an image, no file of boxes. {_LABELS_TEACH}")
     if not place.is_dir():
         return place
     found = sorted(entry for entry in place.glob("*.json") if not entry.name.startswith("."))
@@ -126,4 +134,10 @@ def _json_file(place: Path) -> Path:
         return found[0]
     if found:
         raise BoxError(f"{place} holds {len(found)} JSON files; name the one with the boxes.")
-    raise BoxError(f"{place} holds no boxes; a COCO .json file or YOLO .txt files are needed.")
+    about_labels = f" {_LABELS_TEACH}" if any(map(_of_labels, place.iterdir())) else ""
+    raise BoxError(f"{place} holds no boxes; a COCO .json file or YOLO .txt files are needed.{about_labels}")
+
+
+def _of_labels(place: Path) -> bool:
+    """Whether this is an image, in which somebody may have labels; they are often given as boxes."""
+    return place.suffix.lower() in {".zarr", *IMAGE_SUFFIXES}

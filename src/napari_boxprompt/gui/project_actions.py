@@ -151,7 +151,7 @@ class ProjectActions:
             self._parent,
             "Import boxes or masks",
             "",
-            "Boxes, labels (*.json *.txt *.tif *.tiff);;All files (*)",
+            "Boxes, labels (*.json *.txt *.tif *.tiff *.png);;All files (*)",
         )
         if path:
             self._projects.bring_in(Path(path))

@@ -198,10 +198,10 @@ def import_into(project: Project, source: str | Path, *, named: bool = False) ->
     project : Project
         The project; its images must be there.
     source : str or Path
-        A COCO file, YOLO files, a label TIFF or OME-Zarr, or a folder of them. Label files are called like
-        their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are corrected or
-        accepted already keep their masks; classes that are new are added. Boxes that are there already are
-        passed over.
+        A COCO file, YOLO files, a label TIFF, PNG or OME-Zarr, or a folder of them. Label files are called
+        like their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are
+        corrected or accepted already keep their masks; classes that are new are added. Boxes that are there
+        already are passed over.
     named : bool
         Keep a class ``object`` that nothing has: somebody has named it. Else it gives way, as the one that a
         project has while nobody has named any.
@@ -261,7 +261,10 @@ def _import_labels(project: Project, files: list[Path], *, named: bool) -> tuple
     index = NameIndex(project.images.names)
     # Each file is looked at before anything changes.
     found = [
-        (name := image_of(path, index), open_label_file(path, project.entries[name], project.classes))
+        (
+            name := _image_for(project, path, index),
+            open_label_file(path, project.entries[name], project.classes),
+        )
         for path in files
     ]
     names = [label for _, file in found for label in file.names]
@@ -274,6 +277,14 @@ def _import_labels(project: Project, files: list[Path], *, named: bool) -> tuple
             done = _take_mask(project, PlaneId(name, place), mask.labels, dict(mask.classes))
             taken, kept = taken + done, kept + (not done)
     return taken, kept
+
+
+def _image_for(project: Project, path: Path, index: NameIndex) -> str:
+    """Return the image that a label file is about, which is another file."""
+    name = image_of(path, index)
+    if (project.folder / project.entries[name].path).resolve() == path.resolve():
+        raise ProjectError(f"{path} is an image of the project; give the file with its labels.")
+    return name
 
 
 def _take_classes(project: Project, names: list[str], *, overlap: bool, named: bool) -> None:

@@ -9,9 +9,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
+from PIL import Image
 
-from napari_boxprompt._readers import reading
+from napari_boxprompt._readers import check_size, reading
 from napari_boxprompt.errors import BoxError
+from napari_boxprompt.formats.yolo import label_files as yolo_files
+from napari_boxprompt.images import IMAGE_SUFFIXES, read_mask
 from napari_boxprompt.project.folder import checked_classes
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.omezarr import open_labels
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     from napari_boxprompt.project.documents import ImageEntry
 
 __all__ = ["LabelFile", "find_label_files", "image_of", "open_label_file"]
+
+_SURE = (".tif", ".tiff", ".zarr")
+_KINDS = (*_SURE, ".png")
+# Of other kinds of PNG the numbers are not what they were, or are those of colours.
+_NUMBERS = ("1", "L", "P", "I")
 
 
 class LabelFile(NamedTuple):
@@ -64,10 +72,29 @@ class LabelFile(NamedTuple):
 
 
 def find_label_files(source: Path) -> list[Path]:
-    """Return the label file, or those in a folder; none where it is something else."""
+    """Return the label file, or those in a folder; none where it is something else.
+
+    In a folder, PNG files are label files where there are no others and no files of boxes: beside these they
+    are the images.
+
+    Raises
+    ------
+    BoxError
+        It is an image of another kind: labels in it cannot be trusted.
+    """
     if source.is_file() or source.suffix.lower() == ".zarr":
-        return [source] if source.suffix.lower() in (".tif", ".tiff", ".zarr") else []
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".tif", ".tiff", ".zarr"))
+        if source.suffix.lower() in _KINDS:
+            return [source]
+        if source.suffix.lower() in IMAGE_SUFFIXES:
+            raise BoxError(
+                f"{source} is an image of a kind that may not keep numbers as they are; export the labels "
+                "as PNG, TIFF or OME-Zarr."
+            )
+        return []
+    found = sorted(path for path in source.rglob("*") if not path.name.startswith("."))
+    files = [path for path in found if path.suffix.lower() in _SURE]
+    if not files and not any(source.glob("*.json")) and not yolo_files(source):
+        files = [path for path in found if path.suffix.lower() == ".png"]
     return [path for path in files if not re.search(r"_mask(\.ome)?\.tiff?$", path.name, re.IGNORECASE)]
 
 
@@ -79,7 +106,7 @@ def image_of(path: Path, images: NameIndex) -> str:
     BoxError
         There is none, or several fit equally well.
     """
-    stem = re.sub(r"(\.ome)?\.(tiff?|zarr)$", "", path.name, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.ome)?\.(tiff?|zarr|png)$", "", path.name, flags=re.IGNORECASE)
     stem = re.sub(r"_(objects|labels|label|mask|masks)$", "", stem)
     name = images.find(path.with_name(stem).as_posix())  # of several with this name, that in such a folder
     if name is None:
@@ -93,7 +120,7 @@ def open_label_file(path: Path, image: ImageEntry, classes: tuple[str, ...]) -> 
     Parameters
     ----------
     path : Path
-        A TIFF, beside which another with the classes may lie, or an OME-Zarr.
+        A TIFF, beside which another with the classes may lie, an OME-Zarr, or a PNG of numbers.
     image : ImageEntry
         The image.
     classes : tuple of str
@@ -104,7 +131,28 @@ def open_label_file(path: Path, image: ImageEntry, classes: tuple[str, ...]) -> 
     BoxPromptError
         It cannot be read, or does not fit the image or the classes.
     """
-    return (_open_zarr if path.suffix.lower() == ".zarr" else _open_tiff)(path, image, classes)
+    match path.suffix.lower():
+        case ".zarr":
+            return _open_zarr(path, image, classes)
+        case ".png":
+            return _open_png(path, image)
+    return _open_tiff(path, image, classes)
+
+
+def _open_png(path: Path, image: ImageEntry) -> LabelFile:
+    with reading(path), Image.open(path) as picture:
+        mode, shape = picture.mode.partition(";")[0], check_size(path, (picture.height, picture.width))
+    if mode not in _NUMBERS:
+        raise BoxError(
+            f"{path} holds colours or transparency; export the labels as a PNG of one channel with the "
+            "numbers of the objects, or as TIFF."
+        )
+    _check(path, shape, _lean(shape) == _lean((*image.extent, *image.shape)), image)
+
+    def read() -> tuple[Any, Any]:
+        return read_mask(path).astype(np.uint32).reshape(*image.extent, *image.shape), None
+
+    return LabelFile(image.extent, (), None, read)
 
 
 def _open_zarr(path: Path, image: ImageEntry, classes: tuple[str, ...]) -> LabelFile:
