@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from napari_boxprompt.config import PRESETS, AugmentConfig, LossConfig, TrainConfig, make_config
+from napari_boxprompt.config import (
+    PRESETS,
+    AugmentConfig,
+    LossConfig,
+    TrainConfig,
+    make_config,
+    setting_fields,
+)
 from napari_boxprompt.errors import ConfigError
 
 
@@ -70,7 +77,7 @@ def test_changes_keep_the_rest_of_the_preset() -> None:
     ],
 )
 def test_errors_name_the_setting(changes: dict[str, Any], name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"Setting '{name}': .+"):
+    with pytest.raises(ConfigError, match=rf"[Ss]etting '{name}'[:;] .+"):
         make_config(**changes)
 
 
@@ -106,3 +113,36 @@ def test_every_setting_has_a_title_and_a_description(settings: type[BaseModel]) 
     for name, field in settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "meant"),
+    [
+        ({"stepz": 3}, "stepz", "steps"),
+        ({"lerning_rate": 3}, "lerning_rate", "learning_rate"),
+        ({"loss": {"sise": 1}}, "loss.sise", "loss.size"),
+        ({"augment": {"vieuws": 1}}, "augment.vieuws", "augment.views"),
+        ({"views": 1}, "views", "augment.views"),
+        ({"train": {"stepz": 1}}, "train", None),
+        ({"loss": {"steps": 1}}, "loss.steps", "steps"),
+        ({"xyzzy": 1}, "xyzzy", None),
+    ],
+)
+def test_a_setting_that_there_is_not(changes: dict[str, Any], name: str, meant: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config("fast", **changes)
+    said = str(caught.value)
+    assert said.startswith(f"There is no setting '{name}'")
+    assert "--set list" in said
+    assert (f"did you mean '{meant}'?" if meant else f"'{name}'.") in said
+
+
+def test_setting_fields_can_all_be_set() -> None:
+    fields = setting_fields()
+    assert {"steps", "loss.size", "augment.views"} <= set(fields)
+    for name in fields:
+        *group, last = name.split(".")
+        value: Any = make_config()
+        for part in (*group, last):
+            value = getattr(value, part)
+        make_config(**({group[0]: {last: value}} if group else {last: value}))

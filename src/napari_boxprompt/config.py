@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from napari_boxprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 __all__ = [
     "OURS",
@@ -17,6 +21,7 @@ __all__ = [
     "Supervision",
     "TrainConfig",
     "make_config",
+    "setting_fields",
 ]
 
 PresetName = Literal["fast", "balanced", "best", "paper", "paper-2024"]
@@ -351,6 +356,8 @@ def make_config(preset: str = "balanced", **changes: Any) -> TrainConfig:
     except ValidationError as error:
         found = error.errors()
         place = _place(found[0]["loc"])
+        if found[0]["type"] == "extra_forbidden":
+            raise ConfigError(_no_setting(".".join(place))) from error
         # A setting of several kinds has one message for each kind.
         reasons = [problem["msg"] for problem in found if _place(problem["loc"]) == place]
         raise ConfigError(f"Setting '{'.'.join(place)}': {'; or: '.join(reasons)}.") from error
@@ -359,3 +366,26 @@ def make_config(preset: str = "balanced", **changes: Any) -> TrainConfig:
 def _place(location: tuple[int | str, ...]) -> tuple[str, ...]:
     """Setting, or group and setting, that a message is about."""
     return tuple(str(part) for part in location[: 2 if location[0] in ("loss", "augment") else 1])
+
+
+def setting_fields() -> dict[str, FieldInfo]:
+    """Return what is said of every setting, by its name with that of its group, as in ``loss.size``."""
+    fields: dict[str, FieldInfo] = {}
+    for name, field in TrainConfig.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            fields |= {f"{name}.{inner}": about for inner, about in group.model_fields.items()}
+        else:
+            fields[name] = field
+    return fields
+
+
+def _no_setting(name: str) -> str:
+    """Return what to say of a setting that there is not, with the one that may be meant."""
+    names = list(setting_fields())
+    # Without its group too: that is what is left out most.
+    by_word = {known.rpartition(".")[2]: known for known in names} | {known: known for known in names}
+    exact = by_word.get(name.rpartition(".")[2])
+    near = [exact] if exact else [by_word[word] for word in difflib.get_close_matches(name, by_word, 1, 0.75)]
+    meant = f"; did you mean '{near[0]}'?" if near else "."
+    return f"There is no setting '{name}'{meant} 'boxprompt train --set list' shows all there are."

@@ -243,3 +243,29 @@ def test_an_unforeseen_error_asks_for_a_report(
     assert "boxprompt --debug" in ended.messages[1]
     with pytest.raises(RuntimeError, match="boom"):
         boxprompt("--debug", *words)
+
+
+# Words
+
+
+def test_a_pattern_without_quotes(discs: Discs, tmp_path: Path) -> None:
+    files = sorted(discs.images.glob("*.png"))
+    more = f"'{files[1]}' and {len(files) - 2} more"
+    for words in (
+        ("train", *files, "--boxes", discs.boxes, "--out", tmp_path / "out"),
+        ("predict", tmp_path / "model", *files, "--out", tmp_path / "out"),
+        ("project", "new", tmp_path / "project", *files),
+    ):
+        said = boxprompt(*words).sentence()
+        assert more in said
+        assert "in quotes" in said
+    said = boxprompt("project", "import", tmp_path / "project", *files).sentence()
+    assert more in said
+    assert "name the folder." in said, "where no pattern is taken"
+    assert not {"out", "project"} & everything(tmp_path)
+
+
+def test_settings_are_listed() -> None:
+    shown = boxprompt("train", "--set", "list").ok()
+    assert {"steps", "loss.size", "augment.views"} <= set(shown.out.split())
+    assert not shown.messages

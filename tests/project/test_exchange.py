@@ -400,6 +400,30 @@ def test_one_image_that_cannot_be_read_is_named_with_what_to_do(images, tmp_path
     boxprompt("project", "new", tmp_path / "project", images).ok()
 
 
+def test_boxes_are_marked_complete_as_in_a_training(images, tmp_path):
+    boxes = write_heads(tmp_path / "heads.json")
+
+    def complete(place):
+        with Project.open(place, read_only=True) as project:
+            return [plane for plane, info in project.boxes.planes.items() if info.complete]
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    boxprompt("project", "new", one, images, "--boxes", boxes, "--complete").ok()
+    assert complete(one) == [FLAT]
+    boxprompt("project", "new", two, images, "--boxes", boxes).ok()
+    assert complete(two) == []
+    said = boxprompt("project", "import", two, boxes, "--complete").ok().out
+    assert "1 boxes that were there already" in said
+    assert complete(two) == [FLAT], "also where the boxes are there"
+    refused = boxprompt("project", "new", tmp_path / "three", images, "--complete").sentence()
+    assert "--boxes FILE" in refused
+    assert not (tmp_path / "three").exists()
+    boxprompt("project", "export", one, "zip", tmp_path / "one.zip").ok()
+    refused = boxprompt("project", "import", tmp_path / "four", tmp_path / "one.zip", "--complete").sentence()
+    assert "leave out --complete" in refused
+    assert not (tmp_path / "four").exists()
+
+
 def test_info_while_it_is_open_elsewhere(labelled):
     found = json.loads(boxprompt("project", "info", labelled.folder, "--json").ok().out)
     assert found["masks"] == 2

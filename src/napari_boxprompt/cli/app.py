@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from napari_boxprompt import __version__
 from napari_boxprompt.cli import INTERRUPTED, data, models, project
 from napari_boxprompt.cli.benchmark import benchmark
-from napari_boxprompt.cli.console import errors
+from napari_boxprompt.cli.console import OneSource, errors
 from napari_boxprompt.cli.demo import demo
 from napari_boxprompt.cli.doctor import doctor
 from napari_boxprompt.cli.loop import loop
@@ -84,8 +84,8 @@ def options(
 
 
 app.command()(demo)
-app.command()(data.train)
-app.command()(data.predict)
+app.command(cls=OneSource)(data.train)
+app.command(cls=OneSource)(data.predict)
 app.command()(benchmark)
 app.command()(loop)
 app.add_typer(project.app, name="project")

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperCommand
 
-from napari_boxprompt.config import TrainConfig, make_config
+from napari_boxprompt.config import TrainConfig, make_config, setting_fields
 from napari_boxprompt.errors import ConfigError
 from napari_boxprompt.events import Event, Finished, Metrics
 from napari_boxprompt.events import Progress as Done
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.normalization import Normalization
 
 __all__ = [
+    "OneSource",
     "disk_cache",
     "download_bar",
     "errors",
@@ -43,14 +45,51 @@ errors = Console(stderr=True, markup=False, emoji=False)
 
 Result = TypeVar("Result")
 
+
+class OneSource(TyperCommand):
+    """A command about one file or folder: says what to do where a shell has made many of a pattern."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words of the command line."""
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
+            of_images = any(parameter.name == "images" for parameter in self.params)
+            pattern = ", or put a pattern in quotes, such as 'images/*.png'" if of_images else ""
+            raise ConfigError(f"There are too many words, '{rest[0]}'{more}; name the folder{pattern}.")
+        return rest
+
+
 PresetOption = Annotated[str, typer.Option("--preset", help="fast, balanced or best.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Frozen model: a name or a checkpoint file.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Threads that read images ahead.")]
+
+
+def _list_settings(assignments: list[str] | None) -> list[str] | None:
+    """Show all settings instead, for ``--set list``."""
+    if "list" not in (assignments or ()):
+        return assignments
+    fields = setting_fields().items()
+    show_table("Settings", [(name, field.description or "") for name, field in fields])
+    raise typer.Exit
+
+
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, e.g. loss.size=0.02; see the docs."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        callback=_list_settings,
+        is_eager=True,  # before what is missing is asked for
+        help="Any other setting, e.g. loss.size=0.02; '--set list' shows all.",
+    ),
+]
+CompleteOption = Annotated[
+    bool,
+    typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background."),
 ]
 CacheOption = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Keep embeddings on disk for the next run.")

@@ -12,6 +12,7 @@ import typer
 from napari_boxprompt.cli import INTERRUPTED
 from napari_boxprompt.cli.console import (
     CacheOption,
+    CompleteOption,
     ContrastOption,
     DeviceOption,
     ModelOption,
@@ -60,10 +61,7 @@ def train(
     generator: Annotated[
         str | None, typer.Option("--generator", help="light, wide or simple; auto: wide on whole images.")
     ] = None,
-    complete: Annotated[
-        bool,
-        typer.Option("--complete", help="Every object on the boxed images is boxed: the rest is background."),
-    ] = False,
+    complete: CompleteOption = False,
     outlines: Annotated[
         bool, typer.Option("--outlines", help="Learn the outlines in the COCO file too, as the truth.")
     ] = False,

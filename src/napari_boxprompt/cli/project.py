@@ -12,8 +12,10 @@ import typer
 from napari_boxprompt.cli import INTERRUPTED
 from napari_boxprompt.cli.console import (
     CacheOption,
+    CompleteOption,
     DeviceOption,
     ModelOption,
+    OneSource,
     PresetOption,
     SeedOption,
     SetOption,
@@ -44,7 +46,7 @@ app = typer.Typer(no_args_is_help=True, help="Labelling projects: make, look at,
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the project.")]
 
 
-@app.command()
+@app.command(cls=OneSource)
 def new(
     folder: Annotated[Path, typer.Argument(help="New folder for the project.")],
     images: Annotated[str, typer.Argument(help="Image, stack, folder or quoted pattern; they stay there.")],
@@ -62,10 +64,13 @@ def new(
         typer.Option("--pixel-size", metavar='"SIZE [UNIT]"', help="For instance '0.5 micrometer'."),
     ] = None,
     boxes: Annotated[Path | None, typer.Option("--boxes", help="COCO or YOLO boxes to begin with.")] = None,
+    complete: CompleteOption = False,
 ) -> None:
     """Make a project about images, which are not copied."""
     from napari_boxprompt.project import Project, import_into
 
+    if complete and boxes is None:
+        raise ConfigError("--complete is about the boxes of --boxes FILE; name that file, or leave it out.")
     sizes = None if pixel_size is None else dict.fromkeys("yx", _parse_size(pixel_size))
     with Project.create(
         folder,
@@ -75,7 +80,9 @@ def new(
         channel=channel,
         pixel_size=sizes,
     ) as project:
-        said = "" if boxes is None else f" {import_into(project, boxes, named=bool(classes))}"
+        said = ""
+        if boxes is not None:
+            said = f" {import_into(project, boxes, complete=complete, named=bool(classes))}"
         count = len(project.images)
     output.print(f"Project with {count} planes made in {folder}.{said}", highlight=False, soft_wrap=True)
 
@@ -280,24 +287,27 @@ def export(
         output.print(export_project(project, kind, out, images=images), highlight=False, soft_wrap=True)
 
 
-@app.command(name="import")
+@app.command(name="import", cls=OneSource)
 def import_(
     folder: FolderArgument,
     source: Annotated[
         Path, typer.Argument(help="COCO or YOLO boxes, label TIFF, PNG or OME-Zarr; or a packed project.")
     ],
+    complete: CompleteOption = False,
 ) -> None:
     """Take boxes and masks into a project, or unpack a zip of a project into a new folder."""
     from napari_boxprompt.project import Project, import_into, unpack
 
     if source.suffix.lower() == ".zip":
+        if complete:
+            raise ConfigError("A packed project says itself what is complete; leave out --complete.")
         unpack(source, folder)
         with Project.open(folder) as project:
             said = f"Project with {len(project.entries)} images unpacked in {folder}."
             problems = project.problems
     else:
         with Project.open(folder) as project:
-            said, problems = import_into(project, source), project.problems
+            said, problems = import_into(project, source, complete=complete), project.problems
     output.print(said, highlight=False, soft_wrap=True)
     for problem in problems:
         errors.print(problem, style="yellow", highlight=False, soft_wrap=True)

@@ -190,7 +190,7 @@ _IDENTICAL = 0.01
 """Pixels by which two boxes may differ and still be the same: what rounding in a file does to one."""
 
 
-def import_into(project: Project, source: str | Path, *, named: bool = False) -> str:
+def import_into(project: Project, source: str | Path, *, complete: bool = False, named: bool = False) -> str:
     """Take boxes and masks of other programs into a project; return a sentence about it.
 
     Parameters
@@ -202,6 +202,8 @@ def import_into(project: Project, source: str | Path, *, named: bool = False) ->
         like their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are
         corrected or accepted already keep their masks; classes that are new are added. Boxes that are there
         already are passed over.
+    complete : bool
+        Mark every plane in a file of boxes complete: all objects of all its classes are boxed.
     named : bool
         Keep a class ``object`` that nothing has: somebody has named it. Else it gives way, as the one that a
         project has while nobody has named any.
@@ -216,7 +218,7 @@ def import_into(project: Project, source: str | Path, *, named: bool = False) ->
     if files:
         count, kept = _import_labels(project, files, named=named)
         return f"Masks of {count} planes imported.{_about(kept)}"
-    boxes = load_boxes(source, project.images)
+    boxes = load_boxes(source, project.images, complete=complete)
     fresh = _fresh(boxes, project.boxes)
     overlap = not (boxes.exclusive and project.exclusive)
     masks = load_coco_masks(source, overlap=overlap) if source.suffix.lower() == ".json" else {}
