@@ -57,7 +57,7 @@ class OneSource(TyperCommand):
             more = f" and {len(rest) - 1} more" if len(rest) > 1 else ""
             of_images = any(parameter.name == "images" for parameter in self.params)
             pattern = ", or put a pattern in quotes, such as 'images/*.png'" if of_images else ""
-            raise ConfigError(f"There are too many words, '{rest[0]}'{more}; name the folder{pattern}.")
+            raise ConfigError(f"There are too many words: '{rest[0]}'{more}; name the folder{pattern}.")
         return rest
 
 
