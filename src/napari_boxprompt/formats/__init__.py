@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_boxprompt.errors import BoxError
 from napari_boxprompt.formats.alignment import NameIndex, align, align_masks
-from napari_boxprompt.formats.coco import load_coco, save_coco
+from napari_boxprompt.formats.coco import load_coco, read_coco, save_coco
 from napari_boxprompt.formats.outlines import class_masks
 from napari_boxprompt.formats.yolo import label_files, load_yolo, save_yolo
 from napari_boxprompt.images import IMAGE_SUFFIXES
@@ -46,7 +46,8 @@ def load_boxes(path: str | Path, images: Images | None = None, *, complete: bool
     images : Images, optional
         The images the boxes belong to; YOLO files need them. With images, the result is aligned to them.
     complete : bool
-        Mark every plane in the file complete: all objects of all its classes are boxed.
+        Mark every plane in the file complete: all objects of all its classes are boxed. Planes with a crowd
+        (see `load_coco`) are not marked: its objects have no boxes.
 
     Returns
     -------
@@ -67,11 +68,15 @@ def load_boxes(path: str | Path, images: Images | None = None, *, complete: bool
                 f"{place} holds YOLO boxes, which need the sizes of the images; give the images too."
             )
         boxes = load_yolo(place, images)
-    else:
-        boxes = load_coco(_json_file(place))
-        if images is not None:
-            boxes = align(boxes, images)
-    return boxes.complete() if complete else boxes
+        return boxes.complete() if complete else boxes
+    file = _json_file(place)
+    found = read_coco(file)
+    boxes = found.boxes
+    if complete:
+        boxes = boxes.complete(plane for plane in boxes.planes if plane not in found.crowds)
+    boxes = boxes if images is None else align(boxes, images)
+    found.tell(file)
+    return boxes
 
 
 def load_class_masks(
@@ -107,7 +112,9 @@ def load_class_masks(
     masks = {plane: mask for plane, mask in class_masks(file).items() if index.find(plane.image) is not None}
     found = align_masks(masks, drawn, images)
     if not found:
-        raise BoxError(f"{file} has no outlines on these images; train on boxes alone.")
+        raise BoxError(
+            f"{file} has no outlines on these images, or only beside crowds; train on boxes alone."
+        )
     unsaid = next((plane for plane in found if not drawn.planes[plane].complete), None)
     if unsaid is not None:
         raise BoxError(

@@ -9,9 +9,10 @@ as we do.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import BoxError
@@ -20,7 +21,9 @@ from napari_boxprompt.files import atomic_write_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FORMAT_VERSION", "load_coco", "save_coco"]
+__all__ = ["FORMAT_VERSION", "CocoFile", "load_coco", "read_coco", "save_coco"]
+
+_log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Version of the keys we add; a file with a higher one is refused."""
@@ -89,8 +92,51 @@ def _one_line_each(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+class CocoFile(NamedTuple):
+    """What a COCO file says.
+
+    Parameters
+    ----------
+    boxes : BoxSet
+        Its boxes, crowds left out.
+    entries : tuple of dict
+        The annotation that each box was read from, in the same order.
+    crowds : mapping of PlaneId to int
+        Planes that have groups of objects under one annotation (``iscrowd``), and how many: these objects
+        have no boxes of their own.
+    marked : int
+        How many annotations are marked as crowds; where there are no `crowds` they are objects all the same.
+    """
+
+    boxes: BoxSet
+    entries: tuple[dict[str, Any], ...]
+    crowds: Mapping[PlaneId, int]
+    marked: int
+
+    def tell(self, path: Path) -> None:
+        """Say in the log what was made of crowds."""
+        if self.crowds:
+            _log.warning(
+                "%s: %d annotations marked as a crowd (iscrowd 1) are left out, the first on %s; if they are "
+                "single objects, which CVAT marks so when they are painted, set their iscrowd to 0.",
+                path,
+                sum(self.crowds.values()),
+                next(iter(self.crowds)),
+            )
+        elif self.marked:
+            _log.warning(
+                "%s: all %d annotations are marked as a crowd (iscrowd 1), as CVAT marks what is painted; "
+                "each is taken as one object.",
+                path,
+                self.marked,
+            )
+
+
 def load_coco(path: str | Path) -> BoxSet:
     """Read boxes from COCO JSON; outlines (``segmentation``) are not read.
+
+    Crowds (``iscrowd`` 1), which are groups of objects under one box, are left out with a warning in the log.
+    Where a file marks everything so, as CVAT does with painted objects, the entries are objects.
 
     Parameters
     ----------
@@ -106,6 +152,24 @@ def load_coco(path: str | Path) -> BoxSet:
     ------
     BoxError
         If the file is not COCO or an entry cannot be used; the message names the file and the entry.
+    """
+    found = read_coco(path)
+    found.tell(Path(path))
+    return found.boxes
+
+
+def read_coco(path: str | Path) -> CocoFile:
+    """Read boxes as `load_coco` does, without a word about crowds.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    BoxError
+        As in `load_coco`.
     """
     path = Path(path)
     content = _read_json(path)
@@ -124,13 +188,26 @@ def load_coco(path: str | Path) -> BoxSet:
         if plane in infos:
             raise BoxError(f"{path}: image {key} lists {plane} a second time; keep one entry per plane.")
         planes[key], infos[plane] = plane, info
+    annotations = _entries(content, "annotations", path)
+    marked = sum(map(_is_crowd, annotations))
+    every = marked == len(annotations)
     seen: dict[Any, None] = {}
-    boxes = []
-    for number, entry in enumerate(_entries(content, "annotations", path)):
+    taken: list[tuple[Box, dict[str, Any]]] = []
+    crowds: dict[PlaneId, int] = {}
+    for number, entry in enumerate(annotations):
         key = _unique_id(entry, "annotation", seen, path) if "id" in entry else f"number {number + 1}"
         seen[key] = None
-        boxes.append(_read_box(entry, f"annotation {key}", planes, labels, path))
-    return BoxSet(tuple(boxes), infos, tuple(labels.values()), exclusive)
+        plane = _plane_of(entry, f"annotation {key}", planes, path)
+        if _is_crowd(entry) and not every:
+            crowds[plane] = crowds.get(plane, 0) + 1
+            continue
+        taken.append((_read_box(entry, f"annotation {key}", plane, labels, path), entry))
+    boxes = BoxSet(tuple(box for box, _ in taken), infos, tuple(labels.values()), exclusive)
+    return CocoFile(boxes, tuple(entry for _, entry in taken), crowds, marked)
+
+
+def _is_crowd(entry: dict[str, Any]) -> bool:
+    return entry.get("iscrowd") in (1, "1")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -224,14 +301,17 @@ def _read_image(entry: dict[str, Any], key: Any, path: Path) -> tuple[PlaneId, P
     return PlaneId(name, tuple(index)), info
 
 
-def _read_box(
-    entry: dict[str, Any], where: str, planes: dict[Any, PlaneId], labels: dict[Any, str], path: Path
-) -> Box:
-    image, category = entry.get("image_id"), entry.get("category_id")
+def _plane_of(entry: dict[str, Any], where: str, planes: dict[Any, PlaneId], path: Path) -> PlaneId:
+    image = entry.get("image_id")
     if not isinstance(image, (int, str)) or image not in planes:
         raise BoxError(
             f'{path}: {where} lies on image {image!r}, which "images" does not list; add or remove it.'
         )
+    return planes[image]
+
+
+def _read_box(entry: dict[str, Any], where: str, plane: PlaneId, labels: dict[Any, str], path: Path) -> Box:
+    category = entry.get("category_id")
     if not isinstance(category, (int, str)) or category not in labels:
         raise BoxError(
             f'{path}: {where} has the category {category!r}, which "categories" does not list; add it.'
@@ -245,7 +325,7 @@ def _read_box(
                 )
     number = entry.get("object_id", entry.get("id"))
     y0, x0, y1, x1 = _from_coco(entry.get("bbox"), where, path)
-    return Box(y0, x0, y1, x1, planes[image], labels[category], number if _whole(number) else 0)
+    return Box(y0, x0, y1, x1, plane, labels[category], number if _whole(number) else 0)
 
 
 def _image_entry(number: int, plane: PlaneId, info: PlaneInfo) -> dict[str, Any]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_boxprompt.errors import BoxError
-from napari_boxprompt.formats.coco import load_coco
+from napari_boxprompt.formats.coco import read_coco
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
     from napari_boxprompt.boxes import Box, BoxSet, PlaneId
+    from napari_boxprompt.formats.coco import CocoFile
 
 __all__ = ["class_masks", "decode_mask", "encode_class_masks", "encode_mask", "load_coco_masks"]
 
@@ -95,7 +95,7 @@ def _filled(polygons: Sequence[Any], shape: tuple[int, int]) -> npt.NDArray[np.b
 def load_coco_masks(
     path: str | Path, *, overlap: bool = False
 ) -> dict[PlaneId, tuple[npt.NDArray[np.uint32], dict[int, str]]]:
-    """Read the masks of a COCO file as label images.
+    """Read the masks of a COCO file as label images; crowds are left out, as in `load_coco`.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def load_coco_masks(
         The file is not COCO, or a mask does not fit its image.
     """
     found: dict[PlaneId, tuple[dict[str, npt.NDArray[np.uint32]], dict[int, str]]] = {}
-    for box, mask in _outlined(path, load_coco(path)):
+    for box, mask in _outlined(path, read_coco(path)):
         if mask is None:
             continue
         layers, classes = found.setdefault(box.plane, ({}, {}))
@@ -132,13 +132,11 @@ def load_coco_masks(
     }
 
 
-def _outlined(path: str | Path, boxes: BoxSet) -> Iterator[tuple[Box, npt.NDArray[np.bool_] | None]]:
+def _outlined(path: str | Path, file: CocoFile) -> Iterator[tuple[Box, npt.NDArray[np.bool_] | None]]:
     """Yield each box of a file with its mask, None where it has none."""
-    entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))["annotations"]
-    # The boxes are in the order of the entries.
-    for entry, box in zip(entries, boxes.boxes, strict=True):
+    for entry, box in zip(file.entries, file.boxes.boxes, strict=True):
         segmentation = entry.get("segmentation")
-        shape = boxes.planes[box.plane].shape
+        shape = file.boxes.planes[box.plane].shape
         if segmentation and shape is None:
             raise BoxError(f"{path} does not say how large {box.plane} is; add its width and height.")
         yield box, decode_mask(segmentation, shape) if segmentation and shape else None
@@ -156,7 +154,7 @@ def class_masks(path: str | Path) -> dict[PlaneId, npt.NDArray[np.uint8]]:
     -------
     dict of PlaneId to ndarray, uint8
         ``(H, W)``, k + 1 for the k-th class of the file, or ``(K, H, W)`` of 0 and 1 where its classes may
-        overlap; only planes that have an outline.
+        overlap; only planes that have an outline and no crowd, whose objects would be background.
 
     Raises
     ------
@@ -164,11 +162,14 @@ def class_masks(path: str | Path) -> dict[PlaneId, npt.NDArray[np.uint8]]:
         The file is not COCO, an outline does not fit its image, or a plane has boxes with outlines and boxes
         without.
     """
-    boxes = load_coco(path)
+    file = read_coco(path)
+    boxes = file.boxes
     numbers = {name: k for k, name in enumerate(boxes.classes)}
     found: dict[PlaneId, npt.NDArray[np.uint8]] = {}
     bare: dict[PlaneId, None] = {}
-    for box, outline in _outlined(path, boxes):
+    for box, outline in _outlined(path, file):
+        if box.plane in file.crowds:
+            continue
         if outline is None:
             bare[box.plane] = None
             continue

@@ -12,6 +12,7 @@ from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.formats import load_boxes, save_coco, save_yolo
 from napari_boxprompt.formats.alignment import NameIndex
+from napari_boxprompt.formats.coco import read_coco
 from napari_boxprompt.formats.outlines import encode_mask, load_coco_masks
 from napari_boxprompt.outputs import prepare_folder, write_labels
 from napari_boxprompt.project.archive import pack
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from napari_boxprompt.project.documents import Status
     from napari_boxprompt.project.project import Project
 
 __all__ = ["ExportKind", "export_project", "import_into"]
@@ -201,7 +203,8 @@ def import_into(project: Project, source: str | Path, *, complete: bool = False,
         A COCO file, YOLO files, a label TIFF, PNG or OME-Zarr, or a folder of them. Label files are called
         like their image, with ``_objects`` or ``_labels`` behind the name if need be. Planes that are
         corrected or accepted already keep their masks; classes that are new are added. Boxes that are there
-        already are passed over.
+        already are passed over. On planes with a crowd masks come in for review and are not accepted, as the
+        objects in the crowd are not in them.
     complete : bool
         Mark every plane in a file of boxes complete: all objects of all its classes are boxed.
     named : bool
@@ -221,7 +224,9 @@ def import_into(project: Project, source: str | Path, *, complete: bool = False,
     boxes = load_boxes(source, project.images, complete=complete)
     fresh = _fresh(boxes, project.boxes)
     overlap = not (boxes.exclusive and project.exclusive)
-    masks = load_coco_masks(source, overlap=overlap) if source.suffix.lower() == ".json" else {}
+    coco = source.suffix.lower() == ".json"
+    masks = load_coco_masks(source, overlap=overlap) if coco else {}
+    crowds = read_coco(source).crowds if masks else {}
     index = NameIndex(project.images.names)
     used = {box.label for box in fresh}
     _take_classes(project, [name for name in boxes.classes if name in used], overlap=overlap, named=named)
@@ -232,7 +237,9 @@ def import_into(project: Project, source: str | Path, *, complete: bool = False,
         if target in project.images:
             mask = Mask(labels, classes)
             mask = mask.split(project.classes) if overlap else mask
-            kept += not _take_mask(project, target, mask.labels, classes)
+            # A mask that is accepted says that all else is background.
+            status: Status = "boxed" if plane in crowds else "accepted"
+            kept += not _take_mask(project, target, mask.labels, classes, status)
     said = f"{len(fresh)} boxes and masks of {len(masks) - kept} planes imported."
     return f"{said}{_about(kept)}{_about_boxes(len(boxes) - len(fresh))}"
 
@@ -306,9 +313,15 @@ def _unlabelled(project: Project) -> bool:
     return all(project.mask(plane) is None for plane in worked)
 
 
-def _take_mask(project: Project, plane: PlaneId, labels: npt.NDArray[Any], classes: dict[int, str]) -> bool:
+def _take_mask(
+    project: Project,
+    plane: PlaneId,
+    labels: npt.NDArray[Any],
+    classes: dict[int, str],
+    status: Status = "accepted",
+) -> bool:
     """Give a plane a mask unless somebody has worked on the one it has; return whether it was taken."""
     if project.status(plane) in SETTLED and project.mask(plane) is not None:
         return False
-    project.accept(plane, labels, classes)
+    project.paint(plane, labels, classes=classes, status=status)
     return True
