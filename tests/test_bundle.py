@@ -159,6 +159,22 @@ def test_newer_version_is_refused(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("versions", "named"),
+    [({"napari-boxprompt": "9.9"}, r"9\.9"), ({}, "of another version"), (3, "of another")],
+)
+def test_a_setting_of_another_version_is_no_damage(saved: Path, versions: object, named: str) -> None:
+    def other(description: dict[str, Any]) -> None:
+        description["config"]["loss"]["sharpness"] = 0.1
+        description["record"]["versions"] = versions
+
+    rewrite(saved, other)
+    message = rf"saved by napari-boxprompt {named}.*does not know, 'loss\.sharpness'; run 'pip install -U"
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(saved)
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "key", ["format", "frozen", "classes", "exclusive", "tile", "side", "normalization", "config", "record"]
 )
 def test_missing_entries(saved: Path, key: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from napari_boxprompt.config import TrainConfig
+from napari_boxprompt.config import TrainConfig, unknown_key
 from napari_boxprompt.errors import BundleError, OutputError
 from napari_boxprompt.files import atomic_write_bytes, flush_folder
 from napari_boxprompt.images import Normalization
@@ -149,9 +149,8 @@ def load_bundle(folder: str | Path) -> PromptModel:
     description = _read_description(folder)
     try:
         if description["format"] > FORMAT_VERSION:
-            made = description.get("record", {}).get("versions", {}).get("napari-boxprompt", "")
             raise BundleError(
-                f"{folder} was saved by napari-boxprompt {made or 'of another version'}, which is newer than "
+                f"{folder} was saved by napari-boxprompt {_maker(description)}, which is newer than "
                 "this one; run 'pip install -U napari-boxprompt'."
             )
         return PromptModel(
@@ -168,11 +167,25 @@ def load_bundle(folder: str | Path) -> PromptModel:
             record=description["record"],
         )
     except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        unknown = unknown_key(error) if isinstance(error, ValidationError) else None
+        if unknown is not None:
+            raise BundleError(
+                f"{folder} was saved by napari-boxprompt {_maker(description)}, which has a setting that "
+                f"this one does not know, '{unknown}'; run 'pip install -U napari-boxprompt', or train again."
+            ) from error
         # What pydantic prints takes several lines and has an address in it.
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise BundleError(
             f"{folder / _DESCRIPTION} is damaged ({reason}); train again or copy it anew."
         ) from error
+
+
+def _maker(description: dict[str, Any]) -> str:
+    """Version that saved a model, or "of another version" where that is not recorded."""
+    record = description.get("record")
+    versions = record.get("versions") if isinstance(record, dict) else None
+    made = versions.get("napari-boxprompt") if isinstance(versions, dict) else None
+    return str(made) if made else "of another version"
 
 
 def load_state(folder: str | Path) -> dict[str, torch.Tensor]:

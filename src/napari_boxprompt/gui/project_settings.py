@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_warning
 from pydantic import ValidationError
 
-from napari_boxprompt.config import TrainConfig
+from napari_boxprompt.config import TrainConfig, unknown_key
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.settings import plugin_settings
 
@@ -50,10 +50,13 @@ class ProjectSettings:
         if project.settings:
             try:
                 config = TrainConfig.model_validate(dict(project.settings))
-            except ValidationError:
-                show_warning(
-                    "The training settings of the project are not known here; the usual ones are used."
+            except ValidationError as error:
+                unknown = unknown_key(error)
+                reason = "are not known here" if unknown is None else f"have '{unknown}', not known here"
+                hint = (
+                    "" if unknown is None else " To get the newest version: pip install -U napari-boxprompt."
                 )
+                show_warning(f"The training settings of the project {reason}; the usual ones are used.{hint}")
             else:
                 # The next computer may have no graphics card.
                 self._panel.take(config.model_copy(update={"device": plugin_settings().device}))

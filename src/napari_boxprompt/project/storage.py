@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from napari_boxprompt.boxes import BoxSet
+from napari_boxprompt.config import unknown_key
 from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.files import atomic_write_bytes
 from napari_boxprompt.project.documents import (
@@ -172,6 +173,13 @@ def _read(path: Path, model: type[_Model]) -> _Model:
             )
         return model.model_validate(found, strict=False)
     except (ValueError, RecursionError) as error:
+        unknown = unknown_key(error) if isinstance(error, ValidationError) else None
+        if unknown is not None:
+            made = found.get("written_by") or "another version of napari-boxprompt"
+            raise ProjectError(
+                f"{path} was written by {made} and has '{unknown}', which this version does not know; "
+                "run 'pip install -U napari-boxprompt'."
+            ) from error
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else error
         raise ProjectError(
