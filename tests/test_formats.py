@@ -258,6 +258,38 @@ def test_folders_decide_between_equal_names(folder):
         align(BoxSet((Box(1, 2, 3, 4, PlaneId("a.jpg")),)), images)
 
 
+@pytest.fixture
+def nested(tmp_path):
+    """Two images in sub-folders."""
+    for name in ("a/img.png", "c/other.png"):
+        (tmp_path / "nested" / name).parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((H, W), np.uint8)).save(tmp_path / "nested" / name)
+    return open_images(tmp_path / "nested" / "**" / "*.png")
+
+
+def test_the_same_name_in_another_folder_is_said_once(nested, tmp_path, caplog):
+    names = ("b/img.png", "deep/d/other.jpg")
+    boxset = BoxSet(tuple(Box(1, 2, 3, 4, PlaneId(name)) for name in (*names, *names)))
+    aligned = align(boxset, nested)
+    assert {plane.image for plane in aligned.planes} == {"a/img.png", "c/other.png"}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 images that the boxes name are taken from other folders")
+    assert "a/img.png for b/img.png" in record.getMessage()
+    caplog.clear()
+    align(aligned, nested)
+    (tmp_path / "labels" / "b").mkdir(parents=True)
+    (tmp_path / "labels" / "b" / "img.txt").write_text("0 .5 .5 .1 .1\n")
+    assert not caplog.records
+    load_yolo(tmp_path / "labels", nested)
+    assert [record.getMessage()[:8] for record in caplog.records] == ["1 images"]
+
+
+@pytest.mark.parametrize("named", ["img.png", "a/img.png", "moved/to/a/img.png", "a\\img.jpg", "./img.png"])
+def test_moved_folders_are_no_other_folders(nested, named, caplog):
+    assert align(BoxSet((Box(1, 2, 3, 4, PlaneId(named)),)), nested).boxes[0].plane.image == "a/img.png"
+    assert not caplog.records
+
+
 def test_two_names_for_one_image(images):
     boxset = BoxSet((Box(1, 2, 3, 4, PlaneId("train/a.png")), Box(1, 2, 3, 4, PlaneId("val/a.png"))))
     with pytest.raises(BoxError, match=r"both 'train/a\.png' and 'val/a\.png'"):

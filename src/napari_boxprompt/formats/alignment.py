@@ -29,7 +29,9 @@ class NameIndex:
     """Finds the image a box file means.
 
     The same relative path wins; else the same file name, else the same name without its ending. Among several
-    of one file name, the one that shares most folders counted from the file wins.
+    of one file name, the one that shares most folders counted from the file wins. Where only the file name is
+    the same and the folders have other names, it may be another image, as there may be an ``img.png`` in each
+    of many folders: `tell` says so.
 
     Parameters
     ----------
@@ -40,6 +42,7 @@ class NameIndex:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
         self._exact = frozenset(self._names)
+        self._elsewhere: dict[str, str] = {}
         self._by_file: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         for name in self._names:
@@ -60,8 +63,11 @@ class NameIndex:
         if wanted.as_posix() in self._exact:
             return wanted.as_posix()
         fitting = self._by_file.get(wanted.name) or self._by_stem.get(stem(wanted.as_posix())) or []
-        if len(fitting) < 2:
-            return fitting[0] if fitting else None
+        if not fitting:
+            return None
+        if len(fitting) == 1:
+            self._note(wanted, fitting[0])
+            return fitting[0]
         scores = {candidate: _shared_folders(wanted, PurePosixPath(candidate)) for candidate in fitting}
         best = max(scores.values())
         winners = [candidate for candidate, score in scores.items() if score == best]
@@ -71,6 +77,25 @@ class NameIndex:
                 "write the folder into the box file, or give the images different names."
             )
         return winners[0]
+
+    def _note(self, wanted: PurePosixPath, found: str) -> None:
+        """Remember an image whose folder has another name than the one that is wanted."""
+        one, other = wanted.parent.name, PurePosixPath(found).parent.name
+        if one and other and one != other:
+            self._elsewhere[wanted.as_posix()] = found
+
+    def tell(self) -> None:
+        """Say in the log, once, which images were found in other folders than the boxes name."""
+        if self._elsewhere:
+            named, found = next(iter(self._elsewhere.items()))
+            _log.warning(
+                "%d images that the boxes name are taken from other folders, the first is %s for %s; open "
+                "the folder above if these are different images.",
+                len(self._elsewhere),
+                found,
+                named,
+            )
+            self._elsewhere.clear()
 
 
 def stem(name: str) -> str:
@@ -93,7 +118,7 @@ def align(boxset: BoxSet, images: Images) -> BoxSet:
 
     Planes get the names that the images have, their sizes are filled in, and boxes that reach beyond the
     border are cut there, with one warning in the log. Planes that are not among the images are left out, with
-    a warning too.
+    a warning too, and so it is said where only the file name fits and folders have other names.
 
     Parameters
     ----------
@@ -175,6 +200,7 @@ def align_masks(
 def _match_planes(boxset: BoxSet, images: Images) -> dict[PlaneId, PlaneId]:
     index = NameIndex(images.names)
     found = {name: index.find(name) for name in dict.fromkeys(plane.image for plane in boxset.planes)}
+    index.tell()
     matched: dict[PlaneId, PlaneId] = {}
     missing: list[PlaneId] = []
     for plane in boxset.planes:

@@ -83,6 +83,7 @@ def load_yolo(path: str | Path, images: Images, *, at: PlaneId | None = None) ->
         found = _read_file(file, plane, images.shape(plane), names)
         infos[plane] = PlaneInfo(images.shape(plane), complete=not found)
         boxes.extend(found)
+    index.tell()
     if missing and not infos:
         raise BoxError(f"No image is called like {missing[0]}; open the images the boxes were drawn on.")
     if missing:
