@@ -621,6 +621,44 @@ def test_nan_is_ignored_and_constant_is_black():
     assert scale.apply(array[..., None]).max() == 0
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ground", "objects"),
+    [
+        ("f4", 0, (2e-4, 5e-4)),
+        ("f8", 0, (2e299, 5e299)),
+        ("u2", 0, (300, 3000)),
+        ("f2", 0, (2, 5)),
+        ("u1", 255, (20, 150)),
+        ("f4", -3, (-3.5, -3.25)),
+        ("u4", 100, (400, 1000)),
+    ],
+)
+def test_sparse_objects_on_a_constant_ground_spread(dtype, ground, objects):
+    array = np.full((100, 100), ground, dtype)
+    array[10:13, 10:13], array[50:52, 50:54] = objects
+    array[90, 90] = objects[0]
+    scale = Normalization.fit(open_images(array))
+    result = scale.apply(array[..., None])[..., 0]
+    bright = objects[0] > ground
+    assert result[0, 0] == (0 if bright else 1)
+    assert result[51, 51] == pytest.approx((objects[1] - scale.low[0]) / (scale.high[0] - scale.low[0]), 1e-3)
+    assert sorted([result[0, 0], result[11, 11], result[51, 51]])[::2] == [0, pytest.approx(1, abs=0.01)]
+    assert 0.05 < sorted([result[0, 0], result[11, 11], result[51, 51]])[1] < 0.9
+
+
+def test_a_dead_pixel_beside_sparse_objects_changes_little():
+    array = np.full((600, 400), 100, np.uint16)
+    array[10:30, 10:30], array[0, 0] = 1000, 0
+    scale = Normalization.fit(open_images(array))
+    assert (scale.low, scale.high) == ((100,), (1000,))
+
+
+def test_limits_of_ordinary_images_are_their_percentiles():
+    array = RNG.normal(100, 10, (64, 64)).astype(np.float32)
+    scale = Normalization.fit(open_images(array))
+    assert (scale.low[0], scale.high[0]) == tuple(np.percentile(array, (0.5, 99.8)))
+
+
 def test_values_for_a_histogram_are_of_a_few_planes_and_finite():
     array = np.zeros((20, 36, 40), np.float32) + np.arange(20)[:, None, None]
     array[0, :18] = np.nan

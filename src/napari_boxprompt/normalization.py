@@ -62,7 +62,10 @@ class Normalization(BaseModel):
 
         At most `max_planes` planes, evenly spaced, are read, and about 262 000 evenly spaced pixels of each,
         so the same images always give the same result. NaN and infinities are ignored; values that are all
-        the same become 0.
+        the same become 0. Where all but a few pixels have one value, such as a masked background, both
+        percentiles are this value; then those of the other pixels count, and the one value is among the
+        limits. In planes of more than 262 000 pixels, objects that are smaller than the steps between the
+        pixels looked at may be missed.
 
         Parameters
         ----------
@@ -234,6 +237,11 @@ def _limits(values: npt.NDArray[Any], percentiles: tuple[float, float]) -> tuple
     if values.size == 0:
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(values, percentiles))
+    if not high > low:
+        others = values[values != low]
+        if others.size:
+            least, most = (float(value) for value in np.percentile(others, percentiles))
+            low, high = min(low, least), max(high, most)
     if not high > low:
         high = low + max(1.0, abs(low) * 1e-6)
     return low, high
