@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import skimage.io
 import tifffile
 
 pytest.importorskip("napari", reason="napari is not installed")
@@ -324,3 +325,27 @@ def test_a_yolo_file_is_about_the_plane_on_screen(session: Session, tmp_path: Pa
     with pytest.raises(BoxError, match=r"frame_17\.txt"):
         exchange.add_boxes_file(session, file)
     assert exchange.plane_of_yolo(session, tmp_path / "boxes.json") is None
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_stack_of_several_files_is_written(
+    quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Napari notes the first file of those that it opens as a stack."""
+    pixels = np.arange(3 * 40 * 50, dtype=np.uint8).reshape(3, 40, 50)
+    paths = [tmp_path / f"plane {z}.{suffix}" for z in range(3)]
+    for path, plane in zip(paths, pixels, strict=True):
+        skimage.io.imsave(path, plane, check_contrast=False)
+    viewer = ViewerModel()
+    with layer_source(path=str(paths[0])):
+        viewer.add_image(pixels, name="plane 0")
+    session = Session(viewer)
+    session.new_boxes_layer().add_boxes(boxes_of("plane 0"))
+    command = command_of(task(session, quick()), session, tmp_path / "session")
+    caught = run_command(command, monkeypatch)
+    (name,) = caught["images"].names
+    assert {box.plane for box in caught["boxes"].boxes} == {PlaneId(name, (0,)), PlaneId(name, (2,))}
+    for z, plane in enumerate(pixels):
+        np.testing.assert_array_equal(caught["images"].read(PlaneId(name, (z,)))[..., 0], plane)
+    predicted = shlex.split(command.splitlines()[1])[3]
+    assert [path.name for path in Path(predicted).iterdir()] == [name], "all its planes are segmented"

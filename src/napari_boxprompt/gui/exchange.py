@@ -20,6 +20,7 @@ from napari_boxprompt.formats import align, load_boxes, load_yolo, save_coco
 from napari_boxprompt.formats.outlines import encode_class_masks
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.project_images import file_of
+from napari_boxprompt.gui.project_pixels import has_planes
 from napari_boxprompt.gui.telling import counted
 from napari_boxprompt.outputs import prepare_folder, write_labels
 
@@ -209,13 +210,13 @@ def _load(stop: Stop, folder: str | Path, settings: PluginSettings) -> Generator
 
 
 def source_files(session: Session) -> dict[str, Path | None]:
-    """File of each image layer, None where the command line would see other planes in it."""
+    """File that each image layer names, None where the layer is cut into planes in another way."""
     files: dict[str, Path | None] = {}
     for layer in session.image_layers:
         view, path = session.view_of(layer), file_of(layer)
         last = (layer.ndim - 2, layer.ndim - 1)
         plain = view is not None and view.channel_axis is None and view.axes == last
-        files[layer.name] = path if plain and path is not None and path.is_file() else None
+        files[layer.name] = path if plain else None
     return files
 
 
@@ -233,7 +234,8 @@ def repeat_command(
     task : TrainingTask
         The training.
     sources : mapping of str to pathlib.Path or None
-        File of each image, None where the command line would not see the same planes in it.
+        File that each image names, None where the command line would not see the same planes in it. One
+        with other planes is not used: a stack that was opened from several files names the first.
     folder : pathlib.Path
         Made here.
 
@@ -248,7 +250,7 @@ def repeat_command(
     names = {plane.image for plane in task.boxes.planes}
     files = {name: sources.get(name) for name in names}
     only = next(iter(files.values())) if len(files) == 1 else None
-    if only is None:
+    if only is None or not _holds(only, task.images, *names):
         images = prepare_folder(folder / "images")
         for name in sorted(names):
             files[name] = yield from _write_image(task.images, name, images)
@@ -269,6 +271,11 @@ def repeat_command(
     )
     masks = folder / "predicted"
     return f"{training}\n{prediction_line(folder / 'model', images, masks, device=task.config.device)}"
+
+
+def _holds(path: Path, images: Images, name: str) -> bool:
+    first = next(plane for plane in images.planes if plane.image == name)
+    return has_planes(path, images.extent(name), images.shape(first))
 
 
 def _with_names(boxes: BoxSet, names: Mapping[str, str]) -> BoxSet:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
 
+from napari_boxprompt.errors import ImageError
 from napari_boxprompt.gui.autosave import Autosave
 from napari_boxprompt.gui.layers import PlaneView
 from napari_boxprompt.gui.project_images import ImageTable, file_of, look_of, wanted
 from napari_boxprompt.gui.project_layers import ProjectLayers
+from napari_boxprompt.gui.project_pixels import has_planes
 from napari_boxprompt.gui.saving import Saving
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project
 
-__all__ = ["OpenProject", "candidates", "wanted_of"]
+__all__ = ["OpenProject", "candidates", "needs_copy", "wanted_of"]
 
 
 class OpenProject:
@@ -140,3 +142,17 @@ def wanted_of(session: Session, layer: Image) -> Wanted:
     chosen = session.view is not None and session.view.layer == layer
     contrast = session.contrast if chosen else None
     return wanted(view, look_of(view, contrast, by_hand=chosen and session.contrast_is_manual))
+
+
+def needs_copy(session: Session, layer: Image) -> bool:
+    """Whether a project would have a copy of an image: of an array, or of a stack of several files.
+
+    Of what names a file and is more than one plane, the header of the file is read.
+    """
+    if file_of(layer) is None or layer.ndim == 2:
+        return file_of(layer) is None
+    try:
+        item = wanted_of(session, layer)
+    except ImageError:
+        return False  # it cannot be in a project at all
+    return item.path is None or not has_planes(item.path, item.extent, item.shape, item.channel)

@@ -64,7 +64,7 @@ class ProjectActions:
         )
         if not path:
             return
-        copies = self._may_copy([layer for layer in layers if file_of(layer) is None])
+        copies = self._may_copy(self._projects.to_copy())
         if copies is not None:
             self._projects.new(Path(path), copies=copies)
 
@@ -78,7 +78,8 @@ class ProjectActions:
         answer = QMessageBox.question(
             self._parent,
             "New project",
-            f"{names}: not a file on the disk. Write a copy into the project ({_size(size)})?\n\n"
+            f"{names}: no file on the disk has these planes. "
+            f"Write a copy into the project ({_size(size)})?\n\n"
             "Without it, boxes on it are not kept.",
             buttons.Yes | buttons.No | buttons.Cancel,
             buttons.Yes,

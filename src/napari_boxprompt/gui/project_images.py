@@ -32,6 +32,8 @@ __all__ = [
     "Wanted",
     "as_copied",
     "file_of",
+    "files_open",
+    "fits",
     "image_layer",
     "look_of",
     "pixel_size_of",
@@ -98,10 +100,29 @@ class Loaded:
 
 
 def file_of(layer: Layer) -> Path | None:
-    """Return the image file that a layer was read from, None without one; the drive is not asked."""
+    """Return the image file that a layer names, None without one; the drive is not asked.
+
+    The file may have other planes: a layer that was made of several files names the first of them. Whether
+    it has the same is for `has_planes`, or for `fits` where a project knows the file.
+    """
     ours = layer.metadata.get(ROLE_KEY)
-    path = layer.source.path or (ours.get("file") if isinstance(ours, dict) else None)
+    path = (ours.get("file") if isinstance(ours, dict) else None) or layer.source.path
     return Path(path) if path and Path(path).suffix.lower() in IMAGE_SUFFIXES else None
+
+
+def files_open(layers: Iterable[Layer]) -> frozenset[tuple[str, tuple[int, ...]]]:
+    """Return the files that layers name, in a form that can be compared, with the lengths of the layers."""
+    named = ((file_of(layer), layer) for layer in layers)
+    return frozenset((_plain(path), _lengths(layer)) for path, layer in named if path is not None)
+
+
+def fits(entry: ImageEntry, lengths: tuple[int, ...]) -> bool:
+    """Whether an array, its colours not counted, can be cut into the planes that a project knows."""
+    for axes, channel_axis in _ways(entry, len(lengths)):
+        planes = tuple(n for axis, n in enumerate(lengths) if axis not in (*axes, channel_axis))
+        if (planes, (lengths[axes[0]], lengths[axes[1]])) == (entry.extent, entry.shape):
+            return True
+    return False
 
 
 def wanted(view: PlaneView, look: Look) -> Wanted:
@@ -226,13 +247,15 @@ class ImageTable:
         self._pairs.append((layer, name))
 
     def bind_files(self, layers: Iterable[Image]) -> tuple[str, ...]:
-        """Find the layers that were read from files of the project; return the names in it."""
+        """Find the layers that have the planes of files of the project; return the names in it."""
         places = {_plain(self._project.folder / e.path): e.name for e in self._project.entries.values()}
         found = []
         for layer in layers:
             path = file_of(layer)
             name = None if path is None else places.get(_plain(path))
-            if name is not None and name in self._project.images.names and self.layer_of(name) is None:
+            if name is None or name not in self._project.images.names or self.layer_of(name) is not None:
+                continue
+            if fits(self._project.entries[name], _lengths(layer)):
                 self.bind(layer, name)
                 found.append(name)
         return tuple(found)
@@ -263,16 +286,15 @@ class ImageTable:
         return None if entry is None else PlaneId(entry.name, plane.index)
 
     def mark(self, layer: Image) -> None:
-        """Note in an array that was written into the project where, if the copy has the same axes.
+        """Note in a layer whose planes were written into the project where, if the copy has the same axes.
 
         So the project finds it again in the same viewer, and need not read the copy.
         """
         name = self.name_of(layer)
         entry = None if name is None else self._project.entries.get(name)
-        if entry is None or file_of(layer) is not None:
+        if entry is None or not self.is_copy(layer):
             return
-        finest = layer.data[0] if layer.multiscale else layer.data
-        if finest.shape[: layer.ndim] == (*entry.extent, *entry.shape):
+        if _lengths(layer) == (*entry.extent, *entry.shape):
             known = layer.metadata.get(ROLE_KEY)
             place = {"file": os.path.abspath(self._project.folder / entry.path)}
             kept = known if isinstance(known, dict) else {}
@@ -280,10 +302,10 @@ class ImageTable:
 
     def is_copy(self, layer: Layer) -> bool:
         """Whether the project has a copy of a layer's planes and not the file that it came from."""
-        name, path = self.name_of(layer), file_of(layer)
+        name, path = self.name_of(layer), layer.source.path or file_of(layer)
         entry = None if name is None else self._project.entries.get(name)
         return entry is not None and (
-            path is None or _plain(path) != _plain(self._project.folder / entry.path)
+            path is None or _plain(Path(path)) != _plain(self._project.folder / entry.path)
         )
 
     def view_of(self, name: str) -> PlaneView | None:
@@ -291,22 +313,32 @@ class ImageTable:
         layer, entry = self.layer_of(name), self._project.entries.get(name)
         if layer is None or entry is None:
             return None
-        look, last = entry.look, (layer.ndim - 2, layer.ndim - 1)
-        ways: list[tuple[tuple[int, int], int | None]] = [(last, None)]
-        if look is not None and look.axes is not None:
-            ways.insert(0, (look.axes, look.channel_axis))
-        for axes, channel_axis in ways:
-            if max(*axes, channel_axis or 0) < layer.ndim:
-                channel = None if channel_axis is None else entry.channel
-                view = PlaneView(layer, axes, channel_axis, channel)
-                if self.entry_of(view) is not None:
-                    return view
+        for axes, channel_axis in _ways(entry, layer.ndim):
+            channel = None if channel_axis is None else entry.channel
+            view = PlaneView(layer, axes, channel_axis, channel)
+            if self.entry_of(view) is not None:
+                return view
         return None
 
 
 def shown_names(table: ImageTable | None) -> tuple[str, ...]:
     """Return the names of the images of a project that are open."""
     return () if table is None else tuple(name for _, name in table.pairs)
+
+
+def _ways(entry: ImageEntry, ndim: int) -> list[tuple[tuple[int, int], int | None]]:
+    """Return axes of the planes and of channels: as the image was shown last, else the last two."""
+    look = entry.look
+    ways: list[tuple[tuple[int, int], int | None]] = [((ndim - 2, ndim - 1), None)]
+    if look is not None and look.axes is not None:
+        ways.insert(0, (look.axes, look.channel_axis))
+    return [(axes, channel_axis) for axes, channel_axis in ways if max(*axes, channel_axis or 0) < ndim]
+
+
+def _lengths(layer: Layer) -> tuple[int, ...]:
+    """Return the lengths of the data axes of an image, colours not counted."""
+    finest = layer.data[0] if layer.multiscale else layer.data
+    return tuple(int(n) for n in finest.shape[: layer.ndim])
 
 
 def _plain(path: Path) -> str:

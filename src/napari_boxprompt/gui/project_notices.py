@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_boxprompt.gui.project_images import file_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from napari.layers import Image
 
@@ -78,12 +78,14 @@ def about_images(project: Project, confirm: Callable[[str], object]) -> list[Not
     return found
 
 
-def about_others(layers: Sequence[Image], keep: Callable[[Sequence[Image]], object]) -> list[Notice]:
-    """Say which images are worked on that the project does not have."""
+def about_others(
+    layers: Sequence[Image], keep: Callable[[Sequence[Image]], object], refused: Collection[str] = ()
+) -> list[Notice]:
+    """Say which images are worked on that the project does not have; of those refused, no file will do."""
     return [
         Notice(
             f"{layer.name} is not in the project: boxes on it are not kept.",
-            "Keep it" if file_of(layer) is not None else "Keep a copy",
+            "Keep a copy" if file_of(layer) is None or layer.name in refused else "Keep it",
             partial(keep, [layer]),
         )
         for layer in layers

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
     from napari_boxprompt.project import ImageEntry
 
-__all__ = ["COPIES", "file_for", "load_image"]
+__all__ = ["COPIES", "file_for", "has_planes", "load_image"]
 
 LAZY_BYTES = 2 << 30
 """Files from this size on are read plane by plane, when a plane is looked at."""
@@ -46,16 +46,35 @@ def file_for(item: Wanted, folder: Path, *, copies: bool) -> tuple[Path, bool]:
     ImageError
         There is no such file, and none is to be written.
     """
-    if item.path is not None:
-        with suppress(ImageError):
-            reader = open_reader(item.path, TiffHandles(1), item.channel)
-            extent = reader.extent()
-            if (extent, reader.shape((0,) * len(extent))) == (item.extent, item.shape):
-                return item.path, False
+    if item.path is not None and has_planes(item.path, item.extent, item.shape, item.channel):
+        return item.path, False
     if not copies:
         why = "is not a file on the disk" if item.path is None else "has other planes than its file"
         raise ImageError(f"{item.name} {why}, and so it is not in the project.")
     return _write_copy(item, folder / COPIES), True
+
+
+def has_planes(
+    path: Path, extent: tuple[int, ...], shape: tuple[int, int], channel: int | None = None
+) -> bool:
+    """Whether a file has the planes of the image layer that names it; its header is read.
+
+    A layer made of several files names the first of them, and one that was cropped the whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which may be missing.
+    extent, shape : tuple of int
+        Planes of the layer: how many along each axis, and their size.
+    channel : int, optional
+        The channel that is used.
+    """
+    with suppress(ImageError):
+        reader = open_reader(path, TiffHandles(1), channel)
+        found = reader.extent()
+        return (found, reader.shape((0,) * len(found))) == (extent, shape)
+    return False
 
 
 def _write_copy(item: Wanted, folder: Path) -> Path:

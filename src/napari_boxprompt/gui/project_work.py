@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from napari_boxprompt.errors import BoxPromptError, BundleError, ImageError, ProjectError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.kept import read_kept
-from napari_boxprompt.gui.project_images import as_copied
+from napari_boxprompt.gui.project_images import as_copied, fits
 from napari_boxprompt.gui.project_pixels import file_for, load_image
 from napari_boxprompt.project import Project, export_project, import_into, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.gui.jobs import Stop
@@ -205,7 +205,7 @@ def open_project(
     stop: Stop,
     folder: Path,
     *,
-    open_already: frozenset[str] = frozenset(),
+    open_already: frozenset[tuple[str, tuple[int, ...]]] = frozenset(),
     take_over: bool = False,
     search: Sequence[Path] = (),
     holder: list[Project],
@@ -216,8 +216,8 @@ def open_project(
     ----------
     folder : Path
         The project.
-    open_already : frozenset of str
-        Paths of the images that need not be read.
+    open_already : frozenset of tuple
+        Paths of files that layers name, with the lengths of the layers: what fits need not be read.
     take_over, search
         See `Project.open`.
     holder : list of Project
@@ -231,15 +231,17 @@ def open_project(
         undo.callback(project.abandon)
         opened = Opened(project)
         names = worked_on(project)
-        there = [name for name in names if _absolute(project, name) in open_already]
+        there = [name for name in names if _is_there(project, name, open_already)]
         yield from read_into(opened, [name for name in names if name not in there])
         yield from read_masks(opened, names)
         undo.pop_all()
     return opened
 
 
-def _absolute(project: Project, name: str) -> str:
-    return os.path.normcase(os.path.abspath(project.folder / project.entries[name].path))
+def _is_there(project: Project, name: str, layers: Iterable[tuple[str, tuple[int, ...]]]) -> bool:
+    entry = project.entries[name]
+    place = os.path.normcase(os.path.abspath(project.folder / entry.path))
+    return any(path == place and fits(entry, lengths) for path, lengths in layers)
 
 
 def worked_on(project: Project) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from qtpy.QtCore import QCoreApplication
 from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.gui import project_work
 from napari_boxprompt.gui.classes import Classes
-from napari_boxprompt.gui.open_project import OpenProject, candidates, wanted_of
-from napari_boxprompt.gui.project_images import file_of
+from napari_boxprompt.gui.open_project import OpenProject, candidates, needs_copy, wanted_of
+from napari_boxprompt.gui.project_images import file_of, files_open
 from napari_boxprompt.gui.project_notices import about_images, about_others, about_writing
 from napari_boxprompt.gui.recent import note_recent
 from napari_boxprompt.project import is_project
@@ -134,7 +133,7 @@ class Projects:
         found = about_writing(desk.project, desk.saving, self.open)
         found += about_images(desk.project, self.confirm)
         if desk.autosave is not None:
-            found += about_others(desk.outside(), partial(self.add, copies=True))
+            found += about_others(desk.outside(), partial(self.add, copies=True), self._refused)
         return found
 
     # New, open, close
@@ -142,6 +141,10 @@ class Projects:
     def candidates(self) -> list[Image]:
         """Image layers that a new project would be about: files, and what is worked on."""
         return candidates(self._session)
+
+    def to_copy(self) -> list[Image]:
+        """Those of them that a new project would have a copy of."""
+        return [layer for layer in self.candidates() if needs_copy(self._session, layer)]
 
     def new(self, folder: Path, *, copies: bool = True) -> None:
         """Make a project about the open images and all work on them.
@@ -191,11 +194,10 @@ class Projects:
         if self._desk is not None:
             self.close(then=partial(self.open, folder, take_over=take_over, search=search))
             return
-        paths = [path for layer in self._session.image_layers if (path := file_of(layer)) is not None]
         work = partial(
             project_work.open_project,
             folder=folder,
-            open_already=frozenset(os.path.normcase(os.path.abspath(path)) for path in paths),
+            open_already=files_open(self._session.image_layers),
             take_over=take_over,
             search=search,
             holder=self._begun,
