@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from napari_boxprompt.boxes import Box, BoxSet, PlaneId, PlaneInfo
 from napari_boxprompt.errors import BoxError, BoxPromptError
 from napari_boxprompt.gui import exchange
+from napari_boxprompt.gui.from_file import boxes_from_file
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.work import TrainingTask
 from napari_boxprompt.normalization import Normalization
@@ -83,23 +84,9 @@ def test_boxes_go_out_and_come_back(session: Session, tmp_path: Path) -> None:
     before = session.all_boxes()
     assert session.boxes is not None
     session.boxes.delete([0, 1])
-    assert exchange.add_boxes_file(session, tmp_path / "boxes.json") == 2
+    assert boxes_from_file(session, tmp_path / "boxes.json").count == 2
     assert session.all_boxes().boxes == before.boxes
     assert session.all_boxes().planes[PlaneId("my [stack]", (0,))].complete
-
-
-def test_a_file_about_one_image_fits_whatever_it_is_called(session: Session, tmp_path: Path) -> None:
-    boxes_of("elsewhere/scan.tif").save(tmp_path / "boxes.json")
-    assert exchange.add_boxes_file(session, tmp_path / "boxes.json") == 2
-    assert {box.plane.image for box in session.all_boxes().boxes} == {"my [stack]"}
-
-
-def test_a_file_that_does_not_fit_changes_nothing(session: Session, tmp_path: Path) -> None:
-    two = BoxSet.merge([boxes_of("one.tif"), boxes_of("two.tif")])
-    two.save(tmp_path / "boxes.json")
-    with pytest.raises(BoxError, match=r"one\.tif"):
-        exchange.add_boxes_file(session, tmp_path / "boxes.json")
-    assert not session.all_boxes()
 
 
 def test_nothing_to_export(session: Session, tmp_path: Path) -> None:
@@ -310,21 +297,6 @@ def test_planes_along_another_axis_are_written_as_they_were_seen(
     np.testing.assert_array_equal(
         images.read(PlaneId("side.tif", (2,))), wanted.images.read(PlaneId("side", (2,)))
     )
-
-
-def test_a_yolo_file_is_about_the_plane_on_screen(session: Session, tmp_path: Path) -> None:
-    file = tmp_path / "frame_17.txt"
-    file.write_text("0 0.5 0.5 0.4 0.25\n")
-    session.viewer.dims.set_current_step(0, 2)
-    assert exchange.plane_of_yolo(session, file) == PlaneId("my [stack]", (2,))
-    assert exchange.add_boxes_file(session, file) == 1
-    (box,) = session.all_boxes().boxes
-    assert box.plane == PlaneId("my [stack]", (2,))
-    assert box.as_tuple() == pytest.approx((15, 15, 25, 35))
-    session.viewer.dims.ndisplay = 3
-    with pytest.raises(BoxError, match=r"frame_17\.txt"):
-        exchange.add_boxes_file(session, file)
-    assert exchange.plane_of_yolo(session, tmp_path / "boxes.json") is None
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.images import Images
 
 __all__ = [
+    "NameIndex",
     "align",
     "align_masks",
     "load_boxes",

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.from_file import boxes_from_file
 from napari_boxprompt.gui.from_shapes import boxes_from_shapes
 from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
 from napari_boxprompt.gui.outlined import boxes_from_all_labels, boxes_from_labels
@@ -125,15 +126,11 @@ class Actions(PanelActions):
 
     @told
     def boxes_from_file(self) -> None:
-        """Ask for a COCO or YOLO file and add its boxes."""
+        """Ask for a COCO or YOLO file and add its boxes to the open images that they belong to."""
         path, _ = QFileDialog.getOpenFileName(self._parent, "Boxes", "", BOX_FILES)
         if path:
-            plane = exchange.plane_of_yolo(self._session, path)
-            added = counted(exchange.add_boxes_file(self._session, path), "box was", "boxes were")
-            named = plane is not None and plane.index
-            where = f" on plane {' · '.join(map(str, plane.index))}" if plane is not None and named else ""
-            why = ": a YOLO file names no plane, and this one is on screen" if named else ""
-            show_info(f"{added} added{where}{why}.")
+            added = boxes_from_file(self._session, path)
+            (show_warning if added.left_out else show_info)(str(added))
 
     @told
     def boxes_from_labels(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from napari_boxprompt.boxes import BoxSet, PlaneId
 from napari_boxprompt.commandline import command_line, prediction_line
 from napari_boxprompt.errors import BoxError, BoxPromptError, OutputError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.files import atomic_path
-from napari_boxprompt.formats import align, load_boxes, load_yolo, save_coco
+from napari_boxprompt.formats import save_coco
 from napari_boxprompt.formats.outlines import encode_class_masks
 from napari_boxprompt.gui.backend import load_backend
+from napari_boxprompt.gui.from_file import with_names
 from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.gui.project_pixels import has_planes
 from napari_boxprompt.gui.telling import counted
@@ -36,49 +35,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.work import TrainingTask
     from napari_boxprompt.images import Images
 
-__all__ = ["add_boxes_file", "export_labels", "load_model", "repeat_command", "save_boxes", "source_files"]
-
-
-def add_boxes_file(session: Session, path: str | Path) -> int:
-    """Add the boxes of a COCO or YOLO file to the chosen image; return how many.
-
-    A file about a single image fits whatever that image is called here. One of YOLO names no plane: of an
-    image with several it is about the one on screen.
-
-    Raises
-    ------
-    BoxError
-        The file cannot be read, or does not fit the image.
-    """
-    target = session.new_boxes_layer()
-    images = target.view.images()
-    try:
-        plane = plane_of_yolo(session, path)
-        found = load_boxes(path, images) if plane is None else load_yolo(path, images, at=plane)
-    except BoxError:
-        alone = _about_one_image(path, target.view.name)
-        if alone is None:
-            raise
-        found = align(alone, images)
-    target.add_boxes(found)
-    return len(found)
-
-
-def plane_of_yolo(session: Session, path: str | Path) -> PlaneId | None:
-    """Return the plane on screen if the boxes of a YOLO text file are meant for it, None for other files."""
-    place = Path(path)
-    return session.plane if place.suffix.lower() == ".txt" and place.is_file() else None
-
-
-def _about_one_image(path: str | Path, name: str) -> BoxSet | None:
-    """Boxes of a COCO file that names one image, under another name; None for other files."""
-    try:
-        found = load_boxes(path)
-    except BoxError:
-        return None
-    if len({plane.image for plane in found.planes}) != 1:
-        return None
-    return _with_names(found, {plane.image: name for plane in found.planes})
+__all__ = ["export_labels", "load_model", "repeat_command", "save_boxes", "source_files"]
 
 
 def save_boxes(session: Session, path: str | Path) -> int:
@@ -258,7 +215,7 @@ def repeat_command(
         images = only
     renamed = {name: path.name for name, path in files.items() if path is not None}
     outlines = encode_class_masks(task.boxes, task.masks)
-    save_coco(_with_names(task.boxes, renamed), folder / "boxes.json", outlines)
+    save_coco(with_names(task.boxes, renamed), folder / "boxes.json", outlines)
     start = None if task.start is None else save_bundle(task.start, folder / "start")
     training = command_line(
         images,
@@ -276,18 +233,6 @@ def repeat_command(
 def _holds(path: Path, images: Images, name: str) -> bool:
     first = next(plane for plane in images.planes if plane.image == name)
     return has_planes(path, images.extent(name), images.shape(first))
-
-
-def _with_names(boxes: BoxSet, names: Mapping[str, str]) -> BoxSet:
-    """Return the same boxes on images that are called otherwise."""
-
-    def renamed(plane: PlaneId) -> PlaneId:
-        return PlaneId(names.get(plane.image, plane.image), plane.index)
-
-    planes = {renamed(plane): info for plane, info in boxes.planes.items()}
-    return replace(
-        boxes, boxes=tuple(replace(box, plane=renamed(box.plane)) for box in boxes.boxes), planes=planes
-    )
 
 
 def _write_image(images: Images, name: str, folder: Path) -> Generator[Event, None, Path]:
