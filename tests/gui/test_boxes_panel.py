@@ -255,3 +255,16 @@ def test_classes_are_added_chosen_renamed_and_removed(
     assert said[1:] == ["This is the only class; rename it instead of removing it."]
     assert [button.text() for button in bar.buttons] == ["nucleus"]
     assert len(boxes.boxset) == 1
+
+
+def test_draw_boxes_is_about_the_image_that_is_seen(panel: Panel[BoxesPanel]) -> None:
+    first = drawn(panel, box(1))
+    panel.viewer.add_image(np.zeros((6, 64, 80), np.uint8), name="other")
+    panel.viewer.layers.selection.active = panel.viewer.layers["other"]
+    panel.viewer.layers["stack"].visible = False
+    assert panel.widget.new.text() == "Draw boxes"
+    panel.widget.new.click()
+    assert panel.session.boxes is not None
+    assert panel.session.boxes.view.name == "other"
+    assert panel.viewer.layers.selection.active == panel.session.boxes.shapes
+    assert first.shapes.nshapes == 1

@@ -9,11 +9,11 @@ pytest.importorskip("napari", reason="napari is not installed")
 
 from napari.components import ViewerModel
 
-from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.boxes import Box, BoxSet, PlaneId
 from napari_boxprompt.errors import BoxError, BoxPromptError
 from napari_boxprompt.gui import telling
 from napari_boxprompt.gui.actions import Actions
-from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
+from napari_boxprompt.gui.on_screen import boxes_on_screen, boxes_to_draw, plane_on_screen
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.state import Session
 
@@ -81,3 +81,30 @@ def test_a_review_without_a_result_says_so_backwards_too(session: Session, told:
     review._visited.append(PlaneId("stack", (1,)))  # of a result that was deleted
     review.previous()
     assert told == ["There is no prediction to review yet."]
+
+
+@pytest.mark.parametrize(("shown", "drawn_on"), [(True, "stack"), (False, "other")])
+def test_boxes_are_not_drawn_on_an_image_that_is_hidden(session: Session, shown: bool, drawn_on: str) -> None:
+    stack, other = session.viewer.layers["stack"], np.zeros((4, 40, 50))
+    boxes = session.new_boxes_layer()
+    boxes.add_boxes(BoxSet((Box(4, 4, 14, 24, PlaneId("stack", (2,))),)))
+    stack.visible = shown
+    session.viewer.layers.selection.active = session.viewer.add_image(other, name="other")
+    assert session.view is not None
+    assert session.view.name == "stack", "it has boxes"
+    found = boxes_to_draw(session)
+    assert found.view.name == session.view.name == drawn_on
+    assert session.viewer.layers.selection.active == found.shapes
+    assert found.shapes.mode == "add_rectangle"
+    assert boxes_to_draw(session) == found, "once more, now that the boxes layer is active"
+    assert boxes.shapes.nshapes == 1
+
+
+def test_boxes_stay_with_a_hidden_image_where_no_other_is_active(session: Session) -> None:
+    boxes = session.new_boxes_layer()
+    boxes.add_boxes(BoxSet((Box(4, 4, 14, 24, PlaneId("stack", (2,))),)))
+    session.viewer.add_image(np.zeros((4, 40, 50)), name="other")
+    session.viewer.layers["stack"].visible = False
+    for active in (boxes.shapes, session.viewer.layers["stack"], None):
+        session.viewer.layers.selection.active = active
+        assert boxes_to_draw(session) == boxes

@@ -15,7 +15,7 @@ from napari_boxprompt.gui import exchange
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.from_file import boxes_from_file
 from napari_boxprompt.gui.from_shapes import boxes_from_shapes
-from napari_boxprompt.gui.on_screen import boxes_on_screen, plane_on_screen
+from napari_boxprompt.gui.on_screen import boxes_on_screen, boxes_to_draw, plane_on_screen
 from napari_boxprompt.gui.outlined import boxes_from_all_labels, boxes_from_labels
 from napari_boxprompt.gui.panel_actions import PanelActions
 from napari_boxprompt.gui.projects import OPENING
@@ -94,7 +94,7 @@ class Actions(PanelActions):
     @told
     def new_boxes_layer(self) -> None:
         """Add a boxes layer, or take the one there is in hand, in rectangle mode."""
-        self._session.new_boxes_layer()
+        boxes_to_draw(self._session)
 
     @told
     def toggle_complete(self) -> None:

@@ -21,6 +21,7 @@ from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.gui.class_bar import ClassBar
 from napari_boxprompt.gui.deleted import Deleted
 from napari_boxprompt.gui.key_table import KeyTable
+from napari_boxprompt.gui.on_screen import boxes_to_draw
 from napari_boxprompt.gui.reading import USELESS
 from napari_boxprompt.gui.section import make_primary, wrapping_label
 from napari_boxprompt.gui.steps import next_step
@@ -308,7 +309,7 @@ class BoxesPanel(QWidget):
 
     @told
     def _new(self, _: bool = False) -> None:
-        self._session.new_boxes_layer()
+        boxes_to_draw(self._session)
 
     def _toggle(self, _: bool = False) -> None:
         if self._session.boxes is not None and self._session.plane is not None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.state import Session
 
-__all__ = ["boxes_on_screen", "plane_on_screen"]
+__all__ = ["boxes_on_screen", "boxes_to_draw", "plane_on_screen"]
 
 
 def plane_on_screen(session: Session) -> PlaneId:
@@ -47,3 +47,20 @@ def boxes_on_screen(session: Session) -> BoxLayer:
     if session.boxes is None:
         raise BoxError("There is no boxes layer yet: make one with 'New boxes layer'.")
     return session.boxes
+
+
+def boxes_to_draw(session: Session) -> BoxLayer:
+    """Make a boxes layer over the chosen image, or take the one there is in hand.
+
+    Where the chosen image is hidden and another is active, that one is chosen first: boxes would go to an
+    image that nobody sees.
+
+    Raises
+    ------
+    BoxPromptError
+        There is no image, or the active one cannot be used.
+    """
+    other = session.aside
+    if other is not None and session.view is not None and not session.view.layer.visible:
+        session.choose_image(other)
+    return session.new_boxes_layer()
