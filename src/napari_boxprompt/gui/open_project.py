@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project
 
-__all__ = ["OpenProject", "candidates", "needs_copy", "wanted_of"]
+__all__ = ["OpenProject", "candidates", "wanted_of"]
 
 
 class OpenProject:
@@ -122,12 +122,21 @@ def tell(opened: Opened) -> None:
         show_warning(text)
 
 
-def candidates(session: Session) -> list[Image]:
-    """Return the image layers that a new project would be about: files, and what is worked on."""
+def candidates(session: Session, *, copied: bool = False) -> list[Image]:
+    """Return the image layers that a new project would be about: files, and what is worked on.
+
+    Parameters
+    ----------
+    session : Session
+        The images.
+    copied : bool
+        Only those that the project would have a copy of.
+    """
     worked = [boxes.view.layer for boxes in session.box_layers]
     worked += [result.view.layer for result in session.results.alive]
     worked += [] if session.view is None else [session.view.layer]
-    return [layer for layer in session.image_layers if layer in worked or file_of(layer) is not None]
+    found = [layer for layer in session.image_layers if layer in worked or file_of(layer) is not None]
+    return [layer for layer in found if not copied or _needs_copy(session, layer)]
 
 
 def wanted_of(session: Session, layer: Image) -> Wanted:
@@ -144,7 +153,7 @@ def wanted_of(session: Session, layer: Image) -> Wanted:
     return wanted(view, look_of(view, contrast, by_hand=chosen and session.contrast_is_manual))
 
 
-def needs_copy(session: Session, layer: Image) -> bool:
+def _needs_copy(session: Session, layer: Image) -> bool:
     """Whether a project would have a copy of an image: of an array, or of a stack of several files.
 
     Of what names a file and is more than one plane, the header of the file is read.

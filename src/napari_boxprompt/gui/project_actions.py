@@ -64,7 +64,7 @@ class ProjectActions:
         )
         if not path:
             return
-        copies = self._may_copy(self._projects.to_copy())
+        copies = self._may_copy(self._projects.candidates(copied=True))
         if copies is not None:
             self._projects.new(Path(path), copies=copies)
 

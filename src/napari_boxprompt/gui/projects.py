@@ -13,7 +13,7 @@ from qtpy.QtCore import QCoreApplication
 from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.gui import project_work
 from napari_boxprompt.gui.classes import Classes
-from napari_boxprompt.gui.open_project import OpenProject, candidates, needs_copy, wanted_of
+from napari_boxprompt.gui.open_project import OpenProject, candidates, wanted_of
 from napari_boxprompt.gui.project_images import file_of, files_open
 from napari_boxprompt.gui.project_notices import about_images, about_others, about_writing
 from napari_boxprompt.gui.recent import note_recent
@@ -138,13 +138,9 @@ class Projects:
 
     # New, open, close
 
-    def candidates(self) -> list[Image]:
-        """Image layers that a new project would be about: files, and what is worked on."""
-        return candidates(self._session)
-
-    def to_copy(self) -> list[Image]:
-        """Those of them that a new project would have a copy of."""
-        return [layer for layer in self.candidates() if needs_copy(self._session, layer)]
+    def candidates(self, *, copied: bool = False) -> list[Image]:
+        """Image layers that a new project would be about: all, or those that it would have a copy of."""
+        return candidates(self._session, copied=copied)
 
     def new(self, folder: Path, *, copies: bool = True) -> None:
         """Make a project about the open images and all work on them.
