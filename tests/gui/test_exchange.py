@@ -122,6 +122,50 @@ def test_labels_are_exported(session: Session, trained: Any, tmp_path: Path, nam
             assert pixels["PhysicalSizeXUnit"] == "µm"
 
 
+@pytest.mark.parametrize(
+    ("shape", "channel_axis", "place", "axes"),
+    [
+        ((6, 2, 40, 50), 1, {"scale": (2, 1, 0.5, 0.25)}, "ZYX"),
+        ((2, 6, 40, 50), 0, {"scale": (1, 2, 0.5, 0.25)}, "ZYX"),
+        ((3, 6, 2, 40, 50), 2, {"scale": (7, 2, 1, 0.5, 0.25)}, "TZYX"),
+        ((6, 40, 50), None, {"scale": (2, -0.5, 0.25)}, "ZYX"),
+        ((6, 40, 50), None, {"affine": np.diag([2, 0.5, 0.25, 1])}, "ZYX"),
+    ],
+)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_labels_have_the_axes_and_the_pixels_of_the_image(
+    trained: Any,
+    tmp_path: Path,
+    shape: tuple[int, ...],
+    channel_axis: int | None,
+    place: dict[str, Any],
+    axes: str,
+    overlap: bool,
+) -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros(shape, np.uint8), name="image", units=("um",) * len(shape), **place)
+    session = Session(viewer)
+    session.choose_image(layer, channel_axis, None if channel_axis is None else 0)
+    model = replace(trained.model, classes=("cell", "nucleus"), exclusive=False) if overlap else trained.model
+    session.set_model(replace(trained, model=model))
+    assert session.view is not None
+    results = session.new_results([session.view])["image"]
+    plane = PlaneId("image", (0,) * len(session.view.extent))
+    for number, result in enumerate(results, start=1):
+        result.plane(plane)[3:9, 4:20] = number
+    exported(session.result, tmp_path / "labels.ome.tif")
+    with tifffile.TiffFile(tmp_path / "labels.ome.tif") as file:
+        assert file.series[0].axes == (f"{axes[:-2]}CYX" if overlap else axes)
+        labels = file.asarray()
+        assert labels.shape == (*session.view.extent, *([2] if overlap else []), 40, 50)
+        for number, part in enumerate(np.moveaxis(labels, -3, 0) if overlap else [labels], start=1):
+            np.testing.assert_array_equal(part[plane.index][3:9, 4:20], number)
+            assert np.count_nonzero(part) == 6 * 16
+        pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert [pixels[f"PhysicalSize{axis}"] for axis in "XYZ"] == [0.25, 0.5, 2.0]
+        assert {pixels[f"PhysicalSize{axis}Unit"] for axis in "XYZ"} == {"µm"}
+
+
 def test_what_is_painted_while_labels_are_written_is_not_in_the_file(
     session: Session, trained: Any, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from napari_boxprompt.gui.geometry import (
     image_from_layer,
     layer_from_image,
     physical_matrix,
+    pixel_steps,
     slider_matrix,
     transform,
     unit_factors,
@@ -53,6 +54,46 @@ def test_world_is_napari_s_world(shear: object) -> None:
     layer = image(**{**TILTED, "shear": shear})
     for point in ((0, 0, 0), (1, 2, 3), (-4, 5.5, 60)):
         np.testing.assert_allclose(transform(data_to_world(layer), point), layer.data_to_world(point))
+
+
+TURNED = np.array([[1, 0, 0], [0, np.cos(0.4), -np.sin(0.4)], [0, np.sin(0.4), np.cos(0.4)]])
+
+
+@tilted
+@pytest.mark.parametrize(
+    ("kwargs", "steps"),
+    [
+        ({"scale": (2, 0.5, 0.25), "units": ("um",) * 3}, ["2 um", "0.5 um", "0.25 um"]),
+        ({"scale": (2, -0.5, 0.25), "units": ("um",) * 3}, ["2 um", "0.5 um", "0.25 um"]),
+        ({"scale": (2, 0.5, 0.25), "units": ("s", "nm", "um")}, ["2 s", "0.5 nm", "0.25 um"]),
+        ({"scale": (2, 0.5, 0.25)}, [None, None, None]),
+        ({"scale": (1, 0.5, 0.25), "units": ("pixel", "um", "um")}, [None, "0.5 um", "0.25 um"]),
+        (
+            {"affine": np.diag([2, 0.5, -0.5, 1]), "scale": (2, 1, 1), "units": ("mm",) * 3},
+            ["4 mm", "0.5 mm", "0.5 mm"],
+        ),
+        ({"scale": (2, 0.5, 0.5), "rotate": TURNED, "units": ("um",) * 3}, ["2 um", "0.5 um", "0.5 um"]),
+        ({"scale": (2, 0.5, 0.5), "rotate": TURNED, "units": ("s", "um", "um")}, ["2 s", "0.5 um", "0.5 um"]),
+        ({"scale": (2, 0.5, 0.25), "rotate": TURNED, "units": ("um", "um", "mm")}, ["2 um", None, None]),
+        ({"scale": (2, 0.5, 0.5), "rotate": TURNED, "units": ("um", "um", "pixel")}, ["2 um", None, None]),
+        # Shear leans the columns, whose steps become longer than the scale says.
+        ({"scale": (1, 1, 0.5), "shear": (0, 0, 0.75), "units": ("um",) * 3}, ["1 um", "1 um", "0.625 um"]),
+        # An affine that swaps axes of the world swaps their units.
+        ({"affine": np.eye(4)[[1, 0, 2, 3]], "units": ("s", "um", "um")}, ["1 um", "1 s", "1 um"]),
+    ],
+)
+def test_length_of_a_step_from_pixel_to_pixel(kwargs: dict[str, object], steps: list[str | None]) -> None:
+    found = [None if step is None else f"{step[0]!r} {step[1]:~}" for step in pixel_steps(image(**kwargs))]
+    wanted = [step and f"{float(step.split()[0])!r} {pint.Unit(step.split()[1]):~}" for step in steps]
+    assert found == wanted
+
+
+@tilted
+def test_a_step_is_as_long_as_napari_shows_it() -> None:
+    layer = image(**TILTED, units=("um",) * 3)
+    shown = [np.subtract(layer.data_to_world(end), layer.data_to_world((0, 0, 0))) for end in np.eye(3)]
+    lengths = [step[0] for step in pixel_steps(layer) if step is not None]
+    np.testing.assert_allclose(lengths, np.linalg.norm(shown, axis=1))
 
 
 @tilted

@@ -39,6 +39,12 @@ def choose(panel: ImagePanel, name: str) -> None:
     panel.layers.activated.emit(row)  # as when the user picks it
 
 
+def test_the_size_of_an_image_may_come_from_its_affine(panel: Panel[ImagePanel]) -> None:
+    place = {"affine": np.diag([2, 0.5, 0.5, 1]), "units": ("um",) * 3}
+    panel.viewer.add_image(np.zeros((3, 128, 160), np.uint8), name="placed", **place)
+    assert panel.widget.size.text() == "64 x 80 µm"
+
+
 def test_the_list_follows_the_layers(panel: Panel[ImagePanel]) -> None:
     viewer, box = panel.viewer, panel.widget
     assert names(box) == []

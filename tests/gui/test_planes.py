@@ -286,10 +286,34 @@ def test_description(data: np.ndarray, kwargs: dict[str, Any], words: str) -> No
         ({"scale": (2, 1000, 1000), "units": ("nm",) * 3}, "64 x 80 µm"),
         ({"units": ("um", "s", "um")}, "64 s x 80 µm"),
         ({"scale": (2, 0.25, 0.25)}, ""),
+        ({"affine": np.diag([2, 0.5, 0.5, 1]), "units": ("um",) * 3}, "32 x 40 µm"),
+        ({"affine": np.diag([2, 0.5, 0.5, 1]), "scale": (1, 0.5, 0.5), "units": ("um",) * 3}, "16 x 20 µm"),
+        ({"affine": np.eye(4) + np.diag([0, 1, 0], 1), "units": ("um", "s", "um")}, ""),
     ],
 )
 def test_size_in_units(kwargs: dict[str, Any], words: str) -> None:
     assert view_of(np.zeros((3, 64, 80)), **kwargs).size_in_units() == words
+
+
+@pytest.mark.parametrize(
+    ("shape", "kwargs", "sizes"),
+    [
+        ((3, 40, 50), {"scale": (2, 0.5, 0.25)}, {"z": 2.0, "y": 0.5, "x": 0.25}),
+        ((3, 40, 50), {"scale": (2, -0.5, 0.25)}, {"z": 2.0, "y": 0.5, "x": 0.25}),
+        ((40, 50), {"affine": np.diag([0.5, 0.25, 1])}, {"y": 0.5, "x": 0.25}),
+        ((5, 3, 40, 50), {"scale": (7, 2, 0.5, 0.25)}, {"z": 2.0, "y": 0.5, "x": 0.25}),
+        ((6, 5, 40, 50), {"scale": (2, 1, 0.5, 0.25), "channel_axis": 1}, {"z": 2.0, "y": 0.5, "x": 0.25}),
+        (
+            (40, 50, 5),
+            {"scale": (0.5, 0.25, 1), "channel_axis": 2, "axes": (0, 1)},
+            {"y": 0.5, "x": 0.25},
+        ),
+        ((40, 6, 50), {"scale": (0.5, 2, 0.25), "axes": (0, 2)}, {"z": 0.5, "y": 2.0, "x": 0.25}),
+    ],
+)
+def test_size_of_a_pixel(shape: tuple[int, ...], kwargs: dict[str, Any], sizes: dict[str, float]) -> None:
+    view = view_of(np.zeros(shape), units=("um",) * len(shape), **kwargs)
+    assert view.pixel_size() == {name: (size, "micrometer") for name, size in sizes.items()}
 
 
 def test_plane_by_index() -> None:

@@ -104,6 +104,22 @@ def test_a_channel_is_written_as_it_is_seen(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("place", "axes", "sizes"),
+    [
+        ({"scale": (4, -0.5, 0.25)}, (1, 2), {"z": 4.0, "y": 0.5, "x": 0.25}),
+        ({"affine": np.diag([4, 0.5, 0.25, 1])}, (1, 2), {"z": 4.0, "y": 0.5, "x": 0.25}),
+        ({"affine": np.diag([0.5, 4, 0.25, 1])}, (0, 2), {"z": 4.0, "y": 0.5, "x": 0.25}),
+        ({"scale": (4, 0.5, 0.25), "units": ("s", "um", "um")}, (1, 2), {"y": 0.5, "x": 0.25}),
+    ],
+)
+def test_a_project_is_told_the_size_of_a_pixel(
+    place: dict[str, Any], axes: tuple[int, int], sizes: dict[str, float]
+) -> None:
+    given = item(noise(40, 41, 42), axes=axes, **{"units": ("um",) * 3, **place})
+    assert given.pixel_size == {name: (size, "micrometer") for name, size in sizes.items()}
+
+
 def test_a_file_with_other_planes_is_copied_and_that_is_told(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, noise(3, 40, 50), photometric="minisblack")

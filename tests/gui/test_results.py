@@ -156,6 +156,17 @@ def test_result_lies_on_the_image(viewer: ViewerModel, view: PlaneView) -> None:
     }
 
 
+def test_pixels_keep_their_size_beside_an_image_in_another_unit(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    assert session.view is not None
+    result = Result(viewer, session.view, COLORS)
+    before = result.pixel_size()
+    viewer.add_image(np.zeros((6, 40, 50)), name="fine", scale=(3000, 500, 500), units=("nm",) * 3)
+    assert [str(unit) for unit in result.layer.units] == ["nanometer"] * 3, "so that it can be painted on"
+    assert result.pixel_size() == before
+    assert before["y"] == (0.5, "micrometer")
+
+
 def test_overlapping_classes_have_layers_of_their_own(
     viewer: ViewerModel, view: PlaneView, trained: Any
 ) -> None:

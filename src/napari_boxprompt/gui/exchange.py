@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
@@ -25,6 +25,8 @@ from napari_boxprompt.outputs import prepare_folder, write_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+
+    import numpy.typing as npt
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.events import Event
@@ -96,7 +98,7 @@ def export_labels(
     """Write labels in the background as TIFF, or as OME-TIFF where the name ends in ``.ome.tif``.
 
     What is written is what the layers hold now. Where classes may overlap, each is a channel. Objects have
-    the numbers that they have in the layers.
+    the numbers that they have in the layers. The axes are those of the image without that of its channels.
 
     Parameters
     ----------
@@ -123,16 +125,16 @@ def export_labels(
         place = place.with_name(f"{place.name}.tif")
     classes, channels = list[str](), ""
     if result.only is None:
-        labels = np.array(result.layer.data)  # a copy: the user goes on painting
+        labels = _unchannelled(result)
     else:
-        there = {one.only or "": one.layer for one in result.siblings if one.alive}
-        if len({layer.data.shape for layer in there.values()}) > 1:
-            names = ", ".join(f"'{layer.name}'" for layer in there.values())
+        there = {one.only or "": one for one in result.siblings if one.alive}
+        if len({one.layer.data.shape for one in there.values()}) > 1:
+            names = ", ".join(f"'{one.layer.name}'" for one in there.values())
             raise BoxPromptError(
                 f"{names} have different sizes: they do not go into one file. Delete the one that was "
                 "given other data, or save each by itself, from the menu File."
             )
-        labels, classes = np.stack([layer.data for layer in there.values()], axis=-3), list(there)
+        labels, classes = np.stack([_unchannelled(one) for one in there.values()], axis=-3), list(there)
         channels = f", a channel for each class: {', '.join(classes)}"
     rejected = sum(status == "rejected" for status in result.status.values())
     among = f", also of {counted(rejected, 'rejected plane')}" if rejected else ""
@@ -141,6 +143,15 @@ def export_labels(
         write_labels, place, labels, pixel_size=result.pixel_size(), classes=classes, overlap=bool(classes)
     )
     jobs.start("writing the labels", partial(_written, write=write, said=said), on_result=then, on_end=at_end)
+
+
+def _unchannelled(result: Result) -> npt.NDArray[Any]:
+    """Copy the labels without the axis that is one of channels in the image: they are about all of these."""
+    labels, view = np.array(result.layer.data), result.view  # a copy: the user goes on painting
+    axis = view.channel_axis
+    if axis is None or labels.ndim != view.ndim or labels.shape[axis] != 1:  # it was given other data
+        return labels
+    return labels.squeeze(axis)
 
 
 def _written(stop: Stop, write: Callable[[], None], said: str) -> Generator[Event, None, str]:

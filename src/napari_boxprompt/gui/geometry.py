@@ -27,6 +27,7 @@ __all__ = [
     "image_from_layer",
     "layer_from_image",
     "physical_matrix",
+    "pixel_steps",
     "shared_axes",
     "slider_matrix",
     "transform",
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 Matrix = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+ROUNDING = 1e-9
+"""A part of a step that is smaller, relative to the largest, is an error of rounding."""
 
 
 def transform(matrix: Matrix, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -54,6 +58,33 @@ def physical_matrix(layer: Layer) -> Matrix:
 def data_to_world(layer: Layer) -> Matrix:
     """Return the matrix from data to world coordinates, the latter in the layer's own units."""
     return np.asarray(layer.affine.affine_matrix, dtype=np.float64) @ physical_matrix(layer)
+
+
+def pixel_steps(layer: Layer) -> tuple[tuple[float, Any] | None, ...]:
+    """Return how far it is from one pixel to the next along each data axis, and in which unit.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+        An image. The size of its pixels may be in its scale or in its affine, and shear stretches them.
+
+    Returns
+    -------
+    tuple of (float, pint.Unit) or None, one per data axis
+        Lengths are greater than 0, also where an axis is mirrored. None where the step has no length: in
+        pixels, and where it goes along axes of the world that have different units.
+    """
+    return tuple(_step(column, layer.units) for column in data_to_world(layer)[:-1, :-1].T)
+
+
+def _step(parts: Matrix, units: Sequence[Any]) -> tuple[float, Any] | None:
+    """Return length and unit of a step with a part along each axis of the world."""
+    counts = np.abs(parts) > ROUNDING * np.abs(parts).max()
+    found = {unit for unit, there in zip(units, counts, strict=True) if there}
+    if len(found) != 1 or str(unit := found.pop()) == "pixel":
+        return None
+    # Rounded, or pixels that are square would not be so any more in an image that is rotated.
+    return float(f"{np.linalg.norm(parts[counts]):.12g}"), unit
 
 
 def unit_factors(source: Sequence[Any], target: Sequence[Any] | None) -> npt.NDArray[np.float64]:

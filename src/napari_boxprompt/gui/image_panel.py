@@ -63,7 +63,7 @@ class ImagePanel(QWidget):
         self.layers.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.size = QLabel()
         self.size.setObjectName("boxprompt-quiet")
-        self.size.setToolTip("Size of a plane, as the layer's scale and units have it.")
+        self.size.setToolTip("Size of a plane, as scale, affine and units of the layer have it.")
         self._layers = _row(self.layers, self.size)
         self.choose = wrapping_label("Choose an image.", name="boxprompt-quiet")
         self.empty = wrapping_label("Open an image (drag a file into the window), or try the sample.")

@@ -11,7 +11,7 @@ import numpy as np
 from napari_boxprompt._readers import all_indices, check_dtype, check_index, check_size, reading
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import ImageError
-from napari_boxprompt.gui.geometry import displayed_axes, slider_matrix, transform
+from napari_boxprompt.gui.geometry import displayed_axes, pixel_steps, slider_matrix, transform
 from napari_boxprompt.images import Images
 
 if TYPE_CHECKING:
@@ -173,14 +173,29 @@ class PlaneView:
         planes = "plane" if self.count == 1 else "planes"
         return f"{counts} {planes} of {height} x {width}, {' '.join(names[axis] for axis in self.plane_axes)}"
 
+    def pixel_size(self) -> dict[str, tuple[float, str]]:
+        """Return the size of a pixel along the last axes that hold no channels, where they have one.
+
+        Returns
+        -------
+        dict of str to (float, str)
+            As ``{"z": (2.0, "micrometer"), "y": (0.5, "micrometer"), ...}``. Names follow the order of the
+            data, however the image is cut into planes: an array of that order is written with them.
+        """
+        steps = pixel_steps(self.layer)
+        counted = [steps[axis] for axis in reversed(range(self.ndim)) if axis != self.channel_axis]
+        named = zip("xyz", counted, strict=False)
+        return {name: (step[0], str(step[1])) for name, step in named if step is not None}
+
     def size_in_units(self) -> str:
-        """Say how large a plane is in the units of the layer, "64 x 80 µm"; empty where these are pixels."""
-        units = [self.layer.units[axis] for axis in self.axes]
-        if any(str(unit) == "pixel" for unit in units):
+        """Say how large a plane is in the units of the layer, "64 x 80 µm"; empty where it has none."""
+        steps = pixel_steps(self.layer)
+        known = [step for axis in self.axes if (step := steps[axis]) is not None]
+        if len(known) < 2:
             return ""
         first, second = (
-            (length * abs(float(self.layer.scale[axis])) * unit).to_compact()
-            for length, axis, unit in zip(self.shape, self.axes, units, strict=True)
+            (length * size * unit).to_compact()
+            for length, (size, unit) in zip(self.shape, known, strict=True)
         )
         if first.check(second.dimensionality):
             said = f"{first.magnitude:.3g} x {second.to(first.units):.3g~P}"

@@ -11,6 +11,7 @@ from napari.layers import Image
 from napari.utils.colormaps import AVAILABLE_COLORMAPS
 
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.gui.geometry import pixel_steps
 from napari_boxprompt.gui.layers import ROLE_KEY, PlaneView
 from napari_boxprompt.images import IMAGE_SUFFIXES
 from napari_boxprompt.project import Look
@@ -150,11 +151,10 @@ def pixel_size_of(view: PlaneView) -> dict[Any, tuple[float, str]]:
     axes = {"y": view.axes[0], "x": view.axes[1]}
     if view.plane_axes:
         axes["z"] = view.plane_axes[-1]
-    layer = view.layer
+    steps = pixel_steps(view.layer)
+    known = {name: step for name, axis in axes.items() if (step := steps[axis]) is not None}
     return {
-        name: (float(layer.scale[axis]), str(layer.units[axis]))
-        for name, axis in axes.items()
-        if layer.units[axis].is_compatible_with("meter") and layer.scale[axis] > 0
+        name: (size, str(unit)) for name, (size, unit) in known.items() if unit.is_compatible_with("meter")
     }
 
 

@@ -372,10 +372,8 @@ class Result:
         return part
 
     def pixel_size(self) -> dict[str, tuple[float, str]]:
-        """Size of a pixel along the last axes, with its unit: ``{"y": (0.5, "micrometer"), ...}``."""
-        layer, names = self.layer, "tzyx"[-min(self.layer.ndim, 4) :]
-        sizes = zip(names, layer.scale[-len(names) :], layer.units[-len(names) :], strict=True)
-        return {name: (float(size), str(unit)) for name, size, unit in sizes if str(unit) != "pixel"}
+        """Size of a pixel of the image: its own layer is expressed in the units of the viewer."""
+        return self.view.pixel_size()
 
     def renew(self) -> None:
         """Bring colours and table up to date."""
