@@ -363,6 +363,22 @@ def test_brightness_scale_and_looks_come_back(work: Work, reopen: Callable[[], W
     assert again.project.entries["stack.tif"].pixel_size["y"] == (0.25, "micrometer")
 
 
+def test_a_size_that_is_in_the_affine_outlasts_the_project(work: Work, reopen: Callable[[], Work]) -> None:
+    layer = work.viewer.layers["stack"]
+    layer.scale, layer.units = (1, -1, 1), ("um", "um", "um")
+    layer.affine = np.diag([2.0, 0.25, 0.5, 1.0])
+    work.close()
+    again = reopen()
+    layer = again.viewer.layers["stack"]
+    assert layer.scale.tolist() == [2.0, -0.25, 0.5], "it has no affine now, but lies as large"
+    sizes = again.project.entries["stack.tif"].pixel_size
+    layer.gamma = 0.5
+    again.close()
+    third = reopen()
+    assert third.project.entries["stack.tif"].pixel_size == sizes
+    assert sizes["y"] == (0.25, "micrometer")
+
+
 def test_an_image_that_is_not_in_the_project_stays_out_of_it(work: Work) -> None:
     work.viewer.add_image(np.zeros((40, 50)), name="other")
     work.session.choose_image(work.viewer.layers["other"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,9 @@ def look_of(view: PlaneView, contrast: Normalization | None, *, by_hand: bool, r
     """
     layer = view.layer
     low, high = (float(limit) for limit in layer.contrast_limits)
+    # The affine is not noted, but the size of a pixel, which may be in it, stays when the image is reopened.
+    own = zip(layer.scale, layer.units, strict=True)
+    steps = [step or (abs(scale), unit) for step, (scale, unit) in zip(pixel_steps(layer), own, strict=True)]
     return Look(
         name=view.name,
         reader=layer.source.reader_plugin or reader,
@@ -182,8 +186,8 @@ def look_of(view: PlaneView, contrast: Normalization | None, *, by_hand: bool, r
         limits=None if layer.rgb or not low < high else (low, high),
         gamma=float(layer.gamma),
         colormap="" if layer.rgb else str(layer.colormap.name),
-        scale=tuple(float(value) for value in layer.scale),
-        units=tuple(str(unit) for unit in layer.units),
+        scale=tuple(math.copysign(size, way) for (size, _), way in zip(steps, layer.scale, strict=True)),
+        units=tuple(str(unit) for _, unit in steps),
         axis_labels=tuple(str(label) for label in layer.axis_labels),
         contrast=contrast,
         contrast_by_hand=by_hand,
