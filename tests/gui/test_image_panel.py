@@ -94,6 +94,95 @@ def test_a_selected_image_that_is_not_worked_on_is_named(panel: Panel[ImagePanel
     assert boxes.shapes.nshapes == 1
 
 
+def seen(panel: Panel[ImagePanel]) -> set[str]:
+    return {layer.name for layer in panel.viewer.layers if layer.visible}
+
+
+@pytest.fixture
+def pile(panel: Panel[ImagePanel]) -> Panel[ImagePanel]:
+    """Three images over each other; the lowest and the second have boxes and are complete."""
+    viewer, session = panel.viewer, panel.session
+    for name in ("low", "middle", "top"):
+        viewer.add_image(np.zeros((40, 50), np.uint8), name=name)
+    viewer.add_points([[5, 5]], name="mine")
+    for name in ("low", "middle"):
+        session.choose_image(viewer.layers[name])
+        boxes = session.new_boxes_layer()
+        boxes.shapes.add([[3, 4], [20, 30]], shape_type="rectangle")
+        boxes.toggle_complete(session.plane)
+    return panel
+
+
+def test_a_chosen_image_comes_into_sight_with_its_layers(pile: Panel[ImagePanel]) -> None:
+    active = pile.viewer.layers.selection.active
+    assert active == pile.viewer.layers["middle boxes"]
+    choose(pile.widget, "middle")
+    assert seen(pile) == {"middle", "middle boxes", "middle complete", "mine"}
+    assert pile.viewer.layers.selection.active == active
+    assert active.mode == "add_rectangle"
+    choose(pile.widget, "low")
+    assert seen(pile) == {"low", "low boxes", "low complete", "mine"}
+    assert pile.viewer.layers.selection.active == pile.viewer.layers["low boxes"]
+    choose(pile.widget, "top")
+    assert seen(pile) == {"top", "mine"}
+    pile.viewer.layers["middle"].visible = True
+    pile.viewer.layers["top"].visible = False
+    choose(pile.widget, "middle")
+    assert seen(pile) == {"middle", "middle boxes", "middle complete", "mine"}, "as it was alone, but bare"
+
+
+def test_an_image_of_the_notice_comes_into_sight(pile: Panel[ImagePanel]) -> None:
+    viewer = pile.viewer
+    viewer.layers.selection.active = viewer.layers["low"]
+    everything = {layer.name for layer in viewer.layers}
+    assert seen(pile) == everything, "it is only selected"
+    pile.widget.take_aside.click()
+    assert seen(pile) == {"low", "low boxes", "low complete", "mine"}
+
+
+def test_only_the_user_brings_an_image_into_sight(pile: Panel[ImagePanel]) -> None:
+    viewer, everything = pile.viewer, {layer.name for layer in pile.viewer.layers}
+    pile.session.choose_image(viewer.layers["low"])
+    viewer.layers.selection.active = viewer.layers["middle boxes"]
+    assert pile.session.view is not None
+    assert pile.session.view.name == "middle"
+    pile.widget.refresh()
+    viewer.add_image(np.zeros((40, 50), np.uint8), name="fresh")
+    assert seen(pile) == {*everything, "fresh"}
+
+
+def test_the_choice_of_a_channel_hides_nothing(panel: Panel[ImagePanel]) -> None:
+    viewer, box = panel.viewer, panel.widget
+    viewer.add_image(np.zeros((2, 40, 50), np.uint8), name="channels")
+    viewer.add_image(np.zeros((40, 50), np.uint8), name="over it")
+    panel.session.choose_image(viewer.layers["channels"])
+    box.channel_axis.setCurrentIndex(1)
+    box.channel_axis.activated.emit(1)
+    assert panel.session.view is not None
+    assert panel.session.view.channel_axis == 0
+    assert seen(panel) == {"channels", "over it"}
+
+
+def test_an_image_that_cannot_be_used_hides_nothing(pile: Panel[ImagePanel], said: list[str]) -> None:
+    pile.viewer.add_image(np.zeros((3, 50), np.uint8), name="too small")
+    before = seen(pile)
+    choose(pile.widget, "too small")
+    assert len(said) == 1
+    assert seen(pile) == before
+
+
+def test_images_beside_each_other_and_channels_stay_in_sight(panel: Panel[ImagePanel]) -> None:
+    viewer = panel.viewer
+    viewer.add_image(np.zeros((2, 40, 50), np.uint8), channel_axis=0, name=["red", "green"])
+    viewer.add_image(np.zeros((40, 50), np.uint8), name="beside", translate=(0, 50))
+    for name in ("red", "green", "beside"):
+        choose(panel.widget, name)
+        assert seen(panel) == {"red", "green", "beside"}
+    viewer.layers["green"].blending = "translucent"
+    choose(panel.widget, "red")
+    assert seen(panel) == {"red", "beside"}
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_the_button_names_the_sample_that_it_opens(
     there: bool, make_panel: Callable[..., Panel[ImagePanel]], monkeypatch: pytest.MonkeyPatch

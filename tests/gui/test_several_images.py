@@ -17,11 +17,13 @@ from tests.gui.conftest import Panel
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui import actions as actions_module
 from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.results import Counts, Result
 from napari_boxprompt.gui.review import Review
 from napari_boxprompt.gui.review_panel import PLANE, ReviewPanel
 from napari_boxprompt.gui.state import Session
 from napari_boxprompt.gui.thumbnails import Thumbnails
+from napari_boxprompt.gui.work import Encoders
 from napari_boxprompt.ranking import PlaneScores
 
 DOUBTS = {
@@ -110,6 +112,113 @@ def test_images_beside_each_other_all_stay_in_sight(panel: Panel[ReviewPanel]) -
             layer.translate = (*layer.translate[:-1], 100 * number)
     panel.widget._review.go(PlaneId("flat", ()))
     assert all(layer.visible for layer in panel.viewer.layers)
+
+
+def seen(panel: Panel[Any]) -> set[str]:
+    return {layer.name for layer in panel.viewer.layers if layer.visible}
+
+
+def box(session: Session, name: str) -> None:
+    """Draw a box on an image, and say that it is complete."""
+    session.choose_image(session.viewer.layers[name])
+    boxes = session.new_boxes_layer()
+    boxes.shapes.add([[3, 4], [20, 30]], shape_type="rectangle")
+    boxes.toggle_complete(PlaneId(name, ()))
+
+
+def test_an_image_that_was_boxed_and_not_predicted_does_not_cover_the_reviewed_one(
+    panel: Panel[ReviewPanel],
+) -> None:
+    viewer, session, review = panel.viewer, panel.session, panel.widget._review
+    viewer.add_image(np.zeros((40, 50)), name="boxed")
+    box(session, "boxed")
+    Preview(session, Jobs(), Encoders(lambda: None), lambda: ("", "cpu")).show(
+        PlaneId("boxed", ()), np.ones((40, 50), np.uint8)
+    )
+    mine = viewer.add_points([[5, 5]], name="mine")
+    viewer.add_labels(np.zeros((40, 50), int), name="also mine")
+    viewer.layers.selection.active = mine
+    assert {"boxed preview", "boxed complete", "boxed boxes"} <= seen(panel)
+    review.go(PlaneId("flat", ()))
+    assert seen(panel) == {"flat", "flat objects", "mine", "also mine"}
+    assert viewer.layers.selection.active == viewer.layers["flat objects"]
+    review.accept()
+    assert session.plane == PlaneId("stack", (1,))
+    assert seen(panel) == {"stack", "stack objects", "mine", "also mine"}
+
+
+def test_boxes_of_an_image_below_do_not_lie_over_the_reviewed_one(panel: Panel[ReviewPanel]) -> None:
+    viewer = panel.viewer
+    viewer.layers["stack objects"].visible = False
+    viewer.add_image(np.zeros((40, 50)), name="boxed")
+    box(panel.session, "boxed")
+    viewer.layers.move(viewer.layers.index("boxed"), 0)
+    viewer.layers["boxed"].visible = False
+    panel.widget._review.go(PlaneId("other", ()))
+    assert seen(panel) == {"other", "other objects"}
+
+
+def test_what_was_hidden_by_hand_stays_so_while_one_image_is_reviewed(panel: Panel[ReviewPanel]) -> None:
+    review, objects = panel.widget._review, panel.viewer.layers["stack objects"]
+    review.go(PlaneId("stack", (1,)))
+    objects.visible = False
+    review.go(PlaneId("stack", (0,)))
+    assert seen(panel) == {"stack"}
+    review.go(PlaneId("flat", ()))
+    review.go(PlaneId("stack", (0,)))
+    assert seen(panel) == {"stack", "stack objects"}
+
+
+def test_channels_are_seen_together_and_their_objects_are_not(panel: Panel[ReviewPanel]) -> None:
+    layers, review = panel.viewer.layers, panel.widget._review
+    layers["other"].blending = "additive"
+    review.go(PlaneId("flat", ()))
+    assert seen(panel) == {"flat", "flat objects", "other"}
+    review.go(PlaneId("other", ()))
+    assert seen(panel) == {"other", "other objects", "flat"}
+    layers["other"].blending, layers["flat"].blending = "translucent", "additive"
+    review.go(PlaneId("flat", ()))
+    assert seen(panel) == {"flat", "flat objects"}, "nothing is seen through the upper one"
+
+
+def test_in_a_grid_all_images_stay_in_sight(panel: Panel[ReviewPanel]) -> None:
+    panel.viewer.canvas.grid.enabled = True
+    before = seen(panel)
+    panel.widget._review.go(PlaneId("flat", ()))
+    assert seen(panel) == before
+
+
+def test_objects_that_outlive_their_image_are_reviewed(panel: Panel[ReviewPanel]) -> None:
+    layers, review = panel.viewer.layers, panel.widget._review
+    layers.remove("flat")
+    review.go(PlaneId("flat", ()))
+    assert seen(panel) == {"flat objects"}
+    review.go(PlaneId("other", ()))
+    assert seen(panel) == {"other", "other objects"}
+
+
+def test_a_layer_that_is_shown_keeps_its_tool(panel: Panel[ReviewPanel]) -> None:
+    layers, review = panel.viewer.layers, panel.widget._review
+    review.go(PlaneId("flat", ()))
+    review.edit()
+    review.go(PlaneId("other", ()))
+    review.go(PlaneId("flat", ()))
+    layers["flat objects"].mode = "pan_zoom"
+    layers["other"].visible = True
+    review.go(PlaneId("flat", ()))
+    assert seen(panel) == {"flat", "flat objects"}
+    assert layers["flat objects"].mode == "pan_zoom", "napari would bring back the brush"
+
+
+def test_boxes_that_are_out_of_sight_come_back_to_be_drawn(panel: Panel[ReviewPanel]) -> None:
+    session, layers = panel.session, panel.viewer.layers
+    box(session, "other")
+    panel.widget._review.go(PlaneId("flat", ()))
+    assert "other boxes" not in seen(panel)
+    session.choose_image(layers["other"])
+    boxes = session.new_boxes_layer()
+    assert boxes.shapes.visible
+    assert boxes.shapes.mode == "add_rectangle"
 
 
 def test_objects_and_boxes_in_hand_are_of_the_chosen_image(panel: Panel[ReviewPanel]) -> None:

@@ -23,6 +23,7 @@ from napari_boxprompt.gui.histogram import Bars, Brightness
 from napari_boxprompt.gui.samples import has_nuclei
 from napari_boxprompt.gui.section import make_primary, say, wrapping_label
 from napari_boxprompt.gui.telling import told
+from napari_boxprompt.gui.uncovering import uncover
 from napari_boxprompt.normalization import Normalization
 
 if TYPE_CHECKING:
@@ -201,12 +202,12 @@ class ImagePanel(QWidget):
     def _choose(self, index: int) -> None:
         layer = self.layers.itemData(index)
         if not self._filling and layer is not None:
-            self._take(layer)
+            self._bring(layer)
 
     @told
     def _choose_aside(self, _: bool = False) -> None:
         if self._session.aside is not None:
-            self._take(self._session.aside)
+            self._bring(self._session.aside)
 
     @told
     def _choose_channel(self, _: int = 0) -> None:
@@ -215,6 +216,11 @@ class ImagePanel(QWidget):
             return
         axis = self.channel_axis.currentData()
         self._take(view.layer, axis, None if axis is None else self.channel.value())
+
+    def _bring(self, layer: Image) -> None:
+        """Work on an image that the user has asked for, and show it: boxes are drawn on what is seen."""
+        self._take(layer)
+        uncover(self._session, layer, whole=True)
 
     def _take(self, layer: Image, channel_axis: int | None = None, channel: int | None = None) -> None:
         try:

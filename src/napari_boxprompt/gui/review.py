@@ -84,9 +84,10 @@ class Review:
         """Show a plane, and its image where another one is chosen."""
         result = self._session.results.of(plane)
         if result is not None:
+            image, before = result.view.layer, self._session.view
             # Whoever reviews wants the keys of the review, which are those of this layer.
             self._session.viewer.layers.selection.active = self._layer(result)  # chooses its image
-            uncover(self._session, result)
+            uncover(self._session, image, whole=before is None or before.layer != image)
             result.view.show(self._session.viewer, plane)
             layer = self._layer(result)
             if layer.mode == "paint":  # what is painted here is no part of an object of another plane

@@ -210,9 +210,9 @@ class Session:
         """
         if self.view is None:
             raise BoxError("Boxes need an image: open one, or choose it under Image.")
-        existing = self.boxes
-        if existing is not None:
+        if (existing := self.boxes) is not None:
             self.viewer.layers.selection.active = existing.shapes
+            existing.shapes.visible = True  # napari has no tool for what is hidden
             existing.shapes.mode = "add_rectangle"
             return existing
         self.view = PlaneView.from_viewer(

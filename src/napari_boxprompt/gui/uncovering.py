@@ -6,37 +6,49 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_boxprompt.gui.layers import ROLE_KEY, layers_with_role
+
 if TYPE_CHECKING:
-    from napari.layers import Layer
+    from napari.components import LayerList
+    from napari.layers import Image, Layer
 
     from napari_boxprompt.gui.planes import PlaneView
-    from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
 
 __all__ = ["uncover", "view_behind"]
 
 
-def uncover(session: Session, result: Result) -> None:
-    """Show the layers of an image that is reviewed, and hide those of the others that lie over them.
+SEEN_THROUGH = ("additive", "minimum", "multiplicative")
+"""Blending with which an image is laid over another to be seen together with it, as channels are."""
 
-    Images that are opened together lie on one place, and the upper one hides the others.
+
+def uncover(session: Session, image: Image, *, whole: bool = False) -> None:
+    """Show an image and its layers, and hide those of the others that lie over each other with it.
+
+    Images that are opened together lie on one place, and the upper one hides the others; boxes and objects
+    of all of them lie above all images. Where one is looked at through the other, both images stay.
 
     Parameters
     ----------
     session : Session
-        Boxes and results.
-    result : Result
-        The newest one of the image to be seen. Nothing happens while that image can be seen alone.
+        Images, boxes and results.
+    image : Image
+        The image to be seen.
+    whole : bool
+        Show its layers also where the image can be seen alone already; else what the user has hidden there
+        stays hidden.
     """
-    image = result.view.layer
-    others = [one for one in session.results.latest.values() if one.view.layer != image]
-    covering = [one for one in others if one.view.layer.visible and _meet(one.view.layer, image)]
-    for one in covering:
-        for layer in _layers(session, one):
-            layer.visible = False
-    if covering or not image.visible:
-        for layer in _layers(session, result):
-            layer.visible = True
+    layers, beside = session.viewer.layers, session.viewer.canvas.grid.enabled
+    images = {*session.image_layers, *(one.view.layer for one in session.results.alive)}
+    others = [one for one in images if one != image and not beside and _meet(one, image)]
+    covering = [layer for one in others for layer in _made_for(session, one) if layer.visible]
+    covering += [o for o in others if o in layers and o.visible and not _both_seen(layers, o, image)]
+    for layer in covering:
+        layer.visible = False
+    if covering or whole or not image.visible:
+        for layer in _layers(session, image):
+            if not layer.visible:  # shown twice, napari would bring back the mode of an earlier time
+                layer.visible = True
 
 
 def view_behind(session: Session, layer: Layer | None) -> PlaneView | None:
@@ -46,12 +58,29 @@ def view_behind(session: Session, layer: Layer | None) -> PlaneView | None:
     return next((view for view, layers in (*boxes, *found) if layer is not None and layer in layers), None)
 
 
-def _layers(session: Session, result: Result) -> list[Layer]:
-    """Image, objects, boxes and what is complete, as far as they are in the viewer."""
-    boxes = session.boxes_of(result.view.layer)
+def _layers(session: Session, image: Image) -> list[Layer]:
+    """Image, boxes, what is complete and the newest objects; the preview shows itself where it is right."""
+    latest = session.results.latest.get(image.name)
+    return [image, *_drawn(session, image), *(one.layer for one in (latest.together if latest else ()))]
+
+
+def _made_for(session: Session, image: Image) -> list[Layer]:
+    """All that lies over an image: boxes, what is complete, objects of all its results, and the preview."""
+    found = [one.layer for one in session.results.alive if one.view.layer == image]
+    previews = layers_with_role(session.viewer, "preview")
+    mine = [layer for layer in previews if layer.metadata[ROLE_KEY].get("image") == image.name]
+    return [*_drawn(session, image), *found, *mine]
+
+
+def _drawn(session: Session, image: Image) -> list[Layer]:
+    boxes = session.boxes_of(image)
     drawn = () if boxes is None else (boxes.shapes, boxes.complete)
-    layers = (result.view.layer, *(one.layer for one in result.together), *drawn)
-    return [layer for layer in layers if layer is not None and layer in session.viewer.layers]
+    return [layer for layer in drawn if layer is not None and layer in session.viewer.layers]
+
+
+def _both_seen(layers: LayerList, one: Image, other: Image) -> bool:
+    over = other not in layers or layers.index(one) > layers.index(other)  # objects may outlive their image
+    return str((one if over else other).blending) in SEEN_THROUGH
 
 
 def _meet(one: Layer, other: Layer) -> bool:
