@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.gui.conftest import Panel
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui import actions as actions_module
 from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.preview import Preview
 from napari_boxprompt.gui.results import Counts, Result
 from napari_boxprompt.gui.review import Review
@@ -179,6 +181,29 @@ def test_channels_are_seen_together_and_their_objects_are_not(panel: Panel[Revie
     layers["other"].blending, layers["flat"].blending = "translucent", "additive"
     review.go(PlaneId("flat", ()))
     assert seen(panel) == {"flat", "flat objects"}, "nothing is seen through the upper one"
+
+
+def test_objects_of_an_image_out_of_sight_do_not_come_over_the_chosen_one(
+    panel: Panel[ReviewPanel], trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers, jobs = panel.viewer.layers, Jobs()
+    monkeypatch.setattr(jobs, "start", lambda *_, **__: None)
+    panel.widget._review.go(PlaneId("flat", ()))
+    another = replace(trained.model)  # which has layers of its own
+    panel.session.set_model(replace(trained, model=another))
+    layers["other"].visible = True
+    before = set(layers)
+    Predicting(panel.session, jobs).others()
+    assert {layer.name: layer.visible for layer in set(layers) - before} == {
+        "stack objects [1]": False,
+        "other objects [1]": True,
+    }
+    layers["flat"].visible = False
+    Predicting(panel.session, jobs).planes()
+    assert layers[-1].name == "flat objects [1]"
+    assert layers[-1].visible, "it is the chosen image"
+    panel.widget._review.go(PlaneId("stack", (1,)))
+    assert seen(panel) == {"stack", "stack objects [1]"}
 
 
 def test_in_a_grid_all_images_stay_in_sight(panel: Panel[ReviewPanel]) -> None:

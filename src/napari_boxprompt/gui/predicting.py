@@ -134,6 +134,10 @@ class Predicting:
         model = self._ready()
         images = combined_images(views)
         self._results = self._session.new_results(views, planes)
+        for result in (one for found in self._results.values() for one in found):
+            chosen = self._session.view is not None and self._session.view.layer == result.view.layer
+            if not chosen and not result.view.layer.visible:  # it would lie over an image it is not of
+                result.layer.visible = False
         self._begin(len(planes), self._session.results.hidden)
         self._jobs.start(
             JOB,
