@@ -295,7 +295,30 @@ def test_failing_callback_ends_the_job_and_fails_once(qtbot: QtBot, jobs: Jobs, 
         jobs.start("count", count, **{**record.all, "on_event": fails})
         qtbot.waitUntil(lambda: record.ended, timeout=TIMEOUT)
     assert [kind for kind, *_ in raised] == [KeyError]
-    assert record.calls == [("on_end", None)]
+    assert [kind for kind, _ in record.calls] == ["on_result", "on_end"]
+    (counted,) = record.of("on_result")
+    assert isinstance(counted, int)
+    assert counted >= 1, "what it had by then"
+
+
+def test_work_that_fails_after_a_callback_did_says_so_too(
+    qtbot: QtBot, jobs: Jobs, record: Record, notifications: list[Notification]
+) -> None:
+    def work(stop: Stop) -> Work:
+        yield 1
+        stop.wait(TIMEOUT / 1000)
+        raise BoxPromptError("The drive is gone.")
+
+    def fails(event: object) -> None:
+        raise ImageError("The layer has gone; choose another one.")
+
+    jobs.start("count", work, **{**record.all, "on_event": fails})
+    qtbot.waitUntil(lambda: record.ended, timeout=TIMEOUT)
+    assert [shown.message for shown in notifications] == [
+        "The layer has gone; choose another one.",
+        "The drive is gone.",
+    ]
+    assert record.calls == [("on_error", "The drive is gone."), ("on_end", None)]
 
 
 def test_own_error_in_a_callback_is_shown(

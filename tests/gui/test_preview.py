@@ -254,6 +254,21 @@ def test_a_glimpse_of_a_plane_without_boxes_is_shown_as_it_is(session: Session, 
     assert not layer.data.any()
 
 
+def test_a_glimpse_of_data_that_the_layer_had_before_is_passed_over(session: Session, encoder: Any) -> None:
+    preview, _ = make(session, encoder)
+    preview.request()
+    (layer,) = layers_with_role(session.viewer, "preview")
+    shown, image = layer.data.copy(), session.viewer.layers["s"]
+    preview.begin_training()
+    image.data = image.data[:1, :64]
+    preview.glimpse(PlaneId("s", (0,)), np.ones((96, 128), np.uint8))
+    preview.glimpse(PlaneId("s", (1,)), np.ones((64, 128), np.uint8))
+    np.testing.assert_array_equal(layer.data, shown)
+    preview.glimpse(PlaneId("s", (0,)), np.ones((64, 128), np.uint8))
+    assert layer.data.shape[1:] == (64, 128)
+    assert layer.data.all()
+
+
 def test_pixels_changed_in_place_are_seen(session: Session, encoder: Any) -> None:
     preview, _ = make(session, encoder)
     watch = PixelWatch(session)

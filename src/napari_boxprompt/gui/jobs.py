@@ -180,7 +180,8 @@ class Job(Generic[R]):
 
     def _event(self, event: object) -> None:
         self._unread.release()
-        self._call(self._callbacks.on_event, event)
+        if not self._failed:
+            self._call(self._callbacks.on_event, event)
 
     def _end(self, result: R | None) -> None:
         try:
@@ -203,8 +204,11 @@ class Job(Generic[R]):
             self._callbacks.on_free()
 
     def _call(self, callback: Callable[..., None] | None, *arguments: object) -> None:
-        """Call back, and end the job where that fails, so that it fails once and not at every event."""
-        if callback is None or self._abandoned or self._failed:
+        """Call back, and end the job where that fails, so that it fails once and not at every event.
+
+        What it has by then is still its result: a picture that cannot be shown must not cost a model.
+        """
+        if callback is None or self._abandoned:
             return
         try:
             callback(*arguments)
@@ -284,8 +288,8 @@ class Jobs(QObject):
         """Run `work` in a thread of low priority.
 
         All callbacks come on the main thread, in order. A callback that fails ends the job: a
-        `BoxPromptError` is shown as one of the work would be, anything else is raised for napari to show;
-        then `on_end` comes.
+        `BoxPromptError` is shown as one of the work would be, anything else is raised for napari to show.
+        Where it is `on_event`, no more events come, and then the result does; `on_end` always comes.
 
         Parameters
         ----------

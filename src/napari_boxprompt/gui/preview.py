@@ -237,10 +237,12 @@ class Preview:
         view = session.view
         if view is None or plane.image != view.name or not self.enabled:
             return
+        if mask.shape != view.shape or view.plane(plane.index) is None:
+            return  # made of data that the layer had before
         self._drop_foreign()
         data = empty_labels(view, np.uint8, plane)
         data[plane_slice(view, plane, of_one_plane=True)] = mask
-        shown = (view, plane, tuple(view.layer.translate))
+        shown = (view, plane, (*view.layer.translate, *data.shape))
         if self._layer is not None and self._shown == shown:
             self._layer.data[...] = data  # as painting does: other data would be measured and placed anew
             self._layer.refresh(extent=False)
