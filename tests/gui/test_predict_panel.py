@@ -27,6 +27,7 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import predicting as module
 from napari_boxprompt.gui import work
 from napari_boxprompt.gui.jobs import Jobs
+from napari_boxprompt.gui.planes import PlaneView
 from napari_boxprompt.gui.predict_panel import PredictPanel
 from napari_boxprompt.gui.predicting import Predicting
 from napari_boxprompt.gui.results import Result
@@ -315,6 +316,45 @@ def test_other_data_in_the_result_layer_ends_the_prediction(
     ready.widget.all.click()
     end(ready, qtbot)
     assert predicted(ready) == [0, 1, 2, 3], "in a new layer"
+
+
+@pytest.mark.parametrize(
+    ("deleted", "told"),
+    [
+        (("stack objects", "other objects"), "The prediction was stopped, as its layer was deleted."),
+        (
+            ("other objects",),
+            "The prediction was stopped, as a layer of it was deleted; what is in the others is kept.",
+        ),
+    ],
+)
+def test_nothing_is_called_kept_that_was_deleted_meanwhile(
+    ready: Panel[PredictPanel],
+    qtbot: QtBot,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    deleted: tuple[str, ...],
+    told: str,
+) -> None:
+    real, go_on = module.predict, threading.Event()
+    ready.viewer.add_image(stack(3), name="other")
+    views = [PlaneView.from_viewer(layer, ready.viewer) for layer in ready.session.image_layers]
+
+    def slow(stop: Any, **given: Any) -> Any:
+        for number, event in enumerate(real(stop, **given)):
+            if number == 3:  # the second plane
+                go_on.wait(TIMEOUT / 1000)
+            yield event
+
+    monkeypatch.setattr(module, "predict", slow)
+    planes = [plane for view in reversed(views) for plane in view.images().planes]
+    ready.widget._predicting.run(views, planes)
+    qtbot.waitUntil(lambda: ready.widget.bar.value() == 1, timeout=TIMEOUT)
+    for name in deleted:
+        ready.viewer.layers.remove(name)
+    go_on.set()
+    end(ready, qtbot)
+    assert said == [told]
 
 
 def test_one_prediction_at_a_time(ready: Panel[PredictPanel], qtbot: QtBot, said: list[str]) -> None:

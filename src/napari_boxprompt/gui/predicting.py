@@ -217,8 +217,17 @@ class Predicting:
         for result in results:
             result.renew()
         if self._done < self._wanted:
-            show_info(f"Stopped after {self._done} of {self._wanted} planes; these are kept.")
+            show_info(self._stopped())
         elif self._wanted and results and not any(result.count for result in results):
             show_warning("Nothing was found. More boxes, or a longer training, may help.")
         self._session.result_changed.emit()
         self.ended.emit(self._done)
+
+    def _stopped(self) -> str:
+        """Say what there is of a prediction that did not come to its end; the user may have deleted it."""
+        left = [any(result.alive for result in found) for found in self._results.values()]
+        if not any(left):
+            return "The prediction was stopped, as its layer was deleted."
+        if not all(left):
+            return "The prediction was stopped, as a layer of it was deleted; what is in the others is kept."
+        return f"Stopped after {self._done} of {self._wanted} planes; these are kept."
