@@ -244,6 +244,34 @@ def test_masks_of_boxes_stay_until_a_training_finds_something(session: Session, 
     np.testing.assert_array_equal(layer.data[0], frozen)  # the next model is young again
 
 
+def test_masks_of_boxes_that_were_deleted_meanwhile_are_not_shown(session: Session, encoder: Any) -> None:
+    class LateJobs(NowJobs):
+        def start(self, name: str, work: Any, *, on_event: Any, **_: Any) -> Self:
+            self.started += 1
+            self.work, self.on_event = work, on_event
+            return self
+
+        def end(self) -> None:
+            for event in self.work(cast("Stop", threading.Event())):
+                self.on_event(event)
+
+    jobs, here = LateJobs(), PlaneId("s", (0,))
+    preview = Preview(session, cast("Jobs", jobs), FakeEncoders(encoder), lambda: ("litemedsam", "cpu"))
+    preview.request()
+    preview.begin_training()
+    session.viewer.layers.remove("s boxes")
+    preview.request()
+    assert jobs.started == 1, "during a training the look before is not given up"
+    jobs.end()
+    assert preview._seen is not None
+    assert preview._seen.mask.any()
+    assert not layers_with_role(session.viewer, "preview")
+    preview._stands_until = 0.0
+    preview.glimpse(here, np.zeros_like(preview._seen.mask))
+    (layer,) = layers_with_role(session.viewer, "preview")
+    assert not layer.data.any(), "what the model in training makes of the plane, not what the boxes had"
+
+
 def test_a_glimpse_of_a_plane_without_boxes_is_shown_as_it_is(session: Session, encoder: Any) -> None:
     preview, _ = make(session, encoder)
     preview.request()

@@ -46,11 +46,9 @@ JOB = "preview"
 SAME_GAMMA = 0.15
 """A new exponent replaces the shown one when it differs by more than this part: each costs new encodings."""
 
-
 YOUNG = 0.1
 """A model in training that finds less than this part of what the frozen model makes of the boxes is too young
 to be shown instead."""
-
 
 STAND_S = 2.0
 """How long the masks of a box that is drawn during a training stand before a glimpse takes their place: one
@@ -211,9 +209,13 @@ class Preview:
     def begin_prediction(self) -> None:
         """What a model in training has made of a plane is not shown below what it predicts now."""
         self._learnt = set()
-        boxes, plane = self._session.boxes, self._session.plane
-        if boxes is None or plane is None or not boxes.boxset.on(plane):
+        if self._session.plane is None or not self._boxed(self._session.plane):
             self.hide()
+
+    def _boxed(self, plane: PlaneId) -> bool:
+        """Whether there are boxes on a plane, still: their layer may have been deleted."""
+        boxes = self._session.boxes
+        return boxes is not None and bool(boxes.boxset.on(plane))
 
     def glimpse(self, plane: PlaneId, mask: npt.NDArray[np.uint8]) -> None:
         """Show what a model in training makes of a plane, once it makes something of it.
@@ -224,7 +226,7 @@ class Preview:
         if time.monotonic() < self._stands_until:
             return
         frozen = self._seen
-        if frozen is not None and frozen.plane == plane and plane not in self._learnt:
+        if frozen is not None and frozen.plane == plane and plane not in self._learnt and self._boxed(plane):
             if np.count_nonzero(mask) < YOUNG * np.count_nonzero(frozen.mask):
                 self.show(plane, frozen.mask)
                 return
@@ -319,7 +321,7 @@ class Preview:
         elif isinstance(event, _Seen):
             self._seen = event
             self._stands_until = time.monotonic() + STAND_S if self.paused else 0.0
-            if event.plane == self._session.plane:
+            if event.plane == self._session.plane and self._boxed(event.plane):
                 self.show(event.plane, event.mask)
         elif isinstance(event, _Encoded):
             if event.version == self._version:  # or the pixels have changed while it was at work
