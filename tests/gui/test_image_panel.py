@@ -209,6 +209,32 @@ def test_an_image_that_cannot_be_used_is_refused_in_a_sentence(
     assert box.layers.currentText() == "good"
 
 
+def test_the_only_image_is_not_shown_as_chosen_where_it_cannot_be_used(panel: Panel[ImagePanel]) -> None:
+    viewer, box = panel.viewer, panel.widget
+    viewer.add_image(np.zeros((40, 24, 50), np.uint8), name="thin")
+    assert names(box) == ["thin"]
+    assert box.layers.currentIndex() == -1
+    assert not box.refused.isHidden()
+    assert box.refused.text().startswith("thin is 24 x 50 pixels; both sides must be at least 32")
+    assert box.choose.isHidden()
+    viewer.dims.order = (1, 0, 2)
+    assert box.layers.currentText() == "thin"
+    assert box.refused.isHidden()
+    viewer.dims.order = (2, 0, 1)
+    assert box.layers.currentText() == "thin", "the planes shown before are still worked on"
+    assert box.refused.text().startswith("The planes of thin on screen cannot be used: they are 40 x 24")
+    viewer.layers.clear()
+    assert box.refused.isHidden()
+
+
+def test_an_active_image_that_cannot_be_used_is_not_worked_on(panel: Panel[ImagePanel]) -> None:
+    viewer, box = panel.viewer, panel.widget
+    viewer.add_image(np.zeros((40, 50), np.uint8), name="good")
+    viewer.add_image(np.zeros((3, 50), np.uint8), name="small")
+    assert box.layers.currentText() == "good"
+    assert box.aside.text() == "“small” is selected, but the work is on “good”."
+
+
 def test_a_channel_is_chosen(panel: Panel[ImagePanel]) -> None:
     viewer, box = panel.viewer, panel.widget
     values = np.zeros((4, 2, 40, 50), np.uint8)

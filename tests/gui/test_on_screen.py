@@ -54,6 +54,12 @@ def test_the_plane_on_screen_or_how_to_come_to_one(session: Session) -> None:
         plane_on_screen(Session(ViewerModel()))
 
 
+def test_planes_on_screen_that_cannot_be_used_are_named(session: Session) -> None:
+    session.viewer.dims.order = (1, 0, 2)
+    with pytest.raises(BoxPromptError, match=r"they are 4 x 50 pixels.*until y and x are shown"):
+        plane_on_screen(session)
+
+
 def test_complete_in_three_dimensions_says_what_to_do(session: Session, told: list[str]) -> None:
     boxes = session.new_boxes_layer()
     session.viewer.dims.ndisplay = 3

@@ -23,6 +23,7 @@ from tests.gui.conftest import TIMEOUT, Panel
 
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import PlaneId
+from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import predicting as module
 from napari_boxprompt.gui import work
@@ -475,3 +476,8 @@ def test_the_plane_on_screen_decides(ready: Panel[PredictPanel], said: list[str]
     assert ready.widget.here.isEnabled()
     assert ready.session.plane == PlaneId("stack", (1,))
     assert not said
+    ready.viewer.dims.order = (1, 0, 2)
+    assert not ready.widget.here.isEnabled()
+    assert ready.widget.all.text().startswith("All 4 planes"), "as they were before"
+    with pytest.raises(BoxPromptError, match="they are 4 x 112 pixels"):
+        ready.widget._predicting.plane()

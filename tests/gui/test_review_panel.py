@@ -65,6 +65,14 @@ def test_without_a_prediction_it_says_what_it_waits_for(
     assert panel.widget.summary == "waits for a prediction"
 
 
+def test_planes_on_screen_that_cannot_be_used_are_named(panel: Panel[ReviewPanel]) -> None:
+    for order, size in (((1, 0, 2), "12 x 50"), ((2, 0, 1), "12 x 40")):
+        panel.viewer.dims.order = order
+        assert f"they are {size} pixels" in panel.widget.here.text()
+    panel.viewer.dims.order = (0, 1, 2)
+    assert panel.widget.here.text().startswith("On screen: plane ")
+
+
 @pytest.mark.usefixtures("plugin")
 def test_buttons_name_the_keys_that_the_user_has_chosen(panel: Panel[ReviewPanel]) -> None:
     keys = KeyTable()

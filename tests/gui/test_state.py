@@ -102,6 +102,62 @@ def test_planes_follow_the_axes_shown_until_there_are_boxes(viewer: ViewerModel)
     assert session.plane is None, "the boxes' planes are not on screen"
 
 
+def test_planes_that_are_too_small_to_be_used_are_not_turned_to(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    image = viewer.add_image(np.zeros((6, 40, 50)), name="thin")
+    session.set_contrast(Normalization(low=(0,), high=(1,)), manual=False)
+    told = heard(session, "image_changed")
+    for order, shown in (((2, 0, 1), "6 x 40"), ((1, 0, 2), "6 x 50")):
+        viewer.dims.order = order
+        assert session.view is not None
+        assert session.view.axes == (1, 2)
+        assert session.plane is None
+        assert session.refusal.why == (
+            f"The planes of thin on screen cannot be used: they are {shown} pixels, and both sides must be "
+            "at least 32. Roll the axes until y and x are shown."
+        )
+        with pytest.raises(BoxPromptError, match=f"{shown} pixels.*Roll the axes"):
+            session.new_boxes_layer()
+    assert session.contrast is not None
+    assert not told
+    viewer.dims.ndisplay = 3
+    assert not session.refusal.why, "no plane is on screen there"
+    viewer.dims.ndisplay = 2
+    viewer.dims.order = (0, 1, 2)
+    assert session.plane == PlaneId("thin", (2,))
+    assert not session.refusal.why
+    boxes = session.new_boxes_layer()
+    viewer.dims.order = (1, 0, 2)
+    assert not session.refusal.why, "boxes have planes of their own"
+    viewer.layers.remove(boxes.shapes)
+    assert "6 x 50" in session.refusal.why
+    viewer.layers.remove(image)
+    assert session.view is None
+    assert not session.refusal.why
+
+
+def test_an_image_is_taken_when_planes_are_shown_that_can_be_used(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    viewer.add_image(np.zeros((40, 6, 50)), name="thin")
+    assert session.view is None
+    with pytest.raises(BoxError, match=r"6 x 50 pixels.*Or roll the axes: it has larger planes\.$"):
+        session.new_boxes_layer()
+    viewer.dims.order = (1, 0, 2)
+    assert session.view is not None
+    assert session.view.axes == (0, 2)
+    assert session.plane == PlaneId("thin", (2,))
+    assert not session.refusal.why
+
+
+def test_a_stack_that_is_thin_along_all_axes_is_refused_for_good(viewer: ViewerModel) -> None:
+    session = Session(viewer)
+    viewer.add_image(np.zeros((4, 24, 50)), name="thin")
+    assert session.refusal.why.endswith("enlarge it or leave it out.")
+    assert Session(viewer).refusal.why == session.refusal.why
+    viewer.layers.clear()
+    assert not session.refusal.why
+
+
 def test_new_boxes_layer_is_in_hand_and_made_once(viewer: ViewerModel) -> None:
     session = Session(viewer)
     viewer.add_image(np.zeros((5, 40, 50)), name="a", scale=(3, 2, 2), translate=(1, 1, 1))

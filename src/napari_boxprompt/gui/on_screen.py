@@ -25,6 +25,8 @@ def plane_on_screen(session: Session) -> PlaneId:
     view, dims = session.view, session.viewer.dims
     if session.plane is not None:
         return session.plane
+    if session.refusal.why:
+        raise BoxPromptError(session.refusal.why)
     if view is None:
         raise BoxPromptError("There is no image yet: open one, or choose it under Image.")
     if dims.ndisplay != 2:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_boxprompt._readers import all_indices, check_dtype, check_index, check_size, reading
+from napari_boxprompt._readers import MIN_SIDE, all_indices, check_dtype, check_index, check_size, reading
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import ImageError
 from napari_boxprompt.gui.geometry import displayed_axes, pixel_steps, slider_matrix, transform
@@ -124,6 +124,27 @@ class PlaneView:
             return None
         position = self._sliders(viewer)
         return self.plane([round(position[axis]) for axis in self.plane_axes])
+
+    def as_shown(self, viewer: ViewerModel) -> PlaneView:
+        """Cut it along the axes that the viewer displays; in three dimensions it stays as it is.
+
+        Raises
+        ------
+        ImageError
+            The planes on screen cannot be used; the message says which can.
+        """
+        shown = PlaneView.from_viewer(self.layer, viewer, self.channel_axis, self.channel)
+        if viewer.dims.ndisplay != 2 or shown.axes == self.axes:
+            return self
+        if min(shown.shape) < MIN_SIDE:
+            names = self.axis_names()
+            raise ImageError(
+                f"The planes of {self.name} on screen cannot be used: they are {shown.shape[0]} x "
+                f"{shown.shape[1]} pixels, and both sides must be at least {MIN_SIDE}. Roll the axes until "
+                f"{names[self.axes[0]]} and {names[self.axes[1]]} are shown."
+            )
+        shown.images()
+        return shown
 
     def show(self, viewer: ViewerModel, plane: PlaneId) -> None:
         """Move the viewer's sliders to a plane; turn the displayed axes only if they cut it otherwise."""

@@ -12,6 +12,7 @@ from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Caution, Progress
 from napari_boxprompt.gui.layers import PlaneView, combined_images
+from napari_boxprompt.gui.on_screen import plane_on_screen
 from napari_boxprompt.gui.work import Found, predict, predict_files
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class Predicting:
         BoxPromptError
             No model, no plane on screen, or a prediction runs.
         """
-        if self._session.view is None or self._session.plane is None:
-            raise BoxPromptError("No plane of the image is on screen; go to one, in 2-D display.")
-        self.run([self._session.view], [self._session.plane])
+        plane, view = plane_on_screen(self._session), self._session.view
+        if view is not None:
+            self.run([view], [plane])
 
     def planes(self, first: int = 0, last: int | None = None) -> None:
         """Segment planes of the image by their position, both ends included; all by default.

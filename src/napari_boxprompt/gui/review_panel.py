@@ -134,6 +134,7 @@ class ReviewPanel(QWidget):
         self._keys.changed.connect(self._name_keys)
         session.result_changed.connect(self.refresh)
         session.plane_changed.connect(self._mark_plane)
+        session.refusal.changed.connect(self._select_plane)
         session.model_changed.connect(self._highlight)
         self.order.activated.connect(lambda _: review.order.choose(self.order.currentData()))
         self.queue.itemClicked.connect(lambda item: review.go(item.data(PLANE)))
@@ -284,7 +285,7 @@ class ReviewPanel(QWidget):
         """Name what the buttons below are about, as the list may show other planes."""
         plane, several = self._session.plane, len(self._session.results.latest) > 1
         if plane is None:
-            return "No plane of the image is on screen."
+            return self._session.refusal.why or "No plane of the image is on screen."
         image = f"{plane.image}, " if several and plane.index else ""
         where = f"{image}plane {_where(plane)}" if plane.index else plane.image
         return f"On screen: {where}" + ("" if plane in self._rows else ", not predicted")

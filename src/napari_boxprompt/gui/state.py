@@ -16,6 +16,7 @@ from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.layers import PlaneView, match_units, new_boxes_layer
 from napari_boxprompt.gui.left import Left, layers_of, leave, leave_results, take, take_results
 from napari_boxprompt.gui.lessons import Lessons
+from napari_boxprompt.gui.refusal import Refusal, wanted_image
 from napari_boxprompt.gui.renaming import check, follow
 from napari_boxprompt.gui.result_book import ResultBook
 from napari_boxprompt.gui.uncovering import view_behind
@@ -89,6 +90,7 @@ class Session:
         self.lessons = Lessons(self.results, self.boxes_of)
         self.box_layers: list[BoxLayer] = []
         self._plane: PlaneId | None = None
+        self.refusal = Refusal(self)
         self._connections = [
             (viewer.layers.events.inserted, self._on_inserted),
             (viewer.layers.events.removed, self._on_removed),
@@ -103,6 +105,7 @@ class Session:
             emitter.connect(slot)
         self._choose_by_itself()
         self._adopt_boxes()
+        self.refusal.look()
 
     def close(self) -> None:
         """Stop listening; layers stay as they are, and the next session finds what else there is."""
@@ -183,15 +186,10 @@ class Session:
 
     def _choose_by_itself(self) -> None:
         """Take the active image, or the only one; change nothing while the chosen one is there."""
-        if self.view is not None:
-            return
-        active, layers = self.viewer.layers.selection.active, self.image_layers
-        chosen = active if isinstance(active, Image) else layers[0] if layers else None
+        chosen = wanted_image(self) if self.view is None else None
         if chosen is not None:
-            try:
+            with suppress(BoxPromptError):  # `refusal` says why
                 self.choose_image(chosen)
-            except BoxPromptError:
-                self.view = None  # the image panel says why when the user chooses it
 
     # Boxes
 
@@ -205,19 +203,17 @@ class Session:
 
         Raises
         ------
-        BoxError
-            There is no image.
+        BoxPromptError
+            There is no image, or the planes on screen cannot be used.
         """
         if self.view is None:
-            raise BoxError("Boxes need an image: open one, or choose it under Image.")
+            raise BoxError(self.refusal.why or "Boxes need an image: open one, or choose it under Image.")
         if (existing := self.boxes) is not None:
             self.viewer.layers.selection.active = existing.shapes
             existing.shapes.visible = True  # napari has no tool for what is hidden
             existing.shapes.mode = "add_rectangle"
             return existing
-        self.view = PlaneView.from_viewer(
-            self.view.layer, self.viewer, self.view.channel_axis, self.view.channel
-        )
+        self.view = self.view.as_shown(self.viewer)
         shapes = new_boxes_layer(self.view, name=f"{self.view.name} boxes", role="boxes")
         self.viewer.layers.append(shapes)  # adopted by the event of its insertion
         self.viewer.layers.selection.active = shapes
@@ -380,20 +376,23 @@ class Session:
         follow(self, boxes, before)
 
     def _on_dims(self, event: Any = None) -> None:
+        if self.view is None and self.refusal.why:
+            self._choose_by_itself()  # planes along other axes may do
+        if self.view is not None and self.boxes is None:
+            self._follow_orientation(self.view)
+        self.refusal.look()
         if self.view is None:
             return
-        if self.boxes is None:
-            self._follow_orientation(self.view)
         plane = self.view.plane_shown(self.viewer)
         if plane != self._plane:
             self._plane = plane
             self.plane_changed.emit()
 
     def _follow_orientation(self, view: PlaneView) -> None:
-        """Without boxes, planes are what the viewer shows."""
-        if self.viewer.dims.ndisplay != 2:
-            return
-        turned = PlaneView.from_viewer(view.layer, self.viewer, view.channel_axis, view.channel)
+        """Without boxes, planes are what the viewer shows, where that can be used."""
+        turned = view
+        with suppress(BoxPromptError):  # `refusal` says why
+            turned = view.as_shown(self.viewer)
         if turned.axes != view.axes:
             self.view, self.contrast = turned, None if not self.contrast_is_manual else self.contrast
             self.image_changed.emit()
