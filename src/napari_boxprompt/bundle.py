@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from napari_boxprompt.config import TrainConfig, unknown_key
-from napari_boxprompt.errors import BundleError, OutputError
+from napari_boxprompt.config import TrainConfig
+from napari_boxprompt.errors import BundleError, OutputError, unknown_key
 from napari_boxprompt.files import atomic_write_bytes, flush_folder
 from napari_boxprompt.images import Normalization
 from napari_boxprompt.prompting import PromptModel

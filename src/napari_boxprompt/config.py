@@ -363,18 +363,6 @@ def make_config(preset: str = "balanced", **changes: Any) -> TrainConfig:
         raise ConfigError(f"Setting '{'.'.join(place)}': {'; or: '.join(reasons)}.") from error
 
 
-def unknown_key(error: ValidationError) -> str | None:
-    """Return the key, with dots, that a newer or another version has put into a file; None if there is none.
-
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-        Of a model that allows no other keys than its own.
-    """
-    places = [problem["loc"] for problem in error.errors() if problem["type"] == "extra_forbidden"]
-    return ".".join(map(str, places[0])) if places else None
-
-
 def _place(location: tuple[int | str, ...]) -> tuple[str, ...]:
     """Setting, or group and setting, that a message is about."""
     return tuple(str(part) for part in location[: 2 if location[0] in ("loss", "augment") else 1])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 __all__ = [
     "WORK_ERRORS",
     "BoxError",
@@ -12,6 +17,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "ProjectError",
+    "unknown_key",
 ]
 
 
@@ -49,3 +55,15 @@ class ProjectError(BoxPromptError):
 
 WORK_ERRORS = (BoxPromptError, MemoryError, OSError, RuntimeError)
 """What ends long work in the middle: a file that is gone, a full disk or memory, also that of a GPU."""
+
+
+def unknown_key(error: ValidationError) -> str | None:
+    """Return the key, with dots, that a newer or another version has put into a file; None if there is none.
+
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+        Of a model that allows no other keys than its own.
+    """
+    places = [problem["loc"] for problem in error.errors() if problem["type"] == "extra_forbidden"]
+    return ".".join(map(str, places[0])) if places else None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_warning
 from pydantic import ValidationError
 
-from napari_boxprompt.config import TrainConfig, unknown_key
-from napari_boxprompt.errors import BoxPromptError
+from napari_boxprompt.config import TrainConfig
+from napari_boxprompt.errors import BoxPromptError, unknown_key
 from napari_boxprompt.gui.settings import plugin_settings
 
 if TYPE_CHECKING:

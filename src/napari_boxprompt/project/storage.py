@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from napari_boxprompt.boxes import BoxSet
-from napari_boxprompt.config import unknown_key
-from napari_boxprompt.errors import ProjectError
+from napari_boxprompt.errors import ProjectError, unknown_key
 from napari_boxprompt.files import atomic_write_bytes
 from napari_boxprompt.project.documents import (
     FORMAT_NAME,
