@@ -48,7 +48,7 @@ def train(folder: Path, *words: object) -> str:
 
 def test_rounds_are_trained_saved_judged_and_recorded(folder: Path, many: Discs) -> None:
     said = train(folder)
-    assert "Round 1: 0." in " ".join(said.split())
+    assert "Round 1 agrees 0." in " ".join(said.split())
     assert "frozen model, your boxes" in said
     with Project.open(folder) as project:
         (first,) = project.rounds
