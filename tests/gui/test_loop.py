@@ -97,7 +97,7 @@ def test_a_worse_round_says_so_and_the_one_before_comes_back(open_desk: Callable
     train(desk)
     view, first = widget.train_panel.rounds, session.trained
     assert view is not None
-    assert view.said.text().startswith("Round 1: ")
+    assert view.said.text().startswith("Round 1 agrees ")
     assert "The model without training, given these boxes, agrees " in view.said.text()
     assert view.chart is None
     assert not view.back.isVisible()
