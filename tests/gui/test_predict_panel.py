@@ -101,12 +101,13 @@ def test_a_model_is_waited_for(panel: Panel[PredictPanel], qtbot: QtBot, said: l
 def test_it_says_beforehand_how_long_all_planes_take(ready: Panel[PredictPanel]) -> None:
     seconds: list[float | None] = [80.0]
     widget = PredictPanel(ready.session, ready.widget._predicting, lambda: seconds[0])
-    assert widget.all.text() == "All 4 planes", "it is asked for when there is a model or an image"
+    assert widget.about.isHidden(), "it is asked for when there is a model or an image"
     widget.estimate()
-    assert widget.all.text() == "All 4 planes · about 1 min 20 s"
+    assert widget.about.text() == "All planes take about 1 min 20 s."
+    assert widget.all.text() == "All 4 planes", "a longer one would widen the dock"
     seconds[0] = None
     ready.session.model_changed.emit()
-    assert widget.all.text() == "All 4 planes"
+    assert widget.about.isHidden()
 
 
 def test_planes_one_after_the_other_fill_one_layer(

@@ -81,6 +81,7 @@ class PredictPanel(QWidget):
         menu.setToolTipsVisible(True)
         self.more.setMenu(menu)
         self.more.setObjectName("boxprompt-menu")
+        self.about = wrapping_label(name="boxprompt-quiet")
         self.first, self.last = QSpinBox(), QSpinBox()
         self.some = QPushButton("Predict these")
         self._range = QWidget()
@@ -107,7 +108,7 @@ class PredictPanel(QWidget):
         layout.addWidget(self.waits)
         layout.addWidget(self.load)
         layout.addLayout(row)
-        for widget in (self._range, self.bar, self.stop, self.said):
+        for widget in (self.about, self._range, self.bar, self.stop, self.said):
             layout.addWidget(widget)
         for widget in (self._range, self.bar, self.stop, self.said):
             widget.setVisible(False)
@@ -190,12 +191,14 @@ class PredictPanel(QWidget):
             button.setEnabled(ready and not running)
         self.here.setEnabled(ready and not running and session.plane is not None)
         self.here.setText("This plane" if count > 1 else "This image")
-        about = "" if self._seconds is None else f" · about {duration(self._seconds)}"
-        self.all.setText(f"All {count} planes{about}")
+        self.all.setText(f"All {count} planes")
         self.all.setVisible(session.trained is not None and count > 1)
         self._range_action.setVisible(count > 1)
         wanted = ready and not running and next_step(session) == "Predict"
         make_primary(self.all if count > 1 else self.here, wanted)
+        # Not in the button: it would make the dock wider than it is.
+        known = wanted and count > 1 and self._seconds is not None
+        say(self.about, f"All planes take about {duration(self._seconds or 0)}." if known else "")
 
     def _forget(self) -> None:
         """What was predicted last says nothing of another model."""
