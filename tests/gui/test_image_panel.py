@@ -263,7 +263,8 @@ def test_the_contrast_is_shown_and_can_be_set(panel: Panel[ImagePanel], qtbot: Q
     assert box.slider.isEnabled()
     assert box.slider.value() == (10.0, 1500.0)
     assert box.limits.text().startswith("10 to 1500")
-    assert box.limits.text().endswith("brightened, as boxed objects are dark (gamma 0.5)")
+    assert box.limits.text().endswith("brightened (gamma 0.5)")
+    assert "objects in your boxes are dark" in box.limits.toolTip()
     assert not session.contrast_is_manual, "to show a value is not to set it"
 
     box.slider.setValue((100.0, 900.0))

@@ -202,12 +202,14 @@ class ImagePanel(QWidget):
             self.slider.setValue((low, high))
         self.bars.show_range((self.slider.minimum(), self.slider.maximum()), (low, high))
         lifted = "" if contrast.gamma == 1 else f" · gamma {contrast.gamma:.2g}"
+        tip = "The same for every plane. A gamma below 1 brightens what is dark."
         if lifted and not session.contrast_is_manual:
-            lifted = f" · brightened, as boxed objects are dark (gamma {contrast.gamma:.2g})"
+            lifted = f" · brightened (gamma {contrast.gamma:.2g})"
+            tip = "The same for every plane. Brightened because the objects in your boxes are dark."
         ends = contrast.percentiles
         how = "" if ends is None else f" ({ends[0]:g} to {ends[1]:g} %)"
         self.limits.setText(f"{low:.5g} to {high:.5g}{how}{lifted}")
-        self.limits.setToolTip("The same for every plane. A gamma below 1 brightens what is dark.")
+        self.limits.setToolTip(tip)
 
     @told
     def _choose(self, index: int) -> None:
