@@ -65,6 +65,21 @@ def ready(panel: Panel[PredictPanel], trained: TrainedModel) -> Panel[PredictPan
     return panel
 
 
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Hold a prediction at its second plane until this is set."""
+    real, event_set = module.predict, threading.Event()
+
+    def slow(stop: Any, **given: Any) -> Any:
+        for number, event in enumerate(real(stop, **given)):
+            if number == 3:  # the second plane
+                event_set.wait(TIMEOUT / 1000)
+            yield event
+
+    monkeypatch.setattr(module, "predict", slow)
+    return event_set
+
+
 def choose(panel: Panel[PredictPanel], name: str) -> None:
     """Pick an entry of the menu."""
     (menu,) = panel.widget.more.findChildren(QMenu)
@@ -293,18 +308,9 @@ def test_a_stop_is_answered_at_once(
 
 
 def test_other_data_in_the_result_layer_ends_the_prediction(
-    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], go_on: threading.Event
 ) -> None:
-    real, given_data = module.predict, np.ones((2, 8, 8), np.uint32)
-    go_on = threading.Event()
-
-    def slow(stop: Any, **given: Any) -> Any:
-        for number, event in enumerate(real(stop, **given)):
-            if number == 3:  # the second plane
-                go_on.wait(TIMEOUT / 1000)
-            yield event
-
-    monkeypatch.setattr(module, "predict", slow)
+    given_data = np.ones((2, 8, 8), np.uint32)
     ready.widget.all.click()
     qtbot.waitUntil(lambda: ready.widget.bar.value() == 1, timeout=TIMEOUT)
     newest(ready).layer.data = given_data
@@ -314,7 +320,6 @@ def test_other_data_in_the_result_layer_ends_the_prediction(
     assert said[0].startswith("The layer 'stack objects' was given other data")
     assert said[1] == "Stopped after 1 of 4 planes; these are kept."
     assert newest(ready).layer.data is given_data
-    monkeypatch.setattr(module, "predict", real)
     ready.widget.all.click()
     end(ready, qtbot)
     assert predicted(ready) == [0, 1, 2, 3], "in a new layer"
@@ -334,21 +339,12 @@ def test_nothing_is_called_kept_that_was_deleted_meanwhile(
     ready: Panel[PredictPanel],
     qtbot: QtBot,
     said: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    go_on: threading.Event,
     deleted: tuple[str, ...],
     told: str,
 ) -> None:
-    real, go_on = module.predict, threading.Event()
     ready.viewer.add_image(stack(3), name="other")
     views = [PlaneView.from_viewer(layer, ready.viewer) for layer in ready.session.image_layers]
-
-    def slow(stop: Any, **given: Any) -> Any:
-        for number, event in enumerate(real(stop, **given)):
-            if number == 3:  # the second plane
-                go_on.wait(TIMEOUT / 1000)
-            yield event
-
-    monkeypatch.setattr(module, "predict", slow)
     planes = [plane for view in reversed(views) for plane in view.images().planes]
     ready.widget._predicting.run(views, planes)
     qtbot.waitUntil(lambda: ready.widget.bar.value() == 1, timeout=TIMEOUT)
