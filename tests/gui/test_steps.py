@@ -13,7 +13,7 @@ pytest.importorskip("pytestqt", reason="needs pytest-qt")
 
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QToolButton
+from qtpy.QtWidgets import QLabel, QPushButton, QToolButton
 from superqt import QElidingLabel
 
 from napari_boxprompt.errors import BoxPromptError
@@ -191,6 +191,36 @@ def test_what_is_opened_comes_into_sight(steps: Steps, qtbot: QtBot) -> None:
     steps.come_to_rest()
     qtbot.wait(100)
     assert steps.verticalScrollBar().value() == 0
+
+
+def test_work_of_a_folded_step_can_be_stopped_there(qtbot: QtBot, session: Any) -> None:
+    class Working(Told):
+        def __init__(self, summary: str) -> None:
+            super().__init__(summary)
+            self.stop = QPushButton("Stop, keep the best", self)
+            self.stop.setVisible(False)
+
+    panel = Working("training")
+    stopped: list[bool] = []
+    panel.stop.clicked.connect(lambda: (stopped.append(True), panel.stop.setEnabled(False)))
+    steps = Steps(session, {"Train": panel})
+    qtbot.addWidget(steps)
+    train = steps.sections["Train"]
+    (end,) = [button for button in train.findChildren(QToolButton) if button.text() == "Stop"]
+    train.open(False)
+    assert end.isHidden(), "nothing runs"
+    panel.stop.setVisible(True)
+    steps.refresh()
+    assert not end.isHidden()
+    train.open()
+    assert end.isHidden(), "the step's own button is seen"
+    train.open(False)
+    end.click()
+    assert stopped == [True]
+    assert not end.isEnabled()
+    panel.stop.setVisible(False)
+    steps.refresh()
+    assert end.isHidden()
 
 
 def test_a_folded_step_tells_how_far_its_work_is(qtbot: QtBot, session: Any) -> None:

@@ -25,13 +25,22 @@ class Section(QWidget):
         What is folded away.
     is_open : bool
         Whether it is open at first.
+    stop : QPushButton, optional
+        The button in the body that ends its work. While that is there, a small one in the heading does the
+        same where the step is folded.
     """
 
     toggled = Signal(bool)
 
-    def __init__(self, title: str, body: QWidget, *, is_open: bool = True) -> None:
+    def __init__(
+        self, title: str, body: QWidget, *, is_open: bool = True, stop: QPushButton | None = None
+    ) -> None:
         super().__init__()
         self.body = body
+        self._stop = stop
+        self._end = QToolButton()
+        self._end.setText("Stop")
+        self._end.setVisible(False)
         self._button = QToolButton()
         self._button.setText(f" {title}")
         self._button.setCheckable(True)
@@ -49,12 +58,17 @@ class Section(QWidget):
         heading.setSpacing(0)  # beside a scroll bar each pixel counts, and the button has a padding
         heading.addWidget(self._button)
         heading.addWidget(self._summary, 1)
+        heading.addWidget(self._end)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addLayout(heading)
         layout.addWidget(body)
         self._said, self._doubled = "", False
+        if stop is not None:
+            self._end.setToolTip(stop.text())
+            self._end.clicked.connect(stop.click)
+            self._end.clicked.connect(self._show_summary)
         self._button.setChecked(is_open)
         self._fold(is_open)
 
@@ -72,10 +86,13 @@ class Section(QWidget):
         self._said, self._doubled = text, doubled
         self._show_summary()
 
-    def _show_summary(self) -> None:
+    def _show_summary(self, _: object = None) -> None:
         shown = "" if self._doubled and self.is_open else self._said
         self._summary.setText(shown)
         self._summary.setToolTip(shown)
+        if self._stop is not None:
+            self._end.setVisible(not self.is_open and not self._stop.isHidden())
+            self._end.setEnabled(self._stop.isEnabled())
 
     @property
     def summary(self) -> str:

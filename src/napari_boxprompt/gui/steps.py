@@ -73,7 +73,7 @@ class Steps(QScrollArea):
     panels : mapping of str to QWidget
         The panel of each step by its name: Image, Boxes, Train, Predict and Review. Each has a `summary`; one
         that also has a true `summary_is_doubled` shows that line only when it is folded. A signal
-        `summary_changed` has it shown anew.
+        `summary_changed` has it shown anew. Its button `stop`, if it has one, is at hand when it is folded.
     keys : KeyTable, optional
         The keys that the user can change; by default a table of its own.
 
@@ -87,7 +87,12 @@ class Steps(QScrollArea):
         super().__init__()
         self._session, self._panels = session, panels
         self.sections = {
-            name: Section(f"{number}  {name}", panel, is_open=name not in ("Predict", "Review"))
+            name: Section(
+                f"{number}  {name}",
+                panel,
+                is_open=name not in ("Predict", "Review"),
+                stop=getattr(panel, "stop", None),
+            )
             for number, (name, panel) in enumerate(panels.items(), start=1)
         }
         self.sections["Keys"] = Section("Keys", KeysPanel(keys or KeyTable()), is_open=False)
