@@ -87,7 +87,7 @@ def test_table_of_objects(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("depth", "axes"), [((3,), "ZYX"), ((2, 3), "TZYX")])
+@pytest.mark.parametrize(("depth", "axes"), [((3,), "ZYX"), ((2, 3), "TZYX"), ((2, 1, 3), "QTZYX")])
 def test_stacks(tmp_path: Path, depth: tuple[int, ...], axes: str) -> None:
     images = images_of(s_tif=(*depth, *SHAPE))
     with ResultWriter(tmp_path, images) as writer:
@@ -185,7 +185,8 @@ def test_images_that_are_left_out(tmp_path: Path) -> None:
         assert writer.planes == 5
         for plane in images.planes[:2]:
             writer.add(prediction(plane))
-        writer.leave_out("s.tif", ImageError("s.tif is damaged."))
+        for plane in images.planes[2:4]:
+            writer.leave_out(plane, ImageError("s.tif is damaged."))
         assert writer.planes == 3, "one of the stack was done"
         assert writer.outcome.startswith("Stopped: 1 of 4 images are finished. 2 files were written")
         writer.add(prediction(images.planes[-1]))
@@ -202,7 +203,7 @@ def test_many_images_that_are_left_out(tmp_path: Path) -> None:
     images = images_of(**{f"i{n:02}_png": SHAPE for n in range(20)})
     with ResultWriter(tmp_path, images) as writer:
         for name in images.names[:15]:
-            writer.leave_out(name, ImageError(f"{name} is bad."))
+            writer.leave_out(PlaneId(name), ImageError(f"{name} is bad."))
     assert writer.missing == (
         "15 of 20 images were left out. i00.png is bad. i01.png is bad. i02.png is bad. Left out too: "
         f"{', '.join(images.names[3:13])} and 2 more."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.bundle import load_bundle, load_state, save_bundle
 from napari_boxprompt.commandline import command_line
 from napari_boxprompt.config import TrainConfig, make_config
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.boxes import BoxSet
     from napari_boxprompt.errors import ImageError
     from napari_boxprompt.events import Event
     from napari_boxprompt.prompting import PromptModel
@@ -269,7 +270,7 @@ def predict(
     workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
-    on_error: Callable[[str, ImageError], None] | None = None,
+    on_error: Callable[[PlaneId, ImageError], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment planes without prompts.
@@ -290,8 +291,8 @@ def predict(
         Measure how much of each plane changes in a second view of it (`Prediction.disagreement`); it costs
         one more encoding a tile and changes no mask.
     on_error : callable, optional
-        Called with the name of an image that cannot be read or does not fit the model, and the error; the
-        others go on. Without this, the error is raised.
+        Called with each plane that cannot be read or does not fit the model, without an index where that is
+        so of a whole image, and the error; the others go on. Without this, the error is raised.
     on_warning : callable, optional
         Called once where the first image is found whose brightness is not like that of the training images;
         by default this goes to the log.
@@ -301,7 +302,8 @@ def predict(
     Prediction
         One for each plane, in order.
     """
-    opened = images if isinstance(images, Images) else open_images(images, on_error=on_error)
+    unread = None if on_error is None else (lambda name, error: on_error(PlaneId(name), error))
+    opened = images if isinstance(images, Images) else open_images(images, on_error=unread)
     yield from predict_planes(
         Predictor(model.model, model.encoder),
         opened,

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.images import Images
     from napari_boxprompt.prediction import Prediction
 
 __all__ = ["ResultWriter", "prepare_folder", "prepare_results", "write_json", "write_labels"]
 
-_AXES = "TZQRIJKL"
+_AXES = "LKJIRQTZ"
+"""Names of what comes before y and x; planes of a volume come last, then time."""
 _OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m"}
 _COLUMNS = ["image", "plane", "object", "class", "area_px", "score", "y0", "x0", "y1", "x1"]
 _REASONS, _NAMES = 3, 10
@@ -170,7 +172,7 @@ def write_labels(
         Whether classes may overlap: the axis before the last two runs over them, as channels.
     """
     stacked = labels.ndim - 2 - overlap
-    axes = _AXES[1 : stacked + 1] if stacked < 2 else _AXES[:stacked]
+    axes = _AXES[len(_AXES) - stacked :]
     big = labels.nbytes > 3_000_000_000
     metadata: dict[str, Any] = {"axes": axes + ("CYX" if overlap else "YX")}
     if classes:
@@ -240,6 +242,7 @@ class ResultWriter:
             self._depth[plane.image] = tuple(max(d, i + 1) for d, i in zip(depth, plane.index, strict=True))
         self._stacks: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]] = {}
         self._wanted = dict(self._left)
+        self._lost = 0
         self._rows: dict[str, list[dict[str, object]]] = {}
         self._finished: list[str] = []
         self.written: list[Path] = []
@@ -278,15 +281,15 @@ class ResultWriter:
             self._write(plane.image)
             self._finished.append(plane.image)
 
-    def leave_out(self, image: str, error: ImageError) -> None:
-        """Note that no further plane of an image comes; what there is of it is kept as if it was stopped."""
-        self.left_out[image] = str(error)
+    def leave_out(self, plane: PlaneId, error: ImageError) -> None:
+        """Note that a plane does not come; its image is kept as if it was stopped."""
+        self.left_out.setdefault(plane.image, str(error))
+        self._lost += 1
 
     @property
     def planes(self) -> int:
         """How many planes there will be without those that are left out."""
-        left = sum(count for image, count in self._left.items() if image in self.left_out)
-        return sum(self._wanted.values()) - left
+        return sum(self._wanted.values()) - self._lost
 
     def _write(self, image: str, part: str = "") -> Path:
         """Write what there is of an image; return the place of its files, without their last word."""

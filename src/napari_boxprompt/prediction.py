@@ -283,7 +283,7 @@ def predict_planes(
     workers: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
     disagreement: bool = False,
-    on_error: Callable[[str, ImageError], None] | None = None,
+    on_error: Callable[[PlaneId, ImageError], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment planes one after the other; closing the iterator stops after the current tile.
@@ -301,8 +301,8 @@ def predict_planes(
     on_tile, disagreement
         See `Predictor.predict`.
     on_error : callable, optional
-        Called with the name of an image that cannot be read or does not fit the model, and the error. The
-        planes of it that are left are then passed over; without this, the error ends everything.
+        Called with a plane that cannot be read or does not fit the model, and the error. It is then passed
+        over; without this, the error ends everything.
     on_warning : callable, optional
         Called once, for the first plane that has a `Predictor.caution`; by default it goes to the log.
 
@@ -311,20 +311,16 @@ def predict_planes(
     Prediction
         In the order of `planes`.
     """
-    lost: set[str] = set()
     warned = False
-    wanted = (plane for plane in (images.planes if planes is None else planes) if plane.image not in lost)
+    wanted = iter(images.planes if planes is None else planes)
     with closing(_read_ahead(images, wanted, workers)) as reading:
         for plane, values in reading:
-            if plane.image in lost:  # read ahead before that was known
-                continue
             try:
                 found = predictor.predict(plane, values.result(), on_tile, disagreement=disagreement)
             except ImageError as error:
                 if on_error is None:
                     raise
-                lost.add(plane.image)
-                on_error(plane.image, error)
+                on_error(plane, error)
             else:
                 if not warned and (caution := predictor.caution(plane, values.result())):
                     warned = True

@@ -30,7 +30,8 @@ from napari_boxprompt.gui import predicting as predicting_module
 from napari_boxprompt.gui import preview as preview_module
 from napari_boxprompt.gui import trainer as trainer_module
 from napari_boxprompt.gui.layers import Role, layers_with_role
-from napari_boxprompt.gui.work import Found, Glimpse, Trained
+from napari_boxprompt.gui.segmenting import Found
+from napari_boxprompt.gui.work import Glimpse, Trained
 from napari_boxprompt.instances import Instance
 from napari_boxprompt.normalization import Normalization
 from napari_boxprompt.prediction import Prediction

@@ -26,7 +26,7 @@ from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Progress
 from napari_boxprompt.gui import predicting as module
-from napari_boxprompt.gui import work
+from napari_boxprompt.gui import segmenting
 from napari_boxprompt.gui.jobs import Jobs
 from napari_boxprompt.gui.planes import PlaneView
 from napari_boxprompt.gui.predict_panel import PredictPanel
@@ -437,7 +437,7 @@ def test_what_is_left_out_of_a_folder_is_said_once(
 def test_a_stopped_folder_keeps_what_is_done(
     ready: Panel[PredictPanel], qtbot: QtBot, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = work.predict
+    real = segmenting.predict
 
     def slow(stop: Any, *given: Any, **more: Any) -> Any:
         for event in real(stop, *given, **more):
@@ -445,7 +445,7 @@ def test_a_stopped_folder_keeps_what_is_done(
             if isinstance(event, Progress) and event.done == 2:
                 stop.wait(TIMEOUT / 1000)
 
-    monkeypatch.setattr(work, "predict", slow)
+    monkeypatch.setattr(segmenting, "predict", slow)
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / "s.tif", stack(), photometric="minisblack")
     ready.widget._predicting.folder(tmp_path / "in", tmp_path / "out")

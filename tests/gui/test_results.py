@@ -18,8 +18,8 @@ from napari_boxprompt.gui.layers import PlaneView
 from napari_boxprompt.gui.result_book import ResultBook
 from napari_boxprompt.gui.results import Result
 from napari_boxprompt.gui.review import Review
+from napari_boxprompt.gui.segmenting import Found
 from napari_boxprompt.gui.state import Session
-from napari_boxprompt.gui.work import Found
 from napari_boxprompt.instances import Instance
 from napari_boxprompt.prediction import Prediction
 from napari_boxprompt.ranking import PlaneScores

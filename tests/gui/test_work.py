@@ -1,25 +1,22 @@
 """Long work of the viewer, run here without a viewer."""
 
-import json
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
-import tifffile
 
 pytest.importorskip("napari", reason="napari is not installed")
 
-from PIL import Image
 from tests.helpers.synthetic import Scene, break_training, finish, overlap
 
 from napari_boxprompt.errors import ConfigError, ImageError
 from napari_boxprompt.events import Finished, Metrics, Progress
-from napari_boxprompt.gui import work
+from napari_boxprompt.gui import segmenting, work
 from napari_boxprompt.gui.jobs import Stop
-from napari_boxprompt.gui.work import Encoders, Found, Glimpse, Trained, TrainingTask
+from napari_boxprompt.gui.segmenting import Found
+from napari_boxprompt.gui.work import Encoders, Glimpse, Trained, TrainingTask
 from napari_boxprompt.models import EmbeddingCache
 from napari_boxprompt.normalization import Normalization
 
@@ -60,7 +57,7 @@ def test_training_gives_a_model_that_finds_objects(
     assert {glimpse.plane for glimpse in glimpses} == {plane}
     assert glimpses[0].mask.shape == task.images.shape(plane)
 
-    count, found = finish(work.predict(stop, trained.model, unseen.images, unseen.images.planes))
+    count, found = finish(segmenting.predict(stop, trained.model, unseen.images, unseen.images.planes))
     assert count == 3
     predictions = [event for event in found if isinstance(event, Found)]
     assert all(0 <= item.doubt <= 1 for item in predictions)
@@ -148,69 +145,6 @@ def test_going_on_from_a_model(stop: Stop, task: TrainingTask, trained: Any) -> 
     other = replace(more, boxes=replace(task.boxes, classes=("object", "other")))
     with pytest.raises(ConfigError, match="class"):
         finish(work.train(stop, other, FakeEncoders(trained.encoder), lambda: None))
-
-
-def test_a_prediction_stops_between_planes_and_keeps_them(stop: Stop, trained: Any, unseen: Scene) -> None:
-    running = work.predict(stop, trained, unseen.images, unseen.images.planes)
-    for event in running:
-        if isinstance(event, Found):
-            stop.set()
-            break
-    count, rest = finish(running)
-    assert count == 1
-    assert cast("Finished", rest[-1]).stopped
-
-
-def test_a_prediction_stops_between_tiles(stop: Stop, trained: Any, unseen: Scene) -> None:
-    tiled = replace(trained, model=replace(trained.model, tile=64.0))
-    seen: list[tuple[int, int]] = []
-
-    def on_tile(done: int, total: int) -> None:
-        seen.append((done, total))
-        stop.set()
-
-    count, _ = finish(work.predict(stop, tiled, unseen.images, unseen.images.planes, on_tile))
-    assert count == 0
-    assert len(seen) == 1
-    assert seen[0][1] > 2
-
-
-def test_files_are_segmented_into_a_folder(stop: Stop, trained: Any, unseen: Scene, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for plane in unseen.images.planes:
-        pixels = unseen.images.read(plane)[..., 0]
-        Image.fromarray(pixels).save(tmp_path / "in" / plane.image.replace(".tif", ".png"))
-    writer, events = finish(work.predict_files(stop, trained, tmp_path / "in", tmp_path / "out"))
-    written = writer.written
-    assert sorted(path.name for path in written)[:2] == ["objects.csv", "plane0_mask.tif"]
-    assert all(path.is_file() for path in written)
-    assert [event.done for event in events if isinstance(event, Progress)] == [0, 1, 2, 3]
-    with tifffile.TiffFile(tmp_path / "out" / "plane0_mask.tif") as file:
-        assert json.loads(file.shaped_metadata[0]["Description"]) == {"classes": list(trained.model.classes)}
-    overlapping = replace(trained, model=replace(trained.model, exclusive=False))
-    finish(work.predict_files(stop, overlapping, tmp_path / "in", tmp_path / "both"))
-    with tifffile.TiffFile(tmp_path / "both" / "plane0_mask.tif") as file:
-        assert file.shaped_metadata[0]["Channel"] == {"Name": list(trained.model.classes)}
-
-
-def test_files_that_cannot_be_used_are_left_out(
-    stop: Stop, trained: Any, unseen: Scene, tmp_path: Path
-) -> None:
-    (tmp_path / "in").mkdir()
-    for plane in unseen.images.planes:
-        tifffile.imwrite(tmp_path / "in" / plane.image, unseen.images.read(plane)[..., 0])
-    whole = unseen.images.read(unseen.images.planes[0])
-    Image.fromarray(np.repeat(whole, 3, axis=2)).save(tmp_path / "in" / "colour.png")
-    (tmp_path / "in" / "cut.tif").write_bytes(b"II")
-    writer, events = finish(work.predict_files(stop, trained, tmp_path / "in", tmp_path / "out"))
-    assert list(writer.left_out) == ["cut.tif", "colour.png"]
-    assert {path.name for path in writer.written} == {
-        "objects.csv",
-        *(f"plane{i}_{kind}.tif" for i in range(3) for kind in ("mask", "objects")),
-    }
-    last = [event for event in events if isinstance(event, Progress)][-1]
-    assert (last.done, last.total) == (3, 3)
-    assert not events[-1].stopped
 
 
 def test_encoders_load_each_model_once(monkeypatch: pytest.MonkeyPatch, encoder: Any) -> None:

@@ -15,8 +15,8 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.gui.predicting import JOB
 from napari_boxprompt.gui.preview import contrast_for
+from napari_boxprompt.gui.segmenting import Found
 from napari_boxprompt.gui.telling import counted
-from napari_boxprompt.gui.work import Found
 
 if TYPE_CHECKING:
     from collections.abc import Generator

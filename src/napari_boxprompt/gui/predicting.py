@@ -13,7 +13,7 @@ from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.events import Caution, Progress
 from napari_boxprompt.gui.layers import PlaneView, combined_images
 from napari_boxprompt.gui.on_screen import plane_on_screen
-from napari_boxprompt.gui.work import Found, predict, predict_files
+from napari_boxprompt.gui.segmenting import Found, predict, predict_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

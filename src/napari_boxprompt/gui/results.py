@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.classes import Color
     from napari_boxprompt.gui.kept import KeptLabels
     from napari_boxprompt.gui.layers import PlaneView
-    from napari_boxprompt.gui.work import Found
+    from napari_boxprompt.gui.segmenting import Found
     from napari_boxprompt.ranking import PlaneScores, Strategy
 
 __all__ = ["Counts", "Result", "Status"]

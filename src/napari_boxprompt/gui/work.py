@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_boxprompt.errors import WORK_ERRORS, BoxPromptError
-from napari_boxprompt.events import Caution, Event, Finished, Progress
+from napari_boxprompt.events import Event, Progress
 from napari_boxprompt.gui.backend import load_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Generator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -26,26 +25,19 @@ if TYPE_CHECKING:
     from napari_boxprompt.api import Timings, TrainedModel
     from napari_boxprompt.boxes import BoxSet, PlaneId
     from napari_boxprompt.config import TrainConfig
-    from napari_boxprompt.errors import ImageError
     from napari_boxprompt.gui.jobs import Stop
     from napari_boxprompt.images import Images
     from napari_boxprompt.models import EmbeddingCache
     from napari_boxprompt.models.encoding import Encoder
     from napari_boxprompt.normalization import Normalization
-    from napari_boxprompt.outputs import ResultWriter
-    from napari_boxprompt.prediction import Prediction
     from napari_boxprompt.prompting import PromptModel
-    from napari_boxprompt.ranking import PlaneScores
 
 __all__ = [
     "Encoders",
-    "Found",
     "Glimpse",
     "Trained",
     "TrainingTask",
     "model_names",
-    "predict",
-    "predict_files",
     "time_machine",
     "train",
 ]
@@ -116,27 +108,6 @@ class Glimpse:
 
     plane: PlaneId
     mask: npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a trained model found on a plane.
-
-    Parameters
-    ----------
-    prediction : Prediction
-        Masks and objects.
-    scores : PlaneScores
-        How much a look at the plane, and boxes on it, are worth.
-    """
-
-    prediction: Prediction
-    scores: PlaneScores
-
-    @property
-    def doubt(self) -> float:
-        """How unsure the model is of the plane, see `napari_boxprompt.ranking.doubt`."""
-        return self.scores.doubt
 
 
 @dataclass(frozen=True)
@@ -294,92 +265,3 @@ def _flat(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     for k in range(1, len(mask)):
         flat[mask[k] > 0] = k + 1
     return flat
-
-
-class _StoppedError(Exception):
-    """A prediction was stopped between two tiles."""
-
-
-def predict(
-    stop: Stop,
-    model: TrainedModel,
-    images: Images,
-    planes: Sequence[PlaneId],
-    on_tile: Callable[[int, int], None] | None = None,
-    disagreement: bool = False,
-    on_error: Callable[[str, ImageError], None] | None = None,
-) -> Generator[Found | Event, None, int]:
-    """Segment planes; what is finished when it is stopped has been yielded.
-
-    Parameters
-    ----------
-    on_tile : callable, optional
-        Called in the worker with tiles done and in all of the plane at work.
-    disagreement : bool
-        Compare two views of each plane.
-    on_error : callable, optional
-        See `napari_boxprompt.predict`.
-
-    Returns
-    -------
-    int
-        Planes done.
-    """
-    load_backend()
-    from napari_boxprompt.api import predict as predict_images
-    from napari_boxprompt.ranking import plane_scores
-
-    started, done, warned = time.perf_counter(), 0, list[str]()
-
-    def tile(finished: int, total: int) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        if on_tile is not None:
-            on_tile(finished, total)
-
-    yield Progress("predict", 0, len(planes))
-    try:
-        for prediction in predict_images(
-            model,
-            images,
-            planes,
-            on_tile=tile,
-            disagreement=disagreement,
-            on_error=on_error,
-            on_warning=warned.append,
-        ):
-            while warned:
-                yield Caution(warned.pop())
-            done += 1
-            yield Found(prediction, plane_scores(prediction, model.model.object_area))
-            yield Progress("predict", done, len(planes), str(prediction.plane))
-            if stop.is_set():
-                break
-    except _StoppedError:
-        pass
-    yield Finished("predict", time.perf_counter() - started, stopped=stop.is_set() and done < len(planes))
-    return done
-
-
-def predict_files(
-    stop: Stop, model: TrainedModel, source: str | Path, out: str | Path
-) -> Generator[Event, None, ResultWriter]:
-    """Segment image files and write masks, objects and a table beside each other.
-
-    Returns
-    -------
-    ResultWriter
-        It knows what was written, also of the image that was at work when this was stopped, and what was
-        left out.
-    """
-    from napari_boxprompt.outputs import ResultWriter, prepare_results
-
-    images, folder, left_out = prepare_results(source, out)
-    classes, overlap = model.model.classes, not model.model.exclusive
-    with ResultWriter(folder, images, classes, overlap=overlap, left_out=left_out) as writer:
-        for event in predict(stop, model, images, images.planes, on_error=writer.leave_out):
-            if isinstance(event, Found):
-                writer.add(event.prediction)
-            else:
-                yield replace(event, total=writer.planes) if isinstance(event, Progress) else event
-    return writer
