@@ -180,6 +180,10 @@ def test_nothing_outside_the_boxes_of_an_incomplete_plane_counts() -> None:
     assert torch.equal(found.valid, boxed)
     assert not (found.pseudo & ~boxed).any()
     assert (found.pseudo & boxed).sum() > 0.97 * boxed.sum()
+    near = grid_of((10.0, 0.0, 70.0, 60.0)) | grid_of((72.5, 15.0, 117.5, 105.0))
+    assert torch.equal(found.beside, near & ~boxed & inside_plane(SHAPE, WHOLE)), (
+        "a quarter more on each side"
+    )
 
 
 def test_complete_plane_is_background_outside_its_boxes() -> None:
@@ -187,6 +191,7 @@ def test_complete_plane_is_background_outside_its_boxes() -> None:
     boxed, inside = grid_of(BOX) | grid_of(OTHER), inside_plane(SHAPE, WHOLE)
     assert torch.equal(found.outside, inside & ~boxed)
     assert not found.unsaid.any()
+    assert not found.beside.any()
     assert torch.equal(found.valid, inside)
     assert not (found.pseudo & ~boxed).any()
 
@@ -348,20 +353,8 @@ def test_boxes_that_no_view_shows_say_nothing_about_sizes(encoder: Encoder) -> N
     boxes = BoxSet(tuple(Box(*box, PLANE) for box in (BOX, (20, 40, 60, 80), (62, 66, 90, 90))))
     (labels,) = labels_on(np.ones(SHAPE), boxes, encoder, [View.square(0, 0, 64)])
     assert [label.whole for label in labels] == [True, False, False]
-    wrong = [replace(label, shown=(0.0, 0.0, 1.0, 1.0)) for label in filled(*[0.1] * 20)]
+    wrong = [replace(label, whole=False) for label in filled(*[0.1] * 20)]
     assert size_range(filled(*[0.7] * 5) + wrong) == pytest.approx((0.63, 0.77), abs=1e-3)
-
-
-def test_what_the_prompted_view_does_not_show_teaches_nothing(encoder: Encoder) -> None:
-    boxes = BoxSet((Box(20, 40, 60, 80, PLANE), Box(62, 66, 90, 90, PLANE)))
-    (labels,) = labels_on(np.ones(SHAPE), boxes, encoder, [View.square(0, 0, 64)])
-    assert [label.shown for label in labels] == [(20.0, 40.0, 60.0, 64.0), (62.0, 64.0, 64.0, 64.0)]
-    (target,) = PlaneTargets(PLANE, SHAPE, (labels,), complete=True).render(WHOLE)
-    seen, beyond = grid_of((20, 40, 60, 64)), grid_of((20, 64, 60, 80)) | grid_of((62, 66, 90, 90))
-    assert target.valid[seen].all()
-    assert not target.valid[beyond].any(), "neither object nor background"
-    assert not target.pseudo[beyond].any()
-    assert not target.outside[beyond].any()
 
 
 @pytest.mark.parametrize("side", [0.4, 1.5, 2.0, 3.0, 6.0])

@@ -39,6 +39,9 @@ Region = tuple[int, int, int, int]
 WHOLE = 0.9
 """Part of a box from which on a view shows it."""
 
+MARGIN = 0.25
+"""How far it is from a box, in parts of its sides, to what may as well be another object as background."""
+
 PAIRS_AT_ONCE = 100_000
 """Boxes times views that are compared together, about 10 MB."""
 
@@ -58,20 +61,14 @@ class BoxLabel:
         Pixels around the box that `probability` covers.
     probability : numpy.ndarray
         float16 probabilities of the prompted mask, 0 outside the box.
-    shown : tuple of float, optional
-        The part of the box that the prompted view shows, like `box`; by default all of it. Beyond it nothing
-        is known.
+    whole : bool
+        The prompted view shows the box; what lies beyond it is a guess, as is then `fill`.
     """
 
     box: tuple[float, float, float, float]
     region: Region
     probability: npt.NDArray[np.float16]
-    shown: tuple[float, float, float, float] | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether the prompted view shows the box; else `fill` is that of a part."""
-        return self.shown is None or float(_areas(np.array(self.shown))) > WHOLE * self.area
+    whole: bool = True
 
     @property
     def area(self) -> float:
@@ -99,6 +96,8 @@ class ClassTargets:
         bool ``(G, G)``: known background.
     unsaid : torch.Tensor
         bool ``(G, G)``: pixels of the plane outside all boxes that may be anything.
+    beside : torch.Tensor
+        bool ``(G, G)``: those of them that lie just round a box, and are background more likely than others.
     boxes : torch.Tensor
         ``(n, 4)`` boxes in image pixels that the view sees whole.
     to_image : torch.Tensor
@@ -111,6 +110,7 @@ class ClassTargets:
     valid: torch.Tensor
     outside: torch.Tensor
     unsaid: torch.Tensor
+    beside: torch.Tensor
     boxes: torch.Tensor
     to_image: torch.Tensor
     axis_aligned: bool
@@ -184,21 +184,25 @@ class PlaneTargets:
         matrix = _matrix(view)
         masks = box_mask(boxes, (GRID, GRID), matrix)
         in_boxes = masks.bool().any(dim=0) if len(masks) else torch.zeros_like(inside)
-        parts = torch.tensor([label.shown or label.box for label in seen], dtype=torch.float64)
-        shown = in_boxes
-        if any(label.shown for label in seen):
-            shown = box_mask(parts, (GRID, GRID), matrix).bool().any(dim=0)
         told = in_boxes | _between_centres(boxes, masks, matrix)
-        outside = known & ~told
+        outside, unsaid = known & ~told, inside & ~known & ~told
         return ClassTargets(
-            pseudo=(probability > 0.5) & shown,
-            valid=(shown | outside) & inside,
+            pseudo=(probability > 0.5) & in_boxes,
+            valid=(in_boxes | outside) & inside,
             outside=outside,
-            unsaid=inside & ~known & ~told,
+            unsaid=unsaid,
+            beside=unsaid & _around(boxes, matrix),
             boxes=boxes[_visible(boxes, masks, view) > WHOLE],
             to_image=matrix,
             axis_aligned=view.axis_aligned,
         )
+
+
+def _around(boxes: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Pixels in boxes that are larger by `MARGIN` on each side."""
+    margin = MARGIN * (boxes[:, 2:] - boxes[:, :2])
+    grown = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
+    return box_mask(grown, (GRID, GRID), matrix).bool().any(dim=0)
 
 
 def _visible(boxes: torch.Tensor, masks: torch.Tensor, view: View) -> torch.Tensor:
@@ -368,19 +372,9 @@ def box_label(
     probability = (pixels - level).sigmoid()
     rows = torch.arange(region[0], region[2]) + 0.5
     columns = torch.arange(region[1], region[3]) + 0.5
-    part = _part_shown(box, view)
-    y0, x0, y1, x1 = part
     inside = ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]
-    return BoxLabel(box, region, (probability * inside).half().numpy(), None if part == box else part)
-
-
-def _part_shown(box: tuple[float, float, float, float], view: View) -> tuple[float, float, float, float]:
-    """Part of a box that an axis-aligned view shows; without area where that is nothing."""
-    a, _, c, _, e, f = view.matrix
-    first, last = np.sort([(f, c), (f + GRID * e, c + GRID * a)], axis=0)
-    low = np.clip(box[:2], first, last)
-    high = np.clip(box[2:], low, last)
-    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    _, seen = next(on_grids(np.array([box]), [view]))
+    return BoxLabel(box, region, (probability * inside).half().numpy(), bool(seen[0, 0] > WHOLE))
 
 
 def size_range(labels: Sequence[BoxLabel]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from napari_boxprompt.supervision.targets import size_range
 from napari_boxprompt.views import warp_between
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_boxprompt.config import LossConfig
     from napari_boxprompt.supervision.targets import ClassTargets
@@ -96,7 +96,7 @@ class Objective:
         terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
             flat,
             stacked["pseudo"].float(),
-            stacked["valid"] + self.presumed * stacked["unsaid"],
+            stacked["valid"] + self._presumed(stacked),
             logits=raw,
             weight=self._weight(batch),
         )
@@ -114,6 +114,11 @@ class Objective:
         if config.consistency and config.consistency_of == "views":
             terms["consistency"] = config.consistency * between_views(probability, batch, lattice)
         return terms
+
+    def _presumed(self, stacked: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Weight of pixels that are presumed to be background: fully where they lie just round a box."""
+        weights = self.presumed * stacked["unsaid"]
+        return torch.where(stacked["beside"], 1.0, weights) if self.presumed else weights
 
     def _weight(self, batch: Sequence[Sample]) -> torch.Tensor | None:
         """Weight of each view and class, ``(B * K,)``.
@@ -175,7 +180,7 @@ def _stack(batch: Sequence[Sample], lattice: Lattice, device: torch.device) -> d
     flat = [target for sample in batch for target in sample.targets]
     return {
         name: lattice.pixels(torch.stack([getattr(target, name) for target in flat])).to(device)
-        for name in ("pseudo", "valid", "outside", "unsaid")
+        for name in ("pseudo", "valid", "outside", "unsaid", "beside")
     }
 
 
