@@ -144,7 +144,9 @@ def test_rounds_and_projects(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
         return "", ""
 
     monkeypatch.setattr(QFileDialog, "getOpenFileName", dialog)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *given: dialog(*given)[0])
     actions.import_into_project()
     actions.open_project_zip()
-    assert asked == ["Import boxes or masks", "Zip of a project"]
+    actions.new_project_of_folder()
+    assert asked == ["Import boxes or masks", "Zip of a project", "Folder of images"]
     desk.settle()

@@ -408,6 +408,40 @@ def test_one_of_many_images_is_opened(open_desk: OpenDesk, tmp_path: Path) -> No
         assert {p.image for p in project.boxes.planes} == {"i07.tif", "i12.tif"}
 
 
+def test_a_folder_of_images_becomes_a_project_without_opening_them_all(
+    open_desk: OpenDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    images, folder = tmp_path / "images", tmp_path / "project"
+    images.mkdir()
+    for n in range(20):
+        pixels = np.random.default_rng(n).integers(0, 255, (40 + n, 50), np.uint8)
+        tifffile.imwrite(images / f"i{n:02d}.tif", pixels)
+    (images / "cut.tif").write_bytes(b"II")
+    (images / "notes.txt").write_text("no image")
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(images))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(folder), ""))
+    desk = open_desk()
+    desk.widget.actions.new_project_of_folder()
+    quiet(desk)
+    assert [layer.name for layer in desk.widget.session.image_layers] == ["i00"]
+    assert any("1 of 21 images are not in the project" in said and "cut.tif" in said for said in desk.said)
+    bar = desk.widget.project.bar
+    assert [bar.images.itemText(i) for i in range(bar.images.count())] == [f"i{n:02d}.tif" for n in range(20)]
+    bar.images.activated.emit(12)
+    quiet(desk)
+    desk.widget.session.new_boxes_layer().add_boxes(BoxSet((Box(1, 1, 9, 9, PlaneId("i12")),)))
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        assert [p.image for p in project.boxes.planes] == ["i12.tif"]
+        assert len(project.entries) == 20
+    desk.widget.actions.new_project_of_folder()
+    quiet(desk)
+    assert "already holds project.json" in desk.said[-1]
+    assert len(list(images.iterdir())) == 22, "nothing is written among the images"
+
+
 def test_a_disk_that_refuses_is_told_and_tried_again(
     open_desk: OpenDesk, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "load_model",
     "new_boxes_layer",
     "new_project",
+    "new_project_of_folder",
     "next_class",
     "next_plane",
     "open_project",
@@ -297,6 +298,11 @@ def show_keys(viewer: Viewer) -> None:
 def new_project(viewer: Viewer) -> None:
     """Ask for a folder and keep the open images and all work on them in it."""
     open_widget(viewer).actions.new_project()
+
+
+def new_project_of_folder(viewer: Viewer) -> None:
+    """Ask for a folder of images and make a project about all of them."""
+    open_widget(viewer).actions.new_project_of_folder()
 
 
 def open_project(viewer: Viewer) -> None:

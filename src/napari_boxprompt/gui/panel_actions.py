@@ -105,6 +105,10 @@ class PanelActions:
         """Ask for a file of boxes or masks and take it into the project."""
         self._widget.project.actions.bring_in()
 
+    def new_project_of_folder(self) -> None:
+        """Ask for a folder of images and for a place, and make a project about all of them."""
+        self._widget.project.actions.new_of_folder()
+
     def open_project_zip(self) -> None:
         """Ask for a zip of a project and for a new folder, and open it there."""
         self._widget.project.actions.open_zip()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_boxprompt.errors import ProjectError
+from napari_boxprompt.gui.project_folder import make_of_folder, unpack_into
 from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.gui.recent import recent_projects
 from napari_boxprompt.gui.telling import told
@@ -45,6 +48,7 @@ class ProjectActions:
     def connect(self, bar: ProjectBar) -> None:
         """Do what the bar above the steps asks for."""
         bar.new_wanted.connect(self.new)
+        bar.folder_wanted.connect(self.new_of_folder)
         bar.open_wanted.connect(self.open)
         bar.unzip_wanted.connect(self.open_zip)
         bar.close_wanted.connect(self.close)
@@ -67,6 +71,24 @@ class ProjectActions:
         copies = self._may_copy(self._projects.candidates(copied=True))
         if copies is not None:
             self._projects.new(Path(path), copies=copies)
+
+    @told
+    def new_of_folder(self) -> None:
+        """Ask for a folder of images and for a place, and make a project about all of them."""
+        source = QFileDialog.getExistingDirectory(self._parent, "Folder of images")
+        if not source:
+            return
+        proposed = Path(source).with_name(f"{Path(source).name} project")
+        folder, _ = QFileDialog.getSaveFileName(self._parent, "New project (a folder is made)", str(proposed))
+        if folder:
+            work = partial(make_of_folder, source=Path(source), folder=Path(folder))
+            self._projects.make("making …", work, self._open_with_trouble)
+
+    def _open_with_trouble(self, made: tuple[Path, str]) -> None:
+        folder, trouble = made
+        if trouble:
+            show_warning(trouble)
+        self._projects.open(folder)
 
     def _may_copy(self, layers: Sequence[Image]) -> bool | None:
         """Ask whether to write images into the project; None to give it up."""
@@ -102,7 +124,8 @@ class ProjectActions:
         proposed = str(Path(source).with_suffix(""))
         folder, _ = QFileDialog.getSaveFileName(self._parent, "Unpack to (a folder is made)", proposed)
         if folder:
-            self._projects.unpack(Path(source), Path(folder))
+            work = partial(unpack_into, source=Path(source), folder=Path(folder))
+            self._projects.make("unpacking …", work)
 
     @told
     def open_recent(self) -> None:

@@ -45,6 +45,7 @@ class ProjectBar(QWidget):
     """
 
     new_wanted = Signal()
+    folder_wanted = Signal()
     open_wanted = Signal()
     unzip_wanted = Signal()
     close_wanted = Signal()
@@ -152,6 +153,7 @@ class ProjectBar(QWidget):
         menu.clear()
         if project is not None:
             menu.addAction("New project …", self.new_wanted.emit)
+        menu.addAction("New project of a folder of images …", self.folder_wanted.emit)
         menu.addAction("Open project …", self.open_wanted.emit)
         menu.addAction("Open a zip from a colleague …", self.unzip_wanted.emit)
         recent = [path for path in recent_projects() if project is None or path != project.folder]

@@ -15,7 +15,7 @@ from napari_boxprompt.events import Progress
 from napari_boxprompt.gui.kept import read_kept
 from napari_boxprompt.gui.project_images import as_copied, fits
 from napari_boxprompt.gui.project_pixels import file_for, load_image
-from napari_boxprompt.project import Project, export_project, import_into, unpack
+from napari_boxprompt.project import Project, export_project, import_into
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -41,7 +41,6 @@ __all__ = [
     "open_project",
     "read_images",
     "save",
-    "unpack_into",
 ]
 
 FEW = 12
@@ -340,12 +339,6 @@ def export(
     """Write what a project holds for other programs; see `export_project`."""
     yield
     return export_project(project, kind, target, images=images)
-
-
-def unpack_into(stop: Stop, source: Path, folder: Path) -> Generator[None, None, Path]:
-    """Unpack a zip of a project; return the folder."""
-    yield
-    return unpack(source, folder)
 
 
 def bring_in(stop: Stop, project: Project, source: Path) -> Generator[None, None, str]:

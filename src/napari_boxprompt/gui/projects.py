@@ -342,11 +342,12 @@ class Projects:
         )
         self._start("exporting the project", "exporting …", work, show_info)
 
-    def unpack(self, source: Path, folder: Path) -> None:
-        """Unpack a zip of a project into a new folder, and open it."""
+    def make(
+        self, said: str, work: Callable[..., Any], on_result: Callable[[Any], None] | None = None
+    ) -> None:
+        """Do work that makes a project; by default it returns the folder, which is then opened."""
         self._check_free()
-        work = partial(project_work.unpack_into, source=source, folder=folder)
-        self._start(OPENING, "unpacking …", work, self.open)
+        self._start(OPENING, said, work, on_result or self.open)
 
     def bring_in(self, source: Path) -> None:
         """Take boxes or masks of another program into the project, and open it anew."""
