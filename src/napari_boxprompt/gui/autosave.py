@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.segmenting import Found
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project
 
@@ -118,6 +119,18 @@ class Autosave:
             return False
         self.recorded.emit()
         return True
+
+    def expect(self, classes: Sequence[str], *, exclusive: bool) -> None:
+        """Have the classes of a model in the project, before what it finds is kept."""
+        self._painted.classes |= dict.fromkeys(classes)
+        names = tuple(dict.fromkeys((*self._project.classes, *classes)))
+        exclusive = exclusive and self._project.exclusive
+        if (names, exclusive) != (self._project.classes, self._project.exclusive):
+            self._do(self._project.set_classes, names, exclusive=exclusive)
+
+    def keep(self, found: Found) -> bool:
+        """Record what was found on a plane of an image that is not open; see `Predicted.keep`."""
+        return self._predicted.keep(found)
 
     def note_results(self) -> None:
         """Record what was said of planes, and which were predicted."""

@@ -50,6 +50,7 @@ __all__ = [
     "predict_others",
     "predict_plane",
     "predict_some",
+    "predict_unopened",
     "previous_plane",
     "recolor_class",
     "redo",
@@ -223,6 +224,11 @@ def predict_some(viewer: Viewer) -> None:
 def predict_others(viewer: Viewer) -> None:
     """Segment all other open images."""
     open_widget(viewer).actions.predict_others()
+
+
+def predict_unopened(viewer: Viewer) -> None:
+    """Segment the images of the project that are not open."""
+    open_widget(viewer).actions.predict_unopened()
 
 
 def compare_views(viewer: Viewer) -> None:

@@ -59,6 +59,12 @@ class OpenProject:
         self._settings, self._reason = settings, reason
         self._known = 0
 
+    @property
+    def chosen(self) -> str | None:
+        """The image of the project that is worked on."""
+        view = self._session.view
+        return None if view is None else self.table.name_of(view.layer)
+
     def bind(self, layers: Sequence[Image], opened: Opened) -> None:
         """Note what image layers are called in the project."""
         for layer, name in zip(layers, opened.names, strict=True):

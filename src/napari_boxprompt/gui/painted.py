@@ -96,7 +96,7 @@ class Painted:
 
     def _note_classes(self) -> None:
         # Classes of objects in masks.
-        names = (self._project.mask_classes(plane).values() for plane in self._project.masked_planes())
+        names = (self._project.mask_classes(plane).values() for plane in self._project.images.planes)
         self.classes = dict.fromkeys(name for some in names for name in some)
 
     def note(self) -> None:

@@ -92,6 +92,10 @@ class PanelActions:
         """Segment all other open images."""
         self._widget.predicting.others()
 
+    def predict_unopened(self) -> None:
+        """Segment the images of the project that are not open."""
+        self._widget.predict_panel.predict_unopened()
+
     def compare_views(self) -> None:
         """Compare two views of each plane from the next prediction on, or do not any more."""
         self._widget.predict_panel.compare.toggle()

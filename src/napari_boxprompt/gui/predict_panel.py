@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from napari_boxprompt.events import Progress
     from napari_boxprompt.gui.predicting import Predicting
     from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.gui.unopened import Unopened
 
 __all__ = ["PredictPanel"]
+
+PROJECT_IMAGES = "Images of the project that are not open"
 
 
 class PredictPanel(QWidget):
@@ -43,6 +46,8 @@ class PredictPanel(QWidget):
         Runs them.
     estimate : callable, optional
         Gives the seconds that all planes take, or None where that is not known.
+    unopened : Unopened, optional
+        Images of a project that are not open; not offered by default.
     """
 
     folder_wanted = Signal()
@@ -54,8 +59,10 @@ class PredictPanel(QWidget):
         session: Session,
         predicting: Predicting,
         estimate: Callable[[], float | None] = lambda: None,
+        unopened: Unopened | None = None,
     ) -> None:
         super().__init__()
+        self._unopened = unopened
         self._session, self._predicting, self._estimate = session, predicting, estimate
         self._started = 0.0
         self._before = 0
@@ -70,6 +77,8 @@ class PredictPanel(QWidget):
         menu = QMenu(self.more)
         self._range_action = menu.addAction("Some planes …", self.ask_range)
         menu.addAction("Other open images", told(predicting.others))
+        self._project_action = menu.addAction(PROJECT_IMAGES, self.predict_unopened)
+        menu.aboutToShow.connect(self._count_unopened)
         menu.addAction("A folder …", self.folder_wanted.emit)
         menu.addSeparator()
         self.compare = menu.addAction("Compare two views of each plane")
@@ -150,6 +159,19 @@ class PredictPanel(QWidget):
         self.first.setPrefix(f"{names[-1]} from ")
         self.some.setText(f"Predict at {place}" if series else "Predict these")
         self._range.setVisible(True)
+
+    @told
+    def predict_unopened(self) -> None:
+        """Segment the images of the project that are not open."""
+        if self._unopened is not None:
+            self._unopened.predict()
+
+    def _count_unopened(self) -> None:
+        """Offer the images of a project that are not open, where there are any."""
+        planes = [] if self._unopened is None else self._unopened.planes()
+        images = len({plane.image for plane in planes})
+        self._project_action.setVisible(bool(planes))
+        self._project_action.setText(f"{PROJECT_IMAGES} ({images})")
 
     def _predict_range(self) -> None:
         told(self._predicting.planes)(self._before + self.first.value(), self._before + self.last.value())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_boxprompt.boxes import PlaneId
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
+    from napari_boxprompt.gui.segmenting import Found
     from napari_boxprompt.gui.state import Session
     from napari_boxprompt.project import Project, Status
 
@@ -71,6 +73,23 @@ class Predicted:
         }
         if self._waiting:
             self._timer.start(0)
+
+    def keep(self, found: Found) -> bool:
+        """Record what was found on a plane of an image that is not open; return whether that went well.
+
+        What somebody has painted, accepted or boxed there stays.
+        """
+        prediction, plane = found.prediction, found.prediction.plane
+        status = self._project.status(plane)
+        if status in SETTLED or self._table.layer_of(plane.image) is not None:  # opened meanwhile
+            return True
+        new: Status = "boxed" if status == "boxed" else "predicted"
+        names = {item.id: item.label for item in prediction.objects}
+        done = self._do(self._project.paint, plane, prediction.labels, classes=names, status=new)
+        if done and np.isfinite(found.doubt):
+            signs = {plane: found.scores.signs}
+            done = self._do(self._project.note_predictions, {plane: float(found.doubt)}, signs=signs)
+        return done
 
     def close(self) -> None:
         """Record all that waits."""

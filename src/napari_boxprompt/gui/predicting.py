@@ -16,13 +16,14 @@ from napari_boxprompt.gui.on_screen import plane_on_screen
 from napari_boxprompt.gui.segmenting import Found, predict, predict_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from napari_boxprompt.api import TrainedModel
     from napari_boxprompt.gui.jobs import Jobs
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.state import Session
+    from napari_boxprompt.images import Images
     from napari_boxprompt.outputs import ResultWriter
 
 __all__ = ["Predicting"]
@@ -58,6 +59,7 @@ class Predicting:
     def __init__(self, session: Session, jobs: Jobs) -> None:
         self._session, self._jobs = session, jobs
         self._results: dict[str, list[Result]] = {}
+        self._keep: Callable[[Found], bool] | None = None
         self._done = 0
         self._wanted = 0
         self.tiles = (0, 0)
@@ -140,6 +142,32 @@ class Predicting:
             if not chosen and not result.view.layer.visible:  # it would lie over an image it is not of
                 result.layer.visible = False
         self._begin(len(planes), self._session.results.hidden)
+        self._start(model, images, planes)
+
+    def apart(self, images: Images, planes: Sequence[PlaneId], keep: Callable[[Found], bool]) -> None:
+        """Segment planes of images that are not in the viewer.
+
+        Parameters
+        ----------
+        images : Images
+            The images.
+        planes : sequence of PlaneId
+            Some of their planes.
+        keep : callable
+            Takes what was found on a plane; where it returns False the prediction ends.
+
+        Raises
+        ------
+        BoxPromptError
+            No model, or a prediction runs.
+        """
+        model = self._ready()
+        self._results = {}
+        self._begin(len(planes))
+        self._keep = keep
+        self._start(model, images, planes)
+
+    def _start(self, model: TrainedModel, images: Images, planes: Sequence[PlaneId]) -> None:
         self._jobs.start(
             JOB,
             partial(
@@ -192,12 +220,16 @@ class Predicting:
 
     def _begin(self, wanted: int, hidden: tuple[str, ...] = ()) -> None:
         self._done, self._wanted, self.tiles, self.hidden = 0, wanted, (0, 0), hidden
+        self._keep = None
 
     def _on_tile(self, done: int, total: int) -> None:
         self.tiles = (done, total)  # read by the panel's timer: a plane of many tiles takes minutes
 
     def _on_event(self, event: object) -> None:
-        if isinstance(event, Found):
+        if isinstance(event, Found) and self._keep is not None:
+            if not self._keep(event):
+                self.stop()
+        elif isinstance(event, Found):
             results = self._results.get(event.prediction.plane.image, [])
             if not any(result.alive for result in results):
                 self.stop()  # the user has deleted the layer
@@ -227,7 +259,7 @@ class Predicting:
     def _stopped(self) -> str:
         """Say what there is of a prediction that did not come to its end; the user may have deleted it."""
         left = [any(result.alive for result in found) for found in self._results.values()]
-        if not any(left):
+        if left and not any(left):
             return "The prediction was stopped, as its layer was deleted."
         if not all(left):
             return "The prediction was stopped, as a layer of it was deleted; what is in the others is kept."

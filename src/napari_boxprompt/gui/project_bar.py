@@ -104,7 +104,7 @@ class ProjectBar(QWidget):
         self._show_notices(projects.notices)
 
     def _show_images(self) -> None:
-        project = self._projects.project
+        project, desk = self._projects.project, self._projects.desk
         away = () if project is None else (*project.missing, *project.changed)
         names = [] if project is None else [name for name in project.entries if name not in away]
         self.images.setVisible(len(names) > len(shown_names(self._projects.table)))
@@ -113,7 +113,7 @@ class ProjectBar(QWidget):
         if [self.images.itemText(i) for i in range(self.images.count())] != names:
             self.images.clear()
             self.images.addItems(names)
-        chosen = self._projects.chosen
+        chosen = None if desk is None else desk.chosen
         if chosen in names:
             self.images.setCurrentIndex(names.index(chosen))
 

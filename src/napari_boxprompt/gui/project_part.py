@@ -11,6 +11,7 @@ from napari_boxprompt.gui.project_actions import ProjectActions
 from napari_boxprompt.gui.project_bar import ProjectBar
 from napari_boxprompt.gui.project_settings import ProjectSettings
 from napari_boxprompt.gui.projects import Projects
+from napari_boxprompt.gui.unopened import Unopened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ class ProjectPart:
     Parameters
     ----------
     widget : BoxPromptWidget
-        With its session, jobs, trainer, rounds, review and step Train.
+        With its session, jobs, trainer, predictions, rounds, review and step Train.
     """
 
     def __init__(self, widget: BoxPromptWidget) -> None:
@@ -38,6 +39,7 @@ class ProjectPart:
         self.settings.follow(self.projects)
         self.rounds = KeptRounds(self.projects, widget.rounds, widget.trainer, widget.session, widget.jobs)
         self.bar = ProjectBar(self.projects)
+        self.unopened = widget.review.away = Unopened(widget.session, self.projects, widget.predicting)
         self.actions = ProjectActions(widget, self.projects)
         self.actions.connect(self.bar)
 

@@ -86,7 +86,7 @@ class Projects:
         if application is not None:
             application.aboutToQuit.connect(self._end)
         session.image_changed.connect(self._on_image)
-        session.layers_changed.connect(self._on_layers)
+        session.layers_changed.connect(self.changed.emit)
         session.boxes_changed.connect(self._on_boxes)
         session.viewer.layers.events.removed.connect(self._on_removed)
 
@@ -98,15 +98,14 @@ class Projects:
         return None if self._desk is None else self._desk.project
 
     @property
+    def desk(self) -> OpenProject | None:
+        """The open project, and who records what is done in the viewer."""
+        return self._desk
+
+    @property
     def table(self) -> ImageTable | None:
         """Its images that are open."""
         return None if self._desk is None else self._desk.table
-
-    @property
-    def chosen(self) -> str | None:
-        """Its image that is worked on."""
-        view = self._session.view
-        return None if self._desk is None or view is None else self._desk.table.name_of(view.layer)
 
     @property
     def busy(self) -> str:
@@ -215,10 +214,7 @@ class Projects:
         BoxPromptError
             There is no project, or something is being done already.
         """
-        self._check_free()
-        desk = self._desk
-        if desk is None:
-            raise ProjectError("There is no project open.")
+        desk = self._free_desk()
 
         def closed(_: None) -> None:
             self._begun.remove(desk.project)
@@ -245,6 +241,12 @@ class Projects:
     def _check_free(self) -> None:
         if self._busy:
             raise ProjectError("Something is being done with the project; wait a moment.")
+
+    def _free_desk(self) -> OpenProject:
+        self._check_free()
+        if self._desk is None:
+            raise ProjectError("There is no project open.")
+        return self._desk
 
     def _start(
         self,
@@ -305,18 +307,21 @@ class Projects:
             raise ProjectError("No project is open for writing.")
         return self._desk
 
-    def show_image(self, name: str) -> None:
-        """Open an image of the project that is not open, or choose it if it is."""
-        self._check_free()
-        desk = self._desk
-        if desk is None:
-            raise ProjectError("There is no project open.")
+    def show_image(self, name: str, then: Callable[[], object] = lambda: None) -> None:
+        """Open an image of the project that is not open, or choose it if it is; then call `then`."""
+        desk = self._free_desk()
         view = desk.table.view_of(name)
         if view is not None:
             self._session.choose_image(view.layer, view.channel_axis, view.channel)
+            then()
             return
+
+        def show(opened: Opened) -> None:
+            desk.show(opened)
+            then()
+
         work = partial(project_work.read_images, project=desk.project, names=[name])
-        self._start(OPENING, f"opening {name} …", work, desk.show)
+        self._start(OPENING, f"opening {name} …", work, show)
 
     def confirm(self, name: str) -> None:
         """Say that a changed image is the right one for its boxes."""
@@ -334,12 +339,8 @@ class Projects:
 
     def export(self, kind: str, target: Path, *, images: bool = False) -> None:
         """Write what the project holds for other programs; see `napari_boxprompt.project.export_project`."""
-        self._check_free()
-        if self._desk is None:
-            raise ProjectError("There is no project open.")
-        work = partial(
-            project_work.export, project=self._desk.project, kind=kind, target=target, images=images
-        )
+        project = self._free_desk().project
+        work = partial(project_work.export, project=project, kind=kind, target=target, images=images)
         self._start("exporting the project", "exporting …", work, show_info)
 
     def make(
@@ -371,9 +372,6 @@ class Projects:
     def _on_image(self) -> None:
         if self._desk is not None:
             self._desk.layers.show_contrast()
-
-    def _on_layers(self) -> None:
-        self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         if self._desk is not None:

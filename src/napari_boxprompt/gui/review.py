@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from napari_boxprompt.gui.telling import told
 from napari_boxprompt.gui.uncovering import uncover
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.layers import Labels
 
     from napari_boxprompt.boxes import PlaneId
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.state import Session
 
 __all__ = ["Review"]
+
+
+class Away(Protocol):
+    """Images that are not in the viewer, and can be opened for a look."""
+
+    def waiting(self) -> list[PlaneId]:
+        """Predicted planes of them that nobody has judged, the one that needs a look most first."""
+        ...
+
+    def open(self, plane: PlaneId, then: Callable[[PlaneId], object]) -> None:
+        """Open the image of one; then call with the plane as it is called in the viewer."""
+        ...
 
 
 class Review:
@@ -34,20 +49,34 @@ class Review:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.order = ReviewOrder(session)
+        self.away: Away | None = None
+        """Where to go on when the open images have been looked at."""
         self._visited: list[PlaneId] = []
 
     @told
     def next(self, _: object = None) -> None:
-        """Go to the plane that needs a look most, and is not on screen."""
-        self._result()
+        """Go to the plane that needs a look most, and is not on screen.
+
+        When all planes of the open images have been seen, an image that is not open yet is opened.
+        """
+        away = [] if self.away is None else self.away.waiting()
+        if not away:
+            self._result()
         here = self._session.plane
         seen, waiting = {*self._visited, here}, self.order.waiting()
-        fresh = [plane for plane in waiting if plane not in seen] or [p for p in waiting if p != here]
+        fresh = [plane for plane in waiting if plane not in seen]
+        if not fresh and away and self.away is not None:
+            self.away.open(away[0], partial(self._go_on, here))
+            return
+        fresh = fresh or [plane for plane in waiting if plane != here]
         if not fresh:
             raise BoxPromptError(_nothing_left(here if here in waiting else None))
+        self._go_on(here, fresh[0])
+
+    def _go_on(self, here: PlaneId | None, plane: PlaneId) -> None:
         if here is not None:
             self._visited.append(here)
-        self.go(fresh[0])
+        self.go(plane)
 
     @told
     def previous(self, _: object = None) -> None:
@@ -105,7 +134,8 @@ class Review:
         if result is None or not (plane in result.scores or plane in result.status):
             raise BoxPromptError("This plane has no prediction; go to one of the list.")
         self._session.set_status(plane, status)
-        if any(other != plane for other in self.order.waiting()):
+        away = self.away is not None and bool(self.away.waiting())
+        if away or any(other != plane for other in self.order.waiting()):
             self.next()
 
     def _result(self) -> Result:

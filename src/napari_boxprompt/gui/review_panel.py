@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_boxprompt.gui.key_table import KeyTable
 from napari_boxprompt.gui.ordering import ORDERS
-from napari_boxprompt.gui.section import make_primary, wrapping_label
+from napari_boxprompt.gui.section import make_primary, say, wrapping_label
 from napari_boxprompt.gui.steps import next_step
 from napari_boxprompt.gui.telling import counted
 from napari_boxprompt.gui.thumbnails import SIDE
@@ -105,6 +105,7 @@ class ReviewPanel(QWidget):
             self.queue.setIconSize(QSize(SIDE, SIDE))
         self._blank = QIcon(_blank())
         self._rows: dict[PlaneId, QListWidgetItem] = {}
+        self.away = wrapping_label(name="boxprompt-quiet")
         self.here = wrapping_label(name="boxprompt-small")
         self.buttons = {name: QPushButton() for name in BUTTONS}
         row = QHBoxLayout()
@@ -119,6 +120,7 @@ class ReviewPanel(QWidget):
         layout.addWidget(self.order)
         layout.addWidget(self.standing_out)
         layout.addWidget(self.queue)
+        layout.addWidget(self.away)
         layout.addWidget(self.here)
         layout.addLayout(row)
         layout.addWidget(self.export)
@@ -167,10 +169,12 @@ class ReviewPanel(QWidget):
         """Show the planes in the order in which they need a look."""
         results = self._session.results.latest
         there = any(one.scores for one in results.values())
-        self.waits.setVisible(not there)
+        self._show_away()
+        self.waits.setVisible(not there and self.away.isHidden())
         shown = (self.order, self.standing_out, self.queue, self.here, self.export, *self.buttons.values())
         for widget in shown:
             widget.setVisible(there)
+        self.buttons["next"].setVisible(there or not self.away.isHidden())
         self.queue.clear()
         self._rows.clear()
         if not results:
@@ -190,6 +194,14 @@ class ReviewPanel(QWidget):
         self._select_plane()
         self.queue.scrollToTop()  # what needs a look, whichever plane happens to be on screen
         self._want_pictures()
+
+    def _show_away(self) -> None:
+        """Say how many planes wait in images that are not open."""
+        away = self._review.away
+        number = 0 if away is None else len(away.waiting())
+        planes, button = counted(number, "more predicted plane"), self.buttons["next"].text()
+        told = f"{planes} in images that are not open: '{button}' opens them after these, most unsure first."
+        say(self.away, told if number else "")
 
     def _add_row(
         self,

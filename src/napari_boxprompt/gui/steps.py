@@ -149,10 +149,10 @@ class Steps(QScrollArea):
             self._opened = self.sections["Predict"]  # also where it was open, below the plots
             self._unfolded.start()
 
-    def show_review(self, _: object = None) -> None:
-        """There is a result to look at, if the work has not failed."""
+    def show_review(self, _: object = None, *, there: bool = False) -> None:
+        """There is a result to look at, if the work has not failed, or where the caller knows."""
         review = self.sections["Review"]
-        if self._session.result is not None and not review.is_open:
+        if (there or self._session.result is not None) and not review.is_open:
             self._fold("Image", "Boxes", "Train")  # or the list would be below the lower edge
             review.open()
 

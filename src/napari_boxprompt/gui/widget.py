@@ -93,7 +93,9 @@ class BoxPromptWidget(QWidget):
             self.project.actions,
             self.asking,
         )
-        self.predict_panel = PredictPanel(self.session, self.predicting, self.trainer.estimate_prediction)
+        self.predict_panel = PredictPanel(
+            self.session, self.predicting, self.trainer.estimate_prediction, self.project.unopened
+        )
         self.review_panel = ReviewPanel(
             self.session, self.review, Thumbnails(self.session, self.jobs), self.keys
         )
@@ -158,6 +160,7 @@ class BoxPromptWidget(QWidget):
         self.trainer.timed.connect(self.predict_panel.estimate)
         self.predicting.ended.connect(self._steps.show_review)
         self.from_preview.ended.connect(self._steps.show_review)
+        self.project.unopened.ended.connect(lambda: self._steps.show_review(there=True))
         self.predicting.started.connect(self.preview.begin_prediction)
         self.preview.progressed.connect(self._show_preview_progress)
         self.image_panel.sample_wanted.connect(actions.open_sample)
