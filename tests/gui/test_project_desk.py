@@ -408,6 +408,28 @@ def test_one_of_many_images_is_opened(open_desk: OpenDesk, tmp_path: Path) -> No
         assert {p.image for p in project.boxes.planes} == {"i07.tif", "i12.tif"}
 
 
+def test_of_the_images_of_a_project_one_is_seen(open_desk: OpenDesk, tmp_path: Path) -> None:
+    images, folder = tmp_path / "images", tmp_path / "project"
+    images.mkdir()
+    for name in "abc":
+        tifffile.imwrite(
+            images / f"{name}.tif", np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
+        )
+    with Project.create(folder, images) as project:
+        for place in project.images.planes:
+            project.set_boxes(place, [Box(4, 4, 14, 24, place, "object")], complete=True)
+    desk = open_desk()
+    open_again(desk, folder)
+
+    def seen() -> set[str]:
+        names = {layer.name for layer in desk.viewer.layers if layer.visible}
+        return {name for name in names if not name.endswith("preview")}  # which comes when it is ready
+
+    assert seen() == {"a", "a boxes", "a complete"}
+    desk.widget.projects.show_image("c.tif")
+    assert seen() == {"c", "c boxes", "c complete"}
+
+
 def test_a_folder_of_images_becomes_a_project_without_opening_them_all(
     open_desk: OpenDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,9 +70,10 @@ def test_the_review_goes_on_to_images_that_are_not_open(desk: Desk, folder: Path
     assert statuses(folder) == {name: "predicted" if name != IMAGES[0] else "boxed" for name in IMAGES}
     assert any("masks of 15 planes are in the project" in said for said in desk.said)
     assert desk.widget.sections["Review"].is_open
-    assert panel.away.text().startswith("15 more predicted planes in images that are not open")
+    assert panel.away.text().startswith("15 predicted planes in images that are not open")
     assert not panel.buttons["next"].isHidden()
     assert panel.buttons["accept"].isHidden(), "there is nothing to accept yet"
+    assert panel.summary == "15 planes not opened yet"
 
     with Project.open(folder, read_only=True) as project:
         scores = {plane.image: project.record(plane).score for plane in project.images.planes[1:]}
@@ -93,7 +94,7 @@ def test_the_review_goes_on_to_images_that_are_not_open(desk: Desk, folder: Path
     quiet(desk)
     assert shown(desk)[-1] == Path(second).stem, "accepting goes on to the next"
     assert statuses(folder)[first] == "accepted"
-    assert panel.away.text().startswith("13 more")
+    assert panel.away.text().startswith("13 predicted")
     review.previous()
     assert desk.widget.session.plane == PlaneId(Path(first).stem)
 

@@ -17,6 +17,7 @@ from napari_boxprompt.gui.layers import (
     same_selection,
 )
 from napari_boxprompt.gui.project_images import file_of, image_layer
+from napari_boxprompt.gui.uncovering import uncover
 from napari_boxprompt.ranking import PlaneScores
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class ProjectLayers:
         worked = self._worked_planes()
         view = next((view for view in views if self._table.name_of(view.layer) in worked), views[0])
         name = self._table.name_of(view.layer) or ""
-        self._session.choose_image(view.layer, view.channel_axis, view.channel)
+        self.turn_to(view)
         middle = [n // 2 for n in view.extent]
         places = sorted(
             worked.get(name, []), key=lambda p: sum(abs(i - m) for i, m in zip(p, middle, strict=True))
@@ -89,6 +90,11 @@ class ProjectLayers:
             view.show(self._session.viewer, PlaneId(view.name, places[0]))
         self._take_in_hand(view)
         self.show_contrast()
+
+    def turn_to(self, view: PlaneView) -> None:
+        """Choose an image, and have it seen without those that lie over it, and their boxes."""
+        self._session.choose_image(view.layer, view.channel_axis, view.channel)
+        uncover(self._session, view.layer, whole=True)
 
     def _take_in_hand(self, view: PlaneView) -> None:
         """Have the keys at hand of what there is to do: of the review, else of the boxes."""

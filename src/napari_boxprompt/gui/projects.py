@@ -312,7 +312,7 @@ class Projects:
         desk = self._free_desk()
         view = desk.table.view_of(name)
         if view is not None:
-            self._session.choose_image(view.layer, view.channel_axis, view.channel)
+            desk.layers.turn_to(view)
             then()
             return
 

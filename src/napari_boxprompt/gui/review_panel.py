@@ -153,7 +153,8 @@ class ReviewPanel(QWidget):
         """One line."""
         results = self._session.results.latest.values()
         if not any(one.scores for one in results):
-            return "waits for a prediction"
+            away = self._waiting_away()
+            return f"{counted(away, 'plane')} not opened yet" if away else "waits for a prediction"
         said = [status for one in results for status in one.status.values()]
         counts = f"{said.count('accepted')} accepted"
         if "rejected" in said:
@@ -197,11 +198,13 @@ class ReviewPanel(QWidget):
 
     def _show_away(self) -> None:
         """Say how many planes wait in images that are not open."""
-        away = self._review.away
-        number = 0 if away is None else len(away.waiting())
-        planes, button = counted(number, "more predicted plane"), self.buttons["next"].text()
-        told = f"{planes} in images that are not open: '{button}' opens them after these, most unsure first."
+        number, button = self._waiting_away(), self.buttons["next"].text()
+        planes = counted(number, "predicted plane")
+        told = f"{planes} in images that are not open: '{button}' opens them in turn, most unsure first."
         say(self.away, told if number else "")
+
+    def _waiting_away(self) -> int:
+        return 0 if self._review.away is None else len(self._review.away.waiting())
 
     def _add_row(
         self,

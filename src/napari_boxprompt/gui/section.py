@@ -40,6 +40,7 @@ class Section(QWidget):
         self._stop = stop
         self._end = QToolButton()
         self._end.setText("Stop")
+        self._end.setObjectName("boxprompt-end")
         self._end.setVisible(False)
         self._button = QToolButton()
         self._button.setText(f" {title}")

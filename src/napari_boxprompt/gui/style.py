@@ -31,6 +31,7 @@ QPushButton {{ padding-left: 5px; padding-right: 5px; }}
 }}
 QToolButton {{ padding: 2px 4px; border: 1px solid transparent; border-radius: 3px; }}
 QToolButton:checked:!hover {{ border-color: {quiet}; background: {colors.foreground.as_hex()}; }}
+#boxprompt-end {{ border-color: {quiet}; }}
 #boxprompt-heading:checked {{ border: none; background: transparent; }}
 #boxprompt-summary, #boxprompt-quiet {{ color: {quiet}; }}
 #boxprompt-summary {{ padding: 0; }}
