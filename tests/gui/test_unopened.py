@@ -21,7 +21,7 @@ from tests.gui.test_project_desk import open_again, quiet
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui import predicting as module
-from napari_boxprompt.project import Project
+from napari_boxprompt.project import Project, keep_proposal
 
 pytestmark = pytest.mark.usefixtures("fake_encoders")
 
@@ -170,6 +170,23 @@ def test_a_class_that_only_the_model_knows_comes_into_the_project(
     (result,) = desk.widget.session.results.alive
     assert result.count > 0
     assert result.used == trained.model.classes
+
+
+def test_what_was_predicted_without_a_viewer_waits_for_the_review(open_desk: OpenDesk, folder: Path) -> None:
+    labels = np.zeros((64, 64), np.uint16)
+    labels[10:30, 12:40] = 1
+    with Project.open(folder) as project:
+        for n, doubt in ((3, 0.1), (4, 0.9), (7, 0.5)):
+            keep_proposal(project, PlaneId(IMAGES[n]), labels, {1: "cell"}, doubt, {"size": 0.0})
+    desk = open_desk()
+    open_again(desk, folder)
+    assert shown(desk) == ["i00"]
+    assert desk.widget.review_panel.summary == "3 planes not opened yet"
+    for name in ("i04", "i07", "i03"):
+        desk.widget.review.next()
+        quiet(desk)
+        assert shown(desk)[-1] == name, "most unsure first"
+    assert desk.widget.review_panel.away.isHidden()
 
 
 def test_an_image_that_cannot_be_opened_is_passed_over(desk: Desk, folder: Path) -> None:

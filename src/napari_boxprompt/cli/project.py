@@ -19,7 +19,9 @@ from napari_boxprompt.cli.console import (
     PresetOption,
     SeedOption,
     SetOption,
+    WorkersOption,
     disk_cache,
+    download_bar,
     errors,
     load_encoder,
     output,
@@ -27,12 +29,14 @@ from napari_boxprompt.cli.console import (
     show_events,
     show_table,
 )
-from napari_boxprompt.errors import WORK_ERRORS, ConfigError
+from napari_boxprompt.errors import WORK_ERRORS, ConfigError, ImageError
+from napari_boxprompt.events import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from napari_boxprompt.api import TrainedModel
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.config import TrainConfig
     from napari_boxprompt.events import Event
     from napari_boxprompt.models.encoding import Encoder
@@ -271,6 +275,71 @@ def _round_rows(record: Round, rounds: Iterable[Round]) -> list[tuple[str, str]]
             if measure in scores:
                 rows.append((f"{words}: {who}", f"{scores[measure]:.3f}"))
     return [*rows, ("verdict", describe(record, rounds)), ("model", record.model)]
+
+
+@app.command()
+def predict(
+    folder: FolderArgument,
+    device: DeviceOption = "auto",
+    cache: CacheOption = True,
+    workers: WorkersOption = 1,
+) -> None:
+    """Segment the planes that nobody has painted or accepted, with the newest model; review them in napari.
+
+    Ctrl-C keeps what is done. Images that cannot be read are left out, and named at the end.
+    """
+    from napari_boxprompt.project import Project, newest_model, unsettled
+
+    with Project.open(folder) as project:
+        project.save()  # refused where somebody else writes it: now, not after the first plane
+        for problem in project.problems:
+            errors.print(problem, style="yellow", highlight=False, soft_wrap=True)
+        record, planes = newest_model(project.rounds, project.folder), unsettled(project)
+        if record is None:
+            raise ConfigError("The project has no model yet; train one with 'boxprompt project train'.")
+        if not planes:
+            raise ConfigError("Every plane of the project has been painted or accepted.")
+        from napari_boxprompt.api import load_model
+
+        with download_bar() as show:
+            place = project.folder / record.model
+            trained = load_model(place, device=device, cache=disk_cache(cache), on_event=show)
+        kept: list[PlaneId] = []
+        lost: list[str] = []
+        try:
+            show_events(_proposed(project, trained, planes, workers, kept, lost))
+        except KeyboardInterrupt:
+            errors.print(f"Stopped after {len(kept)} of {len(planes)} planes; these are kept.")
+            raise typer.Exit(INTERRUPTED) from None
+    said = f"{len(kept)} planes segmented; open the project in napari to review them, most unsure first."
+    output.print(said, highlight=False, soft_wrap=True)
+    if lost:
+        raise ImageError(f"{len(lost)} of {len(planes)} planes could not be segmented: {'; '.join(lost)}")
+
+
+def _proposed(
+    project: Project,
+    trained: TrainedModel,
+    planes: Sequence[PlaneId],
+    workers: int,
+    kept: list[PlaneId],
+    lost: list[str],
+) -> Generator[Event, None, None]:
+    """Keep what is found on each plane as soon as it is."""
+    from napari_boxprompt.api import predict as predict_images
+    from napari_boxprompt.project import keep_proposal, take_classes
+    from napari_boxprompt.ranking import plane_scores
+
+    def lose(plane: PlaneId, error: ImageError) -> None:
+        lost.append(f"{plane}: {error}")
+
+    model = trained.model
+    take_classes(project, model.classes, exclusive=model.exclusive)
+    for found in predict_images(trained, project.images, planes, workers=workers, on_error=lose):
+        scores, classes = plane_scores(found, model.object_area), {one.id: one.label for one in found.objects}
+        keep_proposal(project, found.plane, found.labels, classes, float(scores.doubt), scores.signs)
+        kept.append(found.plane)
+        yield Progress("predict", len(kept) + len(lost), len(planes), str(found.plane))
 
 
 @app.command(name="export")

@@ -18,6 +18,7 @@ from napari_boxprompt.gui.classes import Classes
 from napari_boxprompt.gui.painted import Painted
 from napari_boxprompt.gui.predicted import Predicted
 from napari_boxprompt.gui.project_images import as_copied, look_of, pixel_size_of
+from napari_boxprompt.project import take_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,10 +124,7 @@ class Autosave:
     def expect(self, classes: Sequence[str], *, exclusive: bool) -> None:
         """Have the classes of a model in the project, before what it finds is kept."""
         self._painted.classes |= dict.fromkeys(classes)
-        names = tuple(dict.fromkeys((*self._project.classes, *classes)))
-        exclusive = exclusive and self._project.exclusive
-        if (names, exclusive) != (self._project.classes, self._project.exclusive):
-            self._do(self._project.set_classes, names, exclusive=exclusive)
+        self._do(take_classes, self._project, classes, exclusive=exclusive)
 
     def keep(self, found: Found) -> bool:
         """Record what was found on a plane of an image that is not open; see `Predicted.keep`."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.gui.plane_mask import PlaneMask
-from napari_boxprompt.project import SETTLED
+from napari_boxprompt.project import SETTLED, keep_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,19 +76,15 @@ class Predicted:
     def keep(self, found: Found) -> bool:
         """Record what was found on a plane of an image that is not open; return whether that went well.
 
-        What somebody has painted, accepted or boxed there stays.
+        What somebody has painted or accepted there stays.
         """
         prediction, plane = found.prediction, found.prediction.plane
-        status = self._project.status(plane)
-        if status in SETTLED or self._table.layer_of(plane.image) is not None:  # opened meanwhile
+        if self._table.layer_of(plane.image) is not None:  # opened meanwhile
             return True
-        new: Status = "boxed" if status == "boxed" else "predicted"
-        names = {item.id: item.label for item in prediction.objects}
-        done = self._do(self._project.paint, plane, prediction.labels, classes=names, status=new)
-        if done and np.isfinite(found.doubt):
-            signs = {plane: found.scores.signs}
-            done = self._do(self._project.note_predictions, {plane: float(found.doubt)}, signs=signs)
-        return done
+        classes, signs = {item.id: item.label for item in prediction.objects}, found.scores.signs
+        return self._do(
+            keep_proposal, self._project, plane, prediction.labels, classes, float(found.doubt), signs
+        )
 
     def close(self) -> None:
         """Record all that waits."""

@@ -12,7 +12,7 @@ from napari_boxprompt.boxes import PlaneId
 from napari_boxprompt.errors import BoxPromptError, ProjectError
 from napari_boxprompt.gui.project_images import shown_names
 from napari_boxprompt.gui.telling import counted
-from napari_boxprompt.project import SETTLED
+from napari_boxprompt.project import unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.projects import Projects
     from napari_boxprompt.gui.segmenting import Found
     from napari_boxprompt.gui.state import Session
-    from napari_boxprompt.project import Project
 
 __all__ = ["Unopened"]
 
@@ -56,23 +55,19 @@ class Unopened:
         project = self._projects.project
         if project is None:
             return []
-        return [plane for plane in self._away(project) if project.status(plane) not in SETTLED]
+        shown = {*shown_names(self._projects.table)}
+        return [plane for plane in unsettled(project) if plane.image not in shown]
 
     def waiting(self) -> list[PlaneId]:
         """Planes of such images that were predicted and not judged, the most unsure first."""
         project = self._projects.project
         if project is None:
             return []
-        found = [
-            plane
-            for plane in self._away(project)
-            if project.status(plane) == "predicted" and (project.folder, plane.image) not in self._lost
-        ]
+        shown = {*shown_names(self._projects.table)}
+        shown |= {name for folder, name in self._lost if folder == project.folder}
+        away = (plane for plane in project.images.planes if plane.image not in shown)
+        found = [plane for plane in away if project.status(plane) == "predicted"]
         return sorted(found, key=lambda plane: -(project.record(plane).score or 0.0))
-
-    def _away(self, project: Project) -> list[PlaneId]:
-        shown = set(shown_names(self._projects.table))
-        return [plane for plane in project.images.planes if plane.image not in shown]
 
     def predict(self) -> None:
         """Segment those that nobody has worked on; what is found goes to the project.

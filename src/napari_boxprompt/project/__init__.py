@@ -17,6 +17,7 @@ from napari_boxprompt.project.lessons import Lessons, project_lessons
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
+from napari_boxprompt.project.proposals import keep_proposal, take_classes, unsettled
 from napari_boxprompt.project.rounds import (
     Round,
     Verdict,
@@ -48,10 +49,13 @@ __all__ = [
     "export_project",
     "import_into",
     "is_project",
+    "keep_proposal",
     "name_of",
     "newest_model",
     "pack",
     "project_lessons",
+    "take_classes",
     "unpack",
+    "unsettled",
     "verdict",
 ]
