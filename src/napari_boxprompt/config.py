@@ -47,6 +47,11 @@ class LossConfig(_Settings):
         title="Outside weight",
         description="Weight of emptiness outside all boxes, where marked complete.",
     )
+    distant: Weight = Field(
+        1.0,
+        title="Distant background",
+        description="Weight of known background that is not just round a box, beside 1 for a pixel in a box.",
+    )
     presumed: Weight = Field(
         0.3,
         title="Presumed background",
@@ -315,7 +320,13 @@ _PAPER_2024: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 200, "max_encodings": 100, "augment": {"views": 4}},
+    # With few steps, the mass of easy background far from the boxes takes too much of them.
+    "fast": {
+        "steps": 200,
+        "max_encodings": 100,
+        "augment": {"views": 4},
+        "loss": {"distant": 0.3},
+    },
     "balanced": {},
     "best": {"steps": 1500, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
     "paper": _PAPER,

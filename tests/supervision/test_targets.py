@@ -189,9 +189,10 @@ def test_nothing_outside_the_boxes_of_an_incomplete_plane_counts() -> None:
 def test_complete_plane_is_background_outside_its_boxes() -> None:
     (found,) = targets_of([BOX, OTHER], complete=True).render(WHOLE)
     boxed, inside = grid_of(BOX) | grid_of(OTHER), inside_plane(SHAPE, WHOLE)
+    around = grid_of((10.0, 0.0, 70.0, 60.0)) | grid_of((72.5, 15.0, 117.5, 105.0))
     assert torch.equal(found.outside, inside & ~boxed)
     assert not found.unsaid.any()
-    assert not found.beside.any()
+    assert torch.equal(found.beside, around & ~boxed & inside)
     assert torch.equal(found.valid, inside)
     assert not (found.pseudo & ~boxed).any()
 

@@ -129,6 +129,31 @@ def test_what_was_not_said_is_presumed_to_be_background_where_nothing_is_known(
         assert not none.any()
 
 
+def test_distant_background_pulls_as_it_is_weighed(
+    data: Dataset, batch: list[Sample], logits: torch.Tensor
+) -> None:
+    logits.requires_grad_()
+
+    def pull(distant: float) -> torch.Tensor:
+        term = Objective(LossConfig(distant=distant), data)(logits, batch, 5.0)["pseudo_label"]
+        (gradient,) = torch.autograd.grad(term, logits)
+        return gradient
+
+    outside, beside = (
+        torch.stack([torch.stack([getattr(t, name) for t in sample.targets]) for sample in batch])
+        for name in ("outside", "beside")
+    )
+    near, far = outside & beside, outside & ~beside
+    assert near.any()
+    assert far.any()
+    fully, less, not_at_all = pull(1.0), pull(0.3), pull(0.0)
+    assert (fully[far] > 0).all()
+    ratio = (less[far].mean() / less[near].mean()) / (fully[far].mean() / fully[near].mean())
+    assert float(ratio) == pytest.approx(0.3, rel=0.2), "the Dice part of it depends on the sum of all"
+    assert not not_at_all[far].any()
+    assert (not_at_all[near] > 0).all()
+
+
 def test_affinity_begins_at_nothing_and_grows(
     data: Dataset, batch: list[Sample], logits: torch.Tensor
 ) -> None:

@@ -97,7 +97,7 @@ class ClassTargets:
     unsaid : torch.Tensor
         bool ``(G, G)``: pixels of the plane outside all boxes that may be anything.
     beside : torch.Tensor
-        bool ``(G, G)``: those of them that lie just round a box, and are background more likely than others.
+        bool ``(G, G)``: pixels outside all boxes that lie just round one: what says where its edge is.
     boxes : torch.Tensor
         ``(n, 4)`` boxes in image pixels that the view sees whole.
     to_image : torch.Tensor
@@ -191,7 +191,7 @@ class PlaneTargets:
             valid=(in_boxes | outside) & inside,
             outside=outside,
             unsaid=unsaid,
-            beside=unsaid & _around(boxes, matrix),
+            beside=(outside | unsaid) & _around(boxes, matrix),
             boxes=boxes[_visible(boxes, masks, view) > WHOLE],
             to_image=matrix,
             axis_aligned=view.axis_aligned,

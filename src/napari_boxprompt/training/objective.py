@@ -96,7 +96,7 @@ class Objective:
         terms["pseudo_label"] = config.pseudo_label * losses.pseudo_label_loss(
             flat,
             stacked["pseudo"].float(),
-            stacked["valid"] + self._presumed(stacked),
+            self._known(stacked) + self._presumed(stacked),
             logits=raw,
             weight=self._weight(batch),
         )
@@ -115,10 +115,16 @@ class Objective:
             terms["consistency"] = config.consistency * between_views(probability, batch, lattice)
         return terms
 
+    def _known(self, stacked: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Weight of what is known, in boxes and beside them more than far from them."""
+        far = stacked["outside"] & ~stacked["beside"]
+        return torch.where(far, self.config.distant, stacked["valid"].float())
+
     def _presumed(self, stacked: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Weight of pixels that are presumed to be background: fully where they lie just round a box."""
-        weights = self.presumed * stacked["unsaid"]
-        return torch.where(stacked["beside"], 1.0, weights) if self.presumed else weights
+        unsaid = stacked["unsaid"]
+        weights = self.presumed * unsaid
+        return torch.where(unsaid & stacked["beside"], 1.0, weights) if self.presumed else weights
 
     def _weight(self, batch: Sequence[Sample]) -> torch.Tensor | None:
         """Weight of each view and class, ``(B * K,)``.
