@@ -189,6 +189,36 @@ def test_what_was_predicted_without_a_viewer_waits_for_the_review(open_desk: Ope
     assert desk.widget.review_panel.away.isHidden()
 
 
+def test_masks_that_nobody_has_looked_at_are_exported_if_the_user_says_so(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+    project, asked = desk.widget.projects.project, list[str]()
+    assert project is not None
+    labels = np.ones((64, 64), np.uint8)
+    project.accept(PlaneId("i01.tif"), labels, {1: "cell"})
+    keep_proposal(project, PlaneId("i02.tif"), labels, {1: "cell"}, 0.5, {})
+    desk.widget.projects.touch()
+    buttons = QMessageBox.StandardButton
+    answers = [buttons.Cancel, buttons.No, buttons.Yes]
+    places = iter(answers)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / next(places).name))
+    given = iter(answers)
+    monkeypatch.setattr(QMessageBox, "question", lambda *said: (asked.append(said[2]), next(given))[1])
+    for _ in answers:
+        desk.widget.project.actions.export("tiff")
+        quiet(desk)
+    written = [path.parent.name for path in sorted(tmp_path.glob("*/*_objects.ome.tif"))]
+    assert written == ["No", "Yes", "Yes"]
+    project.set_status(PlaneId("i02.tif"), "rejected")
+    desk.widget.projects.touch()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "rejected"))
+    desk.widget.project.actions.export("tiff")
+    quiet(desk)
+    assert len(asked) == 3, "there is nothing to ask about"
+
+
 def test_an_image_that_cannot_be_opened_is_passed_over(desk: Desk, folder: Path) -> None:
     desk.widget.actions.predict_unopened()
     quiet(desk)

@@ -191,6 +191,41 @@ def test_a_mask_with_a_class_axis_gives_all_of_its_image_one(labelled, tmp_path)
     assert np.array_equal(classes[0], np.stack([np.eye(SIDE), 2 * np.eye(SIDE)]))
 
 
+@pytest.fixture
+def unseen(images, tmp_path):
+    """One accepted mask, and of those nobody has looked at, one rejected and one on a boxed plane."""
+    labels = np.zeros((SIDE, SIDE), int)
+    labels[10:20, 30:50] = 1
+    with Project.create(tmp_path / "unseen", images) as project:
+        project.accept(FLAT, labels)
+        for z, status in ((0, "predicted"), (2, "boxed"), (3, "rejected")):
+            project.paint(PlaneId("stack.tif", (z,)), labels, status=status)
+        yield project
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+@pytest.mark.parametrize("kind", ["coco", "tiff", "zarr"])
+def test_masks_that_nobody_has_looked_at_are_exported_where_asked_for(
+    unseen, images, tmp_path, kind, predicted
+):
+    out = tmp_path / ("out.json" if kind == "coco" else "out")
+    export_project(unseen, kind, out, predicted=predicted)
+    with Project.create(tmp_path / "other", images) as other:
+        import_into(other, out)
+        masks = {plane: other.mask(plane) for plane in other.images.planes}
+    found = {plane for plane, mask in masks.items() if mask is not None and mask.labels.any()}
+    assert found == {FLAT, *(PlaneId("stack.tif", (z,)) for z in (0, 2) if predicted)}
+
+
+def test_tables_have_masks_that_nobody_has_looked_at_where_asked_for(unseen, tmp_path):
+    assert export_project(unseen, "csv", tmp_path / "few.csv").startswith("1 objects")
+    assert export_project(unseen, "csv", tmp_path / "all.csv", predicted=True).startswith("3 objects")
+    rows = csv.DictReader((tmp_path / "all.csv").read_text().splitlines())
+    assert [row["status"] for row in rows] == ["accepted", "predicted", "boxed"]
+    rows = csv.DictReader((tmp_path / "all_planes.csv").read_text().splitlines())
+    assert [row["status"] for row in rows if row["mask"] == "1"] == ["accepted", "predicted", "boxed"]
+
+
 def test_csv_in_physical_units(images, tmp_path):
     sizes = {"y": MICRO, "x": MICRO}
     with Project.create(tmp_path / "project", images, pixel_size=sizes) as project:

@@ -348,12 +348,16 @@ def export(
     kind: Annotated[str, typer.Argument(help="coco, yolo, tiff, zarr, csv or zip.")],
     out: Annotated[Path, typer.Argument(help="File or folder to write.")],
     images: Annotated[bool, typer.Option("--images", help="Put the images into the zip.")] = False,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="Write masks that nobody has looked at, too.")
+    ] = False,
 ) -> None:
     """Write boxes, masks or tables for other programs, or all of a project for a colleague."""
     from napari_boxprompt.project import Project, export_project
 
     with Project.open(folder, read_only=kind != "zip") as project:
-        output.print(export_project(project, kind, out, images=images), highlight=False, soft_wrap=True)
+        said = export_project(project, kind, out, images=images, predicted=predicted)
+        output.print(said, highlight=False, soft_wrap=True)
 
 
 @app.command(name="import", cls=OneSource)

@@ -13,7 +13,7 @@ from napari_boxprompt.errors import ProjectError
 from napari_boxprompt.gui.project_folder import make_of_folder, unpack_into
 from napari_boxprompt.gui.project_images import file_of
 from napari_boxprompt.gui.recent import recent_projects
-from napari_boxprompt.gui.telling import told
+from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,8 +165,27 @@ class ProjectActions:
             path = QFileDialog.getExistingDirectory(self._parent, "Folder for the files")
         else:
             path = ""
-        if path:
-            self._projects.export(kind, Path(path))
+        predicted = self._with_predicted() if path else None
+        if predicted is not None:
+            self._projects.export(kind, Path(path), predicted=predicted)
+
+    def _with_predicted(self) -> bool | None:
+        """Ask whether to write masks that nobody has looked at, where there are any; None to give it up."""
+        project = self._projects.project
+        if project is None:
+            return None
+        unseen = len(project.masked_planes(predicted=True)) - len(project.masked_planes())
+        if not unseen:
+            return False
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self._parent,
+            "Export",
+            f"Nobody has looked at what was predicted on {counted(unseen, 'plane')}. Export it too?",
+            buttons.Yes | buttons.No | buttons.Cancel,
+            buttons.Yes,
+        )
+        return None if answer == buttons.Cancel else answer == buttons.Yes
 
     @told
     def bring_in(self) -> None:

@@ -334,11 +334,11 @@ def _wait_for(name: str) -> None:
 
 
 def export(
-    stop: Stop, project: Project, kind: str, target: Path, *, images: bool = False
+    stop: Stop, project: Project, kind: str, target: Path, *, images: bool = False, predicted: bool = False
 ) -> Generator[None, None, str]:
     """Write what a project holds for other programs; see `export_project`."""
     yield
-    return export_project(project, kind, target, images=images)
+    return export_project(project, kind, target, images=images, predicted=predicted)
 
 
 def bring_in(stop: Stop, project: Project, source: Path) -> Generator[None, None, str]:

@@ -337,10 +337,11 @@ class Projects:
 
     # Out of it
 
-    def export(self, kind: str, target: Path, *, images: bool = False) -> None:
+    def export(self, kind: str, target: Path, *, images: bool = False, predicted: bool = False) -> None:
         """Write what the project holds for other programs; see `napari_boxprompt.project.export_project`."""
         project = self._free_desk().project
-        work = partial(project_work.export, project=project, kind=kind, target=target, images=images)
+        export = partial(project_work.export, images=images, predicted=predicted)
+        work = partial(export, project=project, kind=kind, target=target)
         self._start("exporting the project", "exporting …", work, show_info)
 
     def make(

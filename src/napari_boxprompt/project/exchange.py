@@ -23,7 +23,7 @@ from napari_boxprompt.project.omezarr import write_labels_zarr
 from napari_boxprompt.project.tables import write_objects, write_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -36,7 +36,12 @@ ExportKind = Literal["coco", "yolo", "tiff", "zarr", "csv", "zip"]
 
 
 def export_project(
-    project: Project, kind: ExportKind | str, target: str | Path, *, images: bool = False
+    project: Project,
+    kind: ExportKind | str,
+    target: str | Path,
+    *,
+    images: bool = False,
+    predicted: bool = False,
 ) -> str:
     """Write what a project holds in a form for other programs; return a sentence about it.
 
@@ -53,31 +58,33 @@ def export_project(
         The file or folder.
     images : bool
         Put the images into the zip.
+    predicted : bool
+        Write masks that nobody has looked at, too, but no rejected ones. The zip has all of them anyway.
 
     Raises
     ------
     BoxPromptError
         The form cannot hold it, or the target cannot be written.
     """
-    target = Path(target)
+    target, masked = Path(target), project.masked_planes(predicted=predicted)
     match kind:
         case "coco":
-            boxes, masks = _with_masks(project)
+            boxes, masks = _with_masks(project, masked)
             save_coco(boxes, target, masks)
             return f"{len(boxes)} boxes, {len(masks)} of them with a mask, written to {target}."
         case "yolo":
-            boxes, _ = _with_masks(project)
+            boxes, _ = _with_masks(project, masked)
             save_yolo(boxes, target)
             return f"{len(boxes)} boxes written to {target}."
         case "tiff":
-            count = _write_masks(project, prepare_folder(target))
+            count = _write_masks(project, masked, prepare_folder(target))
             return f"Masks of {count} images written to {target}."
         case "zarr":
-            count = _write_zarr(project, target)
+            count = _write_zarr(project, masked, target)
             return f"Labels of {count} images written to {target}."
         case "csv":
-            count = write_objects(project, target)
-            write_planes(project, target.with_name(f"{target.stem}_planes.csv"))
+            count = write_objects(project, masked, target)
+            write_planes(project, masked, target.with_name(f"{target.stem}_planes.csv"))
             return f"{count} objects written to {target}."
         case "zip":
             pack(project, target, images=images)
@@ -85,13 +92,12 @@ def export_project(
     raise ProjectError(f"A project cannot be exported as '{kind}'; use {', '.join(get_args(ExportKind))}.")
 
 
-def _with_masks(project: Project) -> tuple[BoxSet, dict[int, dict[str, Any]]]:
+def _with_masks(project: Project, masked: Collection[PlaneId]) -> tuple[BoxSet, dict[int, dict[str, Any]]]:
     """Return the boxes, those of objects in masks among them, and the masks by the place of their box."""
     boxes = project.boxes
     planes = dict(boxes.planes)
     drawn: list[Box] = []
     outlines: dict[int, dict[str, Any]] = {}
-    masked = project.masked_planes()
     for plane in dict.fromkeys((*boxes.planes, *masked)):
         left = list(boxes.on(plane))
         mask = project.mask(plane) if plane in masked else None
@@ -136,14 +142,14 @@ def _objects(mask: Mask, plane: PlaneId, first: str) -> Iterator[tuple[Box, npt.
             yield box, inverse == place
 
 
-def _masked_images(project: Project) -> dict[str, list[PlaneId]]:
+def _by_image(planes: Iterable[PlaneId]) -> dict[str, list[PlaneId]]:
     images: dict[str, list[PlaneId]] = {}
-    for plane in project.masked_planes():
+    for plane in planes:
         images.setdefault(plane.image, []).append(plane)
     return images
 
 
-def _write_zarr(project: Project, folder: Path) -> int:
+def _write_zarr(project: Project, masked: Iterable[PlaneId], folder: Path) -> int:
     def parts(planes: list[PlaneId], *, overlap: bool) -> Iterator[tuple[Any, Any, npt.NDArray[np.uint8]]]:
         for plane in planes:
             mask = project.mask(plane)
@@ -151,7 +157,7 @@ def _write_zarr(project: Project, folder: Path) -> int:
                 mask = mask.split(project.classes) if overlap else mask
                 yield plane.index, mask.labels, mask.class_mask(project.classes)
 
-    images = _masked_images(project)
+    images = _by_image(masked)
     for name, planes in images.items():
         path = folder / PurePosixPath(name).with_name(f"{PurePosixPath(name).name}.ome.zarr")
         overlap = _overlap(project, map(project.mask, planes))
@@ -165,8 +171,8 @@ def _overlap(project: Project, masks: Iterable[Mask | None]) -> bool:
     return not project.exclusive or any(mask is not None and mask.labels.ndim == 3 for mask in masks)
 
 
-def _write_masks(project: Project, folder: Path) -> int:
-    images = _masked_images(project)
+def _write_masks(project: Project, masked: Iterable[PlaneId], folder: Path) -> int:
+    images = _by_image(masked)
     for name, planes in images.items():
         entry = project.entries[name]
         masks = {plane: mask for plane in planes if (mask := project.mask(plane)) is not None}

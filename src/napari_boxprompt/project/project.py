@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Project"]
 
+_UNSEEN: frozenset[Status] = frozenset({"predicted", "boxed"})
 _OPEN: frozenset[Status] = frozenset({"new", "predicted", "rejected"})
 
 
@@ -322,16 +323,15 @@ class Project(ProjectFolder):
         record, patches = self._store.mask_of(plane)
         return load_mask(self.folder, record, patches)
 
-    def masked_planes(self) -> tuple[PlaneId, ...]:
-        """Return the corrected and accepted planes of `images` that have a mask, to learn from."""
-        state = self._store.view()
-        return tuple(
-            plane
-            for plane, record in state.records.items()
-            if record.status in SETTLED
-            and (record.mask is not None or plane in state.patches)
-            and plane in self.images
-        )
+    def masked_planes(self, *, predicted: bool = False) -> tuple[PlaneId, ...]:
+        """Return the corrected and accepted planes of `images` that have a mask, to learn from.
+
+        With `predicted`, also those whose mask nobody has looked at, but no rejected ones.
+        """
+        state, wanted = self._store.view(), SETTLED | _UNSEEN if predicted else SETTLED
+        found = (plane for plane, record in state.records.items() if record.status in wanted)
+        masked = (p for p in found if state.records[p].mask is not None or p in state.patches)
+        return tuple(plane for plane in masked if plane in self.images)
 
     def class_masks(self) -> dict[PlaneId, npt.NDArray[np.uint8]]:
         """Return class masks of `masked_planes`, as `napari_boxprompt.training.fit` takes them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_boxprompt.files import atomic_write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from napari_boxprompt.boxes import PlaneId
@@ -46,8 +46,8 @@ _COLUMNS = (
 _MORE = ("perimeter", "eccentricity", "solidity", "area_px", "y0", "x0", "y1", "x1")
 
 
-def write_objects(project: Project, path: Path) -> int:
-    """Write a table with a line for each object of the corrected and accepted masks; return how many.
+def write_objects(project: Project, masked: Iterable[PlaneId], path: Path) -> int:
+    """Write a table with a line for each object of the masks of some planes; return how many.
 
     Lengths and areas are in the unit of the image's pixel size, or in pixels where it is not known.
 
@@ -56,7 +56,7 @@ def write_objects(project: Project, path: Path) -> int:
     OutputError
         The file cannot be written.
     """
-    rows = [row for plane in project.masked_planes() for row in _rows_of(project, plane)]
+    rows = [row for plane in masked for row in _rows_of(project, plane)]
     _write(path, (*_COLUMNS, *_MORE), rows)
     return len(rows)
 
@@ -111,15 +111,15 @@ def _short(value: float) -> str:
     return f"{value:.6g}"
 
 
-def write_planes(project: Project, path: Path) -> None:
-    """Write a table with a line for each plane: its status, score, boxes and whether it has a mask.
+def write_planes(project: Project, masked: Collection[PlaneId], path: Path) -> None:
+    """Write a table with a line for each plane: its status, score, boxes and whether its mask is exported.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    boxes, masked = project.boxes, set(project.masked_planes())
+    boxes, masked = project.boxes, set(masked)
     rows = (
         {
             "image": plane.image,
