@@ -321,12 +321,7 @@ _PAPER_2024: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     # With few steps, the mass of easy background far from the boxes takes too much of them.
-    "fast": {
-        "steps": 200,
-        "max_encodings": 100,
-        "augment": {"views": 4},
-        "loss": {"distant": 0.3},
-    },
+    "fast": {"steps": 200, "max_encodings": 100, "augment": {"views": 4}, "loss": {"distant": 0.3}},
     "balanced": {},
     "best": {"steps": 1500, "max_encodings": 480, "augment": {"views": 11}, "ema": 0.99},
     "paper": _PAPER,
