@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_boxprompt.files import atomic_write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from napari_boxprompt.boxes import PlaneId
@@ -111,7 +111,7 @@ def _short(value: float) -> str:
     return f"{value:.6g}"
 
 
-def write_planes(project: Project, masked: Collection[PlaneId], path: Path) -> None:
+def write_planes(project: Project, masked: Iterable[PlaneId], path: Path) -> None:
     """Write a table with a line for each plane: its status, score, boxes and whether its mask is exported.
 
     Raises
