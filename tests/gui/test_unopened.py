@@ -182,11 +182,18 @@ def test_what_was_predicted_without_a_viewer_waits_for_the_review(open_desk: Ope
     open_again(desk, folder)
     assert shown(desk) == ["i00"]
     assert desk.widget.review_panel.summary == "3 planes not opened yet"
+    panel = desk.widget.review_panel
+    assert panel.away.text().startswith("3 predicted planes")
+    assert not panel.buttons["next"].isHidden()
+    desk.widget.actions.close_project()
+    quiet(desk)
+    assert panel.away.isHidden()
+    open_again(desk, folder)
     for name in ("i04", "i07", "i03"):
         desk.widget.review.next()
         quiet(desk)
         assert shown(desk)[-1] == name, "most unsure first"
-    assert desk.widget.review_panel.away.isHidden()
+    assert panel.away.isHidden()
 
 
 def test_masks_that_nobody_has_looked_at_are_exported_if_the_user_says_so(
@@ -228,6 +235,7 @@ def test_an_image_that_cannot_be_opened_is_passed_over(desk: Desk, folder: Path)
     quiet(desk)
     assert shown(desk) == ["i00"]
     assert waiting[0] in desk.said[-1]
+    assert desk.widget.review_panel.away.text().startswith("14 predicted planes")
     desk.widget.review.next()
     quiet(desk)
     assert shown(desk) == ["i00", Path(waiting[1]).stem]

@@ -221,6 +221,7 @@ class Projects:
             self._desk = None
             if not keep_layers:
                 desk.layers.remove()
+            self._session.result_changed.emit()  # images of it that were not open are not reviewed any more
             if then is not None:
                 then()
 

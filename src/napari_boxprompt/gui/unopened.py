@@ -110,6 +110,7 @@ class Unopened:
             then(PlaneId(view.name, plane.index))
         elif desk is not None:  # it has been said why
             self._lost.add((desk.project.folder, plane.image))
+            self._session.result_changed.emit()
 
     def _on_ended(self, done: int) -> None:
         if not self._at_work:
