@@ -134,6 +134,22 @@ class Images:
             self._check(plane, self._reader(plane))
         return Images(self._readers, wanted)
 
+    def join(self, other: Images, names: Mapping[str, str]) -> Images:
+        """Return these planes and then those of others.
+
+        Parameters
+        ----------
+        other : Images
+            The others.
+        names : mapping of str to str
+            What images of `other` are called here; those that are not in it keep their names. No two may have
+            one name.
+        """
+        called = {name: names.get(name, name) for name in other._readers}
+        readers = {called[name]: reader for name, reader in other._readers.items()}
+        planes = (PlaneId(called[plane.image], plane.index) for plane in other.planes)
+        return Images(self._readers | readers, (*self.planes, *planes))
+
     def _reader(self, plane: PlaneId) -> Reader:
         if plane.image not in self._readers:
             raise ImageError(f"There is no image {plane.image} among the {len(self._readers)} opened ones.")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.project_images import ImageTable
+    from napari_boxprompt.gui.renaming import Renaming
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.segmenting import Found
     from napari_boxprompt.gui.state import Session
@@ -86,6 +87,7 @@ class Autosave:
         self._painted = Painted(session, project, table, reason, self._do)
         self._predicted = Predicted(session, project, table, self._do, self._painted.note_strokes)
         self.know(restored)
+        session.renamed.connect(self._on_renamed)
         session.boxes_changed.connect(self.note_boxes)
         session.result_changed.connect(self.note_results)
         self.note_boxes()
@@ -106,6 +108,7 @@ class Autosave:
 
     def let_go(self) -> None:
         """Stop listening."""
+        self._session.renamed.disconnect(self._on_renamed)
         self._session.boxes_changed.disconnect(self.note_boxes)
         self._session.result_changed.disconnect(self.note_results)
         self._painted.close()
@@ -234,6 +237,17 @@ class Autosave:
         colors = {name: color for name, color in self._project.colors.items() if name in names} | colors
         if colors != self._project.colors:
             self._do(self._project.set_colors, colors)
+
+    def _on_renamed(self, renaming: Renaming) -> None:
+        """Rename the boxes of images that are not open, too."""
+        closed = set(self._table.closed) if renaming.everywhere else set()
+        for plane, drawn in self._boxes.items():
+            if plane.image in closed and any(box.label == renaming.old for box in drawn):
+                found = tuple(
+                    replace(box, label=renaming.new) if box.label == renaming.old else box for box in drawn
+                )
+                if self._do(self._project.set_boxes, plane, found):
+                    self._boxes[plane] = found
 
     # What has no gesture of its own
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,19 +14,34 @@ from napari_boxprompt.gui.telling import counted
 from napari_boxprompt.labels import boxes_from_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     from napari.layers import Image
 
     from napari_boxprompt.boxes import Box, PlaneId
     from napari_boxprompt.gui.box_layer import BoxLayer
+    from napari_boxprompt.gui.elsewhere import Taught
     from napari_boxprompt.gui.layers import PlaneView
     from napari_boxprompt.gui.result_book import ResultBook
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.images import Images
 
 __all__ = ["Lessons"]
+
+
+class Away(Protocol):
+    """What images teach that are not in the viewer."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether all is known of it."""
+        ...
+
+    @property
+    def taught(self) -> Taught | None:
+        """What is known of it."""
+        ...
 
 
 class Lessons:
@@ -46,6 +61,13 @@ class Lessons:
     def __init__(self, results: ResultBook, boxes_of: Callable[[Image], BoxLayer | None]) -> None:
         self._results, self._boxes_of = results, boxes_of
         self._boxes: dict[PlaneId, tuple[tuple[Result, ...], tuple[Box, ...]]] = {}
+        self.away: Away | None = None
+        """Images of the project that are not open, where there is a project."""
+
+    @property
+    def elsewhere(self) -> Taught | None:
+        """What images teach that are not open."""
+        return None if self.away is None else self.away.taught
 
     def accepted(self, drawn: Sequence[BoxLayer] = ()) -> dict[PlaneId, Result]:
         """Accepted planes that can teach, with the result each is accepted in.
@@ -81,11 +103,12 @@ class Lessons:
         BoxError
             No boxes, or boxes on a single plane.
         """
-        accepted = self.accepted(drawn)
-        if not drawn and not accepted:
+        accepted, away = self.accepted(drawn), self.elsewhere
+        if not drawn and not accepted and away is None:
             raise BoxError("There are no boxes yet: draw some on two planes or images.")
         parts = [_without(boxes.boxset, accepted) for boxes in drawn]
         parts += [self._part(plane, result) for plane, result in accepted.items()]
+        parts += [] if away is None else [away.boxes]
         used = {box.label for part in parts for box in part.boxes}  # others have nothing to learn from
         learnt = BoxSet.merge(
             replace(part, classes=tuple(name for name in part.classes if name in used)) for part in parts
@@ -97,10 +120,13 @@ class Lessons:
         views = {boxes.view.name: boxes.view for boxes in drawn}
         for plane, result in accepted.items():
             views.setdefault(plane.image, result.view)
-        return combined_images(list(views.values())), learnt
+        images = combined_images(list(views.values()))
+        return images if away is None else images.join(away.images, {}), learnt
 
-    def masks(self, boxes: BoxSet, drawn: Sequence[BoxLayer] = ()) -> dict[PlaneId, npt.NDArray[np.uint8]]:
+    def masks(self, boxes: BoxSet, drawn: Sequence[BoxLayer] = ()) -> Mapping[PlaneId, npt.NDArray[np.uint8]]:
         """Class masks of the accepted planes, copied, for `napari_boxprompt.api.start_training`.
+
+        Those of images that are not open are read when they are asked for.
 
         Parameters
         ----------
@@ -122,7 +148,19 @@ class Lessons:
             objects, places = np.unique(result.plane(plane), return_inverse=True)
             values = [number.get(self._class_of(result, int(i)), 0) if i > 0 else 0 for i in objects]
             masks[plane] = np.array(values, np.uint8)[places].reshape(result.view.shape)
-        return masks
+        away = self.elsewhere
+        return masks if away is None else away.masks(boxes.classes, masks)
+
+    def check(self) -> None:
+        """Make sure that nothing is missing that is to be learnt from.
+
+        Raises
+        ------
+        BoxError
+            It is not known yet what images teach that are not open.
+        """
+        if self.away is not None and not self.away.settled:
+            raise BoxError("What was labelled on images that are not open is being read; wait a moment.")
 
     def forget(self, plane: PlaneId | None = None) -> None:
         """Look at an accepted plane, or all, anew: the user may have painted there since."""
@@ -142,13 +180,21 @@ class Lessons:
         return result.classes[0] if not boxes or not boxes.boxset else boxes.classes.current.name
 
     def describe(self, drawn: Sequence[BoxLayer]) -> str:
-        """Say what a training takes, "5 boxed and 12 accepted planes"; empty without accepted ones."""
-        accepted = self.accepted(drawn)
-        if not accepted:
+        """Say what a training takes, "5 boxed and 12 accepted planes".
+
+        Empty where it is only boxes of images that are open.
+        """
+        accepted, away = self.accepted(drawn), self.elsewhere
+        if not accepted and away is None:
             return ""
         boxed = {plane for boxes in drawn for plane in boxes.boxset.boxed_planes} - accepted.keys()
         said = counted(len(accepted), "accepted plane")
-        return said if not boxed else f"{len(boxed)} boxed and {said}"
+        if away is None:
+            return said if not boxed else f"{len(boxed)} boxed and {said}"
+        closed = f"{counted(len(away.boxes.boxed_planes), 'plane')} of images that are not open"
+        if not accepted:
+            return closed if not boxed else f"{counted(len(boxed), 'boxed plane')} and {closed}"
+        return f"{said} and {closed}" if not boxed else f"{len(boxed)} boxed and {said}, and {closed}"
 
     def _part(self, plane: PlaneId, result: Result) -> BoxSet:
         """Objects of an accepted plane as boxes; complete for the classes that its model knew."""

@@ -72,6 +72,8 @@ class OpenProject:
                 self.table.bind(layer, name)
                 self.table.mark(layer)
         self.note()
+        if self.saving is not None:
+            self.saving.touch()
         tell(opened)
 
     def show(self, opened: Opened) -> None:
@@ -119,7 +121,8 @@ class OpenProject:
         views = [boxes.view for boxes in drawn if boxes.boxset]
         views += [view for view in judged if self.table.entry_of(view) is None]
         known = {view.name: view for view in views}
-        return [view.layer for view in known.values()]
+        # An image may be gone, and what was found on it still be there.
+        return [view.layer for view in known.values() if view.layer in self._session.viewer.layers]
 
 
 def tell(opened: Opened) -> None:

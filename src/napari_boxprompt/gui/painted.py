@@ -78,10 +78,11 @@ class Painted:
             self._scored |= {PlaneId(entry.name, here.index): float(scores.doubt) for here, scores in found}
 
     def _on_renamed(self, renaming: Renaming) -> None:
-        for image in dict.fromkeys(renaming.images):
-            name = self._table.name_of(image)
-            if name is not None:
-                self._do(self._project.rename_objects, name, renaming.old, renaming.new)
+        names = {name: None for image in renaming.images if (name := self._table.name_of(image)) is not None}
+        if renaming.everywhere:
+            names |= dict.fromkeys(self._table.closed)
+        for name in names:
+            self._do(self._project.rename_objects, name, renaming.old, renaming.new)
         for mask in self._masks.values():
             mask.rename(renaming)
         self._note_classes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -37,6 +37,7 @@ __all__ = [
     "files_open",
     "fits",
     "image_layer",
+    "layer_name",
     "look_of",
     "pixel_size_of",
     "shown_names",
@@ -222,9 +223,14 @@ def image_layer(loaded: Loaded) -> Image:
         known = [sizes.get(axis, (1.0, "pixel")) for axis in ("z", "y", "x")][-ndim:]
         filled = [(1.0, "pixel")] * (ndim - len(known)) + known
         shown |= {"scale": [size for size, _ in filled], "units": [unit for _, unit in filled]}
-    name = look.name or loaded.path.name.partition(".")[0]
     metadata = {ROLE_KEY: {"file": str(loaded.path)}}
-    return Image(loaded.data, name=name, rgb=loaded.rgb, metadata=metadata, **shown)
+    return Image(loaded.data, name=layer_name(loaded.entry), rgb=loaded.rgb, metadata=metadata, **shown)
+
+
+def layer_name(entry: ImageEntry) -> str:
+    """Return the name that the layer of an image has, if no other has it."""
+    look = entry.look
+    return (look.name if look is not None else "") or PurePath(entry.path).name.partition(".")[0]
 
 
 class ImageTable:
@@ -244,6 +250,12 @@ class ImageTable:
     def pairs(self) -> tuple[tuple[Image, str], ...]:
         """Layers and names."""
         return tuple(self._pairs)
+
+    @property
+    def closed(self) -> list[str]:
+        """Names of the images that are not open."""
+        shown = {name for _, name in self._pairs}
+        return [name for name in self._project.images.names if name not in shown]
 
     def bind(self, layer: Image, name: str) -> None:
         """Note that a layer is an image of the project."""

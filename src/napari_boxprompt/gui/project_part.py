@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from napari_boxprompt.gui.elsewhere import Elsewhere
 from napari_boxprompt.gui.kept_rounds import KeptRounds
 from napari_boxprompt.gui.project_actions import ProjectActions
 from napari_boxprompt.gui.project_bar import ProjectBar
@@ -39,6 +40,7 @@ class ProjectPart:
         self.settings.follow(self.projects)
         self.rounds = KeptRounds(self.projects, widget.rounds, widget.trainer, widget.session, widget.jobs)
         self.bar = ProjectBar(self.projects)
+        self.elsewhere = widget.session.lessons.away = Elsewhere(widget.session, widget.jobs, self.projects)
         self.unopened = widget.review.away = Unopened(widget.session, self.projects, widget.predicting)
         self.actions = ProjectActions(widget, self.projects)
         self.actions.connect(self.bar)

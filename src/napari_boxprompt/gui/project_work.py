@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 FEW = 12
-"""A project of so many images is opened with all of them."""
+"""So many images of a project are opened with it: what was labelled on others teaches without that."""
 
 CLOSING = "boxprompt closing a project"
 """Name of the thread that ends the work on a project when its window is gone."""
@@ -244,12 +244,12 @@ def _is_there(project: Project, name: str, layers: Iterable[tuple[str, tuple[int
 
 
 def worked_on(project: Project) -> list[str]:
-    """Return the images to open: all of few, else those on which something was done, or the first."""
+    """Return the images to open: all of few, else some on which something was done, or the first."""
     names = project.images.names
     if len(names) <= FEW:
         return list(names)
     done = {plane.image for plane in (*project.boxes.planes, *project.masked_planes())}
-    return [name for name in names if name in done] or list(names[:1])
+    return [name for name in names if name in done][:FEW] or list(names[:1])
 
 
 def read_images(stop: Stop, project: Project, names: Sequence[str]) -> Generator[Progress, None, Opened]:

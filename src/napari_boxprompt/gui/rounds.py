@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_boxprompt.boxes import BoxSet
 from napari_boxprompt.errors import BoxPromptError
 from napari_boxprompt.gui.backend import load_backend
 from napari_boxprompt.project.rounds import Round, verdict
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_boxprompt.api import TrainedModel
-    from napari_boxprompt.boxes import BoxSet, PlaneId
+    from napari_boxprompt.boxes import PlaneId
     from napari_boxprompt.events import Progress
     from napari_boxprompt.gui.jobs import Jobs, Stop
     from napari_boxprompt.gui.renaming import Renaming
@@ -232,6 +233,9 @@ class RoundBook:
 
     def _on_started(self, _: object) -> None:
         self._before, self._drawn = self._session.trained, self._session.all_boxes()
+        away = self._session.lessons.elsewhere
+        if away is not None:
+            self._drawn = BoxSet.merge([self._drawn, away.drawn])
 
     def _on_ended(self, trained: Trained | None) -> None:
         task = self._trainer.last

@@ -229,7 +229,7 @@ class Session:
         return [boxes for boxes in self.box_layers if boxes.boxset]
 
     def all_boxes(self) -> BoxSet:
-        """Boxes of every image."""
+        """Boxes of every open image."""
         return BoxSet.merge([boxes.boxset for boxes in self.box_layers])
 
     def training_set(self) -> tuple[Images, BoxSet]:

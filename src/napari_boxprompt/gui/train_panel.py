@@ -163,8 +163,10 @@ class TrainPanel(QWidget):
 
     def _has_new_lessons(self) -> bool:
         """Whether other planes are accepted than at the last training."""
-        last = self._trainer.last
-        return set(self._session.lessons.accepted(self._session.drawn)) != set(last.masks if last else ())
+        last, lessons = self._trainer.last, self._session.lessons
+        away = lessons.elsewhere
+        now = {*lessons.accepted(self._session.drawn), *(() if away is None else away.masked)}
+        return now != set(last.masks if last else ())
 
     @property
     def summary_is_doubled(self) -> bool:
@@ -266,7 +268,8 @@ class TrainPanel(QWidget):
         self._offer_preview()
         lessons = self._session.lessons.describe(self._session.drawn)
         lines = [f"Learns from {lessons}."] if lessons else []
-        boxed = len(self._session.all_boxes().boxed_planes)
+        away = self._session.lessons.elsewhere
+        boxed = len(self._session.all_boxes().boxed_planes) + len(away.drawn.boxed_planes if away else ())
         if not reason and boxed < CHECKED_PLANES:
             lines.append("With boxes on one more plane, the model can also be checked.")
         if not reason and boxed > (most := self.form.value().max_encodings):

@@ -94,6 +94,7 @@ class Trainer:
             raise BoxPromptError("A training is running; stop it first, or wait until it is done.")
         for drawn in self._session.box_layers:
             drawn.look()
+        self._session.lessons.check()
         self._session.lessons.forget()  # accepted planes may have been painted on
         images, boxes = self._session.training_set()
         masks = self._session.lessons.masks(boxes, self._session.drawn)

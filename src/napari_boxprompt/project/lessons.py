@@ -2,24 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_boxprompt.boxes import BoxSet, PlaneId, PlaneInfo
+from napari_boxprompt.errors import ImageError, ProjectError
 from napari_boxprompt.labels import boxes_from_labels
 from napari_boxprompt.project.masks import SAME_OBJECT, Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Collection, Iterator, Sequence
 
     from napari_boxprompt.boxes import Box
     from napari_boxprompt.project.project import Project
 
-__all__ = ["Lessons", "project_lessons"]
+__all__ = ["ClassMasks", "Lessons", "project_lessons", "teaching_planes"]
+
+
+class ClassMasks(Mapping[PlaneId, npt.NDArray[np.uint8]]):
+    """Class masks of planes of a project, read when they are asked for: there may be hundreds.
+
+    Parameters
+    ----------
+    project : Project
+        An open project.
+    planes : mapping of PlaneId to PlaneId
+        Its planes, by the names that they have here.
+    classes : tuple of str
+        Class k of a mask is the k-th of these: k + 1 in ``(H, W)``, or layer k of ``(K, H, W)`` where
+        classes may overlap.
+    others : mapping of PlaneId to numpy.ndarray, optional
+        Masks of other planes, which are at hand.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        planes: Mapping[PlaneId, PlaneId],
+        classes: tuple[str, ...],
+        others: Mapping[PlaneId, npt.NDArray[np.uint8]] | None = None,
+    ) -> None:
+        self._project, self._planes, self._classes = project, dict(planes), classes
+        self._others = dict(others or {})
+
+    def __getitem__(self, plane: PlaneId) -> npt.NDArray[np.uint8]:
+        """Read a mask.
+
+        Raises
+        ------
+        KeyError
+            There is no such plane here.
+        ProjectError, ImageError
+            Its file is missing or damaged.
+        """
+        if plane in self._others:
+            return self._others[plane]
+        mask = self._project.mask(self._planes[plane])
+        if mask is None:
+            raise ProjectError(f"{self._planes[plane]} has no mask any more; start again.")
+        return _class_mask(mask, self._classes, self._project.classes)
+
+    def __iter__(self) -> Iterator[PlaneId]:
+        """Return the planes, none of them read."""
+        return iter({**self._others, **self._planes})
+
+    def __len__(self) -> int:
+        """Return the number of planes."""
+        return len({**self._others, **self._planes})
 
 
 class Lessons(NamedTuple):
@@ -29,18 +82,29 @@ class Lessons(NamedTuple):
     ----------
     boxes : BoxSet
         Boxes of all planes; on those in `masks`, the boxes of its objects.
-    masks : dict of PlaneId to numpy.ndarray
+    masks : mapping of PlaneId to numpy.ndarray
         Class masks uint8, see `napari_boxprompt.training.fit`; class k is that of `boxes`.
     drawn : BoxSet
         Boxes that were drawn by a person, by which a model is judged.
+    troubles : tuple of str
+        Masks that could not be read and are left out, a sentence for each.
     """
 
     boxes: BoxSet
-    masks: dict[PlaneId, npt.NDArray[np.uint8]]
+    masks: Mapping[PlaneId, npt.NDArray[np.uint8]]
     drawn: BoxSet
+    troubles: tuple[str, ...] = ()
 
 
-def project_lessons(project: Project) -> Lessons:
+def teaching_planes(project: Project) -> tuple[PlaneId, ...]:
+    """Planes of a project that have boxes, or a mask that was painted or accepted; no file is read."""
+    boxed = (plane for plane in project.usable_boxes().boxed_planes)
+    return tuple(dict.fromkeys((*boxed, *project.masked_planes())))
+
+
+def project_lessons(
+    project: Project, images: Collection[str] | None = None, *, lenient: bool = False
+) -> Lessons:
     """Boxes and masks of a project, as `napari_boxprompt.api.start_training` takes them.
 
     An accepted plane is right and complete. A plane that was only corrected is as complete as its boxes say,
@@ -50,11 +114,29 @@ def project_lessons(project: Project) -> Lessons:
     ----------
     project : Project
         An open project.
+    images : collection of str, optional
+        Those of its images that teach, all by default.
+    lenient : bool
+        Leave out masks that cannot be read, and name them in the result.
+
+    Raises
+    ------
+    ProjectError, ImageError
+        The file of a mask is missing or damaged.
     """
     drawn = project.usable_boxes()
-    painted, parts = dict[PlaneId, Mask](), list[BoxSet]()
+    drawn = drawn.restrict(plane for plane in drawn.planes if images is None or plane.image in images)
+    painted, parts, troubles = dict[PlaneId, PlaneId](), list[BoxSet](), list[str]()
     for plane in project.masked_planes():
-        mask = project.mask(plane)
+        if images is not None and plane.image not in images:
+            continue
+        try:
+            mask = project.mask(plane)
+        except (ProjectError, ImageError) as error:
+            if not lenient:
+                raise
+            troubles.append(str(error))
+            continue
         accepted = project.status(plane) == "accepted"
         objects = () if mask is None else _objects(mask, plane, project.classes)
         if mask is None or not (accepted or _shows_all(objects, drawn.on(plane))):
@@ -62,13 +144,12 @@ def project_lessons(project: Project) -> Lessons:
         info = drawn.planes.get(plane, PlaneInfo())
         known = replace(info, shape=_shape(mask), complete=info.complete or accepted)
         parts.append(BoxSet(objects, {plane: known}, project.classes, project.exclusive))
-        painted[plane] = mask
+        painted[plane] = plane
     parts.insert(0, drawn.restrict(plane for plane in drawn.planes if plane not in painted))
     used = {box.label for part in parts for box in part.boxes}  # others have nothing to learn from
     classes = tuple(name for name in project.classes if name in used)
     learnt = BoxSet.merge(replace(part, classes=classes) for part in parts)
-    masks = {plane: _class_mask(mask, classes, project.classes) for plane, mask in painted.items()}
-    return Lessons(learnt, masks, drawn)
+    return Lessons(learnt, ClassMasks(project, painted, classes), drawn, tuple(troubles))
 
 
 def _objects(mask: Mask, plane: PlaneId, classes: tuple[str, ...]) -> tuple[Box, ...]:
