@@ -21,6 +21,7 @@ from tests.gui.test_project_desk import open_again, quiet
 from napari_boxprompt.api import TrainedModel
 from napari_boxprompt.boxes import Box, PlaneId
 from napari_boxprompt.gui import predicting as module
+from napari_boxprompt.gui import unopened
 from napari_boxprompt.project import Project, keep_proposal
 
 pytestmark = pytest.mark.usefixtures("fake_encoders")
@@ -97,6 +98,51 @@ def test_the_review_goes_on_to_images_that_are_not_open(desk: Desk, folder: Path
     assert panel.away.text().startswith("13 predicted")
     review.previous()
     assert desk.widget.session.plane == PlaneId(Path(first).stem)
+
+
+def test_accepted_images_are_closed_again_but_for_the_last_few(
+    desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unopened, "KEPT", 2)
+    desk.widget.actions.predict_unopened()
+    quiet(desk)
+    names = [plane.image for plane in desk.widget.project.unopened.waiting()]
+    review, panel = desk.widget.review, desk.widget.review_panel
+    review.next()
+    quiet(desk)
+    review.edit()
+    desk.viewer.layers[f"{Path(names[0]).stem} objects"].paint((50, 50), 9)
+    review.accept()
+    quiet(desk)
+    review.reject()
+    quiet(desk)
+    assert shown(desk) == ["i00", *(Path(name).stem for name in names[1:3])], "one accepted, and it is gone"
+    assert not [layer for layer in desk.viewer.layers if layer.name.startswith(Path(names[0]).stem)]
+    assert panel.summary.startswith("1 accepted, 1 rejected"), "what is accepted counts all the same"
+    review.accept()
+    quiet(desk)
+    assert shown(desk) == ["i00", *(Path(name).stem for name in names[1:4])], "a rejected one waits, open"
+    taught = desk.widget.session.lessons.elsewhere
+    assert taught is not None
+    assert [*taught.masked] == [PlaneId(Path(names[0]).stem)]
+    review.previous()
+    assert desk.widget.session.plane == PlaneId(Path(names[2]).stem)
+
+    desk.widget.projects.show_image(names[0])
+    quiet(desk)
+    layer = desk.viewer.layers[f"{Path(names[0]).stem} objects"]
+    assert layer.data[50, 50] == 9
+    result = desk.widget.session.results.of(PlaneId(Path(names[0]).stem))
+    assert result is not None
+    assert result.status == {PlaneId(Path(names[0]).stem): "accepted"}
+    layer.paint((5, 5), 9)
+    quiet(desk)
+    with Project.open(folder, read_only=True) as project:
+        kept = project.mask(PlaneId(names[0]))
+        assert kept is not None
+        np.testing.assert_array_equal(kept.labels, layer.data)
+        said = {name: project.status(PlaneId(name)) for name in names[:4]}
+    assert list(said.values()) == ["accepted", "rejected", "accepted", "predicted"]
 
 
 def test_open_images_are_reviewed_before_others(desk: Desk) -> None:

@@ -23,6 +23,8 @@ from napari_boxprompt.project import take_classes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari.layers import Image
+
     from napari_boxprompt.boxes import Box
     from napari_boxprompt.gui.box_layer import BoxLayer
     from napari_boxprompt.gui.layers import PlaneView
@@ -105,6 +107,12 @@ class Autosave:
         self._predicted.close()
         self.note_quiet()
         self.let_go()
+
+    def forget(self, image: Image) -> None:
+        """Let go of what belongs to an image that was closed."""
+        self._layers = {name: boxes for name, boxes in self._layers.items() if boxes.view.layer != image}
+        self._painted.forget(image)
+        self._predicted.forget(image)
 
     def let_go(self) -> None:
         """Stop listening."""

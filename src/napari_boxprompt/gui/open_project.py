@@ -82,6 +82,18 @@ class OpenProject:
         self.note()
         tell(opened)
 
+    def close_image(self, name: str) -> None:
+        """Take the layers of an image out of the viewer; all work on it is in the project."""
+        layer = self.table.layer_of(name)
+        if layer is None:
+            return
+        if self.autosave is not None:
+            self.autosave.note_quiet()
+        self.layers.remove(name)
+        self._known = len(self.layers.restored)
+        if self.autosave is not None:
+            self.autosave.forget(layer)
+
     def note(self) -> None:
         """Record what is different from the project, now that more of its images are there."""
         fresh, self._known = self.layers.restored[self._known :], len(self.layers.restored)

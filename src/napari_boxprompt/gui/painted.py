@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from napari_boxprompt.project import Mask, Project, Status
     from napari_boxprompt.ranking import PlaneScores
 
+    _Watched = tuple[Result, tuple[tuple[Any, Callable[[Any], None]], ...]]
+
 __all__ = ["Painted"]
 
 
@@ -50,7 +52,7 @@ class Painted:
     ) -> None:
         self._session, self._project, self._table = session, project, table
         self._reason, self._do = reason, do
-        self._watched: list[tuple[Result, tuple[tuple[Any, Callable[[Any], None]], ...]]] = []
+        self._watched: list[_Watched] = []
         self._said: dict[PlaneId, tuple[Result, str]] = {}
         self._scored: dict[PlaneId, float] = {}
         # Planes that are painted on: what the project has of them, to find what a stroke has changed.
@@ -63,10 +65,19 @@ class Painted:
         """Stop listening."""
         self._session.renamed.disconnect(self._on_renamed)
         self._session.results.kept_classes = lambda _: set()
-        for _, connections in self._watched:
+        self._ignore(self._watched)
+
+    def forget(self, image: Image) -> None:
+        """Let go of the results of an image that was closed; what is on it is recorded."""
+        self._ignore([watched for watched in self._watched if watched[0].view.layer == image])
+        self._said = {plane: said for plane, said in self._said.items() if said[0].view.layer != image}
+        self._masks = {key: mask for key, mask in self._masks.items() if mask.result.view.layer != image}
+
+    def _ignore(self, watched: list[_Watched]) -> None:
+        for _, connections in watched:
             for emitter, slot in connections:
                 emitter.disconnect(slot)
-        self._watched = []
+        self._watched = [one for one in self._watched if one not in watched]
 
     def know(self, result: Result, planes: dict[PlaneId, str]) -> None:
         """Take it that the project has these planes of a result already, with these statuses."""

@@ -42,7 +42,7 @@ class PlaneMask:
     def __init__(
         self, result: Result, here: PlaneId, classes: tuple[str, ...] = (), kept: Mask | None = None
     ) -> None:
-        self._result, self._here = result, here
+        self.result, self._here = result, here
         self._layers: dict[str, npt.NDArray[Any]] = {}
         self.known: npt.NDArray[Any] | None = None
         self._names: dict[int, str] = {}
@@ -59,9 +59,9 @@ class PlaneMask:
 
         It may change with the layer.
         """
-        if self._result.only is None:
-            return self._result.plane(self._here)
-        self._layers |= {one.only or "": one.plane(self._here) for one in self._result.together}
+        if self.result.only is None:
+            return self.result.plane(self._here)
+        self._layers |= {one.only or "": one.plane(self._here) for one in self.result.together}
         return np.stack(list(self._layers.values()))
 
     def numbered(
@@ -85,10 +85,10 @@ class PlaneMask:
         classes : dict of int to str
             Class of each object that was seen on the plane so far.
         """
-        if self._result.only is None:
+        if self.result.only is None:
             for number in object_numbers(labels):
-                if number not in self._names or self._result.class_of(number) is not None:
-                    self._names[number] = self._result.class_of(number) or painted(self._result)
+                if number not in self._names or self.result.class_of(number) is not None:
+                    self._names[number] = self.result.class_of(number) or painted(self.result)
             return labels.copy(), dict(self._names)
         top = int(labels.max(initial=0))
         parts = []
@@ -101,7 +101,7 @@ class PlaneMask:
     def rename(self, renaming: Renaming) -> None:
         """Call a class by its new name, where the result does."""
         both = {renaming.old, renaming.new} <= self._layers.keys()
-        if both or self._result.view.layer not in renaming.images:
+        if both or self.result.view.layer not in renaming.images:
             return
         names = {name: name for name in (*self._layers, *self._names.values())} | {renaming.old: renaming.new}
         self._layers = {names[name]: layer for name, layer in self._layers.items()}

@@ -13,6 +13,8 @@ from napari_boxprompt.project import SETTLED, keep_proposal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari.layers import Image
+
     from napari_boxprompt.gui.project_images import ImageTable
     from napari_boxprompt.gui.results import Result
     from napari_boxprompt.gui.segmenting import Found
@@ -85,6 +87,14 @@ class Predicted:
         return self._do(
             keep_proposal, self._project, plane, prediction.labels, classes, float(found.doubt), signs
         )
+
+    def forget(self, image: Image) -> None:
+        """Let go of the results of an image that was closed."""
+        self._kept = {
+            plane: results
+            for plane, results in self._kept.items()
+            if not any(one.view.layer == image for one in results)
+        }
 
     def close(self) -> None:
         """Record all that waits."""

@@ -202,11 +202,13 @@ class ProjectLayers:
 
     # Away again
 
-    def remove(self) -> None:
-        """Take the layers of the project out of the viewer: they are safe on the disk."""
+    def remove(self, only: str | None = None) -> None:
+        """Take the layers of the project out of the viewer, or of one image: they are safe on the disk."""
         layers, session = self._session.viewer.layers, self._session
         gone = []
-        for image, _ in self._table.pairs:
+        for image, name in self._table.pairs:
+            if only not in (None, name):
+                continue
             boxes = session.boxes_of(image)
             if boxes is not None:
                 gone += [boxes.shapes, boxes.complete]
@@ -223,4 +225,5 @@ class ProjectLayers:
         for layer in gone:
             if layer is not None and layer in layers:
                 layers.remove(layer)
+        self.restored = [found for found in self.restored if found[0].alive]
         session.boxes_changed.emit()

@@ -36,6 +36,10 @@ class Away(Protocol):
         """Open the image of one; then call with the plane as it is called in the viewer."""
         ...
 
+    def accepted(self) -> int:
+        """Count the accepted planes of images that are not open."""
+        ...
+
 
 class Review:
     """The user's way through the newest results, those of all images together.
@@ -82,9 +86,12 @@ class Review:
     def previous(self, _: object = None) -> None:
         """Go back to the plane looked at before."""
         self._result()
-        if not self._visited:
-            raise BoxPromptError("There is no earlier plane of this review.")
-        self.go(self._visited.pop())
+        while self._visited:
+            plane = self._visited.pop()
+            if self._session.results.of(plane) is not None:  # else its image was closed
+                self.go(plane)
+                return
+        raise BoxPromptError("There is no earlier plane of this review in the images that are open.")
 
     @told
     def accept(self, _: object = None) -> None:

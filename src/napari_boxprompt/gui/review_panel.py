@@ -152,11 +152,13 @@ class ReviewPanel(QWidget):
     def summary(self) -> str:
         """One line."""
         results = self._session.results.latest.values()
+        away = self._review.away
+        done = 0 if away is None else away.accepted()
         if not any(one.scores for one in results):
-            away = self._waiting_away()
-            return f"{counted(away, 'plane')} not opened yet" if away else "waits for a prediction"
+            number = self._waiting_away()
+            return f"{counted(number, 'plane')} not opened yet" if number else "waits for a prediction"
         said = [status for one in results for status in one.status.values()]
-        counts = f"{said.count('accepted')} accepted"
+        counts = f"{said.count('accepted') + done} accepted"
         if "rejected" in said:
             counts += f", {said.count('rejected')} rejected"
         waiting = self._review.order.waiting()

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_boxprompt.gui.open_project import OpenProject
     from napari_boxprompt.gui.predicting import Predicting
     from napari_boxprompt.gui.projects import Projects
     from napari_boxprompt.gui.segmenting import Found
     from napari_boxprompt.gui.state import Session
 
 __all__ = ["Unopened"]
+
+KEPT = 12
+"""So many images that the review has opened stay open, of those that are accepted."""
 
 
 class Unopened:
@@ -48,6 +52,7 @@ class Unopened:
         self._session, self._projects, self._predicting = session, projects, predicting
         self._at_work = False
         self._lost: set[tuple[Path, str]] = set()  # images that could not be opened
+        self._opened: list[tuple[Path, str]] = []  # by the review, oldest first
         predicting.ended.connect(self._on_ended)
 
     def planes(self) -> list[PlaneId]:
@@ -68,6 +73,15 @@ class Unopened:
         away = (plane for plane in project.images.planes if plane.image not in shown)
         found = [plane for plane in away if project.status(plane) == "predicted"]
         return sorted(found, key=lambda plane: -(project.record(plane).score or 0.0))
+
+    def accepted(self) -> int:
+        """Count the planes of such images that were accepted."""
+        project, table = self._projects.project, self._projects.table
+        if project is None or table is None:
+            return 0
+        closed = {*table.closed}
+        away = (plane for plane in project.images.planes if plane.image in closed)
+        return sum(project.status(plane) == "accepted" for plane in away)
 
     def predict(self) -> None:
         """Segment those that nobody has worked on; what is found goes to the project.
@@ -96,6 +110,9 @@ class Unopened:
     def open(self, plane: PlaneId, then: Callable[[PlaneId], object]) -> None:
         """Open the image of a plane; then call with the plane under the name that it has in the viewer.
 
+        Of the images that were opened by this, those go that were accepted long ago, or there would be
+        hundreds of layers. They teach all the same.
+
         Raises
         ------
         BoxPromptError
@@ -106,11 +123,23 @@ class Unopened:
     def _arrived(self, plane: PlaneId, then: Callable[[PlaneId], object]) -> None:
         desk = self._projects.desk
         view = None if desk is None else desk.table.view_of(plane.image)
-        if view is not None:
+        if desk is not None and view is not None:
             then(PlaneId(view.name, plane.index))
+            self._opened.append((desk.project.folder, plane.image))
+            self._tidy(desk)
         elif desk is not None:  # it has been said why
             self._lost.add((desk.project.folder, plane.image))
             self._session.result_changed.emit()
+
+    def _tidy(self, desk: OpenProject) -> None:
+        """Close what was opened here and accepted, but for the last few."""
+        project, chosen = desk.project, desk.chosen
+        self._opened = [(folder, name) for folder, name in self._opened if folder == project.folder]
+        names = [name for _, name in self._opened if desk.table.layer_of(name) is not None]
+        for name in names[:-KEPT]:
+            planes = (plane for plane in project.images.planes if plane.image == name)
+            if name != chosen and all(project.status(plane) == "accepted" for plane in planes):
+                desk.close_image(name)
 
     def _on_ended(self, done: int) -> None:
         if not self._at_work:
