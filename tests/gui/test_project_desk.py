@@ -458,6 +458,13 @@ def test_a_folder_of_images_becomes_a_project_without_opening_them_all(
     with Project.open(folder, read_only=True) as project:
         assert [p.image for p in project.boxes.planes] == ["i12.tif"]
         assert len(project.entries) == 20
+    assert desk.widget.projects.project is not None
+    desk.widget.projects.project.accept(PlaneId("i03.tif"), np.ones((43, 50), np.uint8))
+    bar.images.showPopup()
+    told = {bar.images.itemText(n) for n in (3, 12, 19)}
+    bar.images.hidePopup()
+    assert told == {"i03.tif  ·  accepted", "i12.tif  ·  boxed", "i19.tif"}
+    assert bar.images.itemText(3) == "i03.tif"
     desk.widget.actions.new_project_of_folder()
     quiet(desk)
     assert "already holds project.json" in desk.said[-1]

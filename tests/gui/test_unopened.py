@@ -71,7 +71,7 @@ def test_the_review_goes_on_to_images_that_are_not_open(desk: Desk, folder: Path
     assert statuses(folder) == {name: "predicted" if name != IMAGES[0] else "boxed" for name in IMAGES}
     assert any("masks of 15 planes are in the project" in said for said in desk.said)
     assert desk.widget.sections["Review"].is_open
-    assert panel.away.text().startswith("15 predicted planes in images that are not open")
+    assert panel.away.text().startswith("15 planes to review in images that are not open")
     assert not panel.buttons["next"].isHidden()
     assert panel.buttons["accept"].isHidden(), "there is nothing to accept yet"
     assert panel.summary == "15 planes not opened yet"
@@ -95,7 +95,7 @@ def test_the_review_goes_on_to_images_that_are_not_open(desk: Desk, folder: Path
     quiet(desk)
     assert shown(desk)[-1] == Path(second).stem, "accepting goes on to the next"
     assert statuses(folder)[first] == "accepted"
-    assert panel.away.text().startswith("13 predicted")
+    assert panel.away.text().startswith("13 planes")
     review.previous()
     assert desk.widget.session.plane == PlaneId(Path(first).stem)
 
@@ -222,23 +222,24 @@ def test_what_was_predicted_without_a_viewer_waits_for_the_review(open_desk: Ope
     labels = np.zeros((64, 64), np.uint16)
     labels[10:30, 12:40] = 1
     with Project.open(folder) as project:
-        for n, doubt in ((3, 0.1), (4, 0.9), (7, 0.5)):
+        for n, doubt in ((3, 0.1), (4, 0.9), (7, 0.5), (9, 0.95)):
             keep_proposal(project, PlaneId(IMAGES[n]), labels, {1: "cell"}, doubt, {"size": 0.0})
+        project.set_status(PlaneId(IMAGES[9]), "rejected")
     desk = open_desk()
     open_again(desk, folder)
     assert shown(desk) == ["i00"]
-    assert desk.widget.review_panel.summary == "3 planes not opened yet"
+    assert desk.widget.review_panel.summary == "4 planes not opened yet"
     panel = desk.widget.review_panel
-    assert panel.away.text().startswith("3 predicted planes")
+    assert panel.away.text().startswith("4 planes")
     assert not panel.buttons["next"].isHidden()
     desk.widget.actions.close_project()
     quiet(desk)
     assert panel.away.isHidden()
     open_again(desk, folder)
-    for name in ("i04", "i07", "i03"):
+    for name in ("i04", "i07", "i03", "i09"):
         desk.widget.review.next()
         quiet(desk)
-        assert shown(desk)[-1] == name, "most unsure first"
+        assert shown(desk)[-1] == name, "most unsure first, what was rejected last"
     assert panel.away.isHidden()
 
 
@@ -281,7 +282,7 @@ def test_an_image_that_cannot_be_opened_is_passed_over(desk: Desk, folder: Path)
     quiet(desk)
     assert shown(desk) == ["i00"]
     assert waiting[0] in desk.said[-1]
-    assert desk.widget.review_panel.away.text().startswith("14 predicted planes")
+    assert desk.widget.review_panel.away.text().startswith("14 planes")
     desk.widget.review.next()
     quiet(desk)
     assert shown(desk) == ["i00", Path(waiting[1]).stem]

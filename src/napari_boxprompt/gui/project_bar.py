@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from napari_boxprompt.gui.section import wrapping_label
 from napari_boxprompt.gui.telling import counted, told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from napari_boxprompt.gui.project_notices import Notice
@@ -68,8 +70,8 @@ class ProjectBar(QWidget):
         self.menu = QMenu(self.more)
         self.menu.aboutToShow.connect(self._fill_menu)
         self.more.setMenu(self.menu)
-        self.images = QComboBox()
-        self.images.setToolTip("Images of the project; choose one that is not open, and it is opened.")
+        self.images = _ImageList(self._states)
+        self.images.setToolTip("Images of the project; one that is not open is opened.")
         self.images.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.images.activated.connect(self._choose)
         row = QHBoxLayout()
@@ -110,12 +112,20 @@ class ProjectBar(QWidget):
         self.images.setVisible(len(names) > len(shown_names(self._projects.table)))
         if self.images.isHidden():
             return
-        if [self.images.itemText(i) for i in range(self.images.count())] != names:
-            self.images.clear()
-            self.images.addItems(names)
+        self.images.offer(names)
         chosen = None if desk is None else desk.chosen
         if chosen in names:
             self.images.setCurrentIndex(names.index(chosen))
+
+    def _states(self) -> dict[str, str]:
+        """How far the work on each image is: "accepted", or "2 boxed, 9 predicted" of a stack."""
+        project = self._projects.project
+        found: dict[str, Counter[str]] = {}
+        if project is None:
+            return {}
+        for plane in project.images.planes:
+            found.setdefault(plane.image, Counter())[project.status(plane)] += 1
+        return {name: _state(counts) for name, counts in found.items()}
 
     def _show_notices(self, notices: list[Notice]) -> None:
         shown = [(notice.text, notice.button) for notice in notices]
@@ -181,4 +191,52 @@ class ProjectBar(QWidget):
 
     @told
     def _choose(self, index: int) -> None:
-        self._projects.show_image(self.images.itemText(index))
+        self._projects.show_image(self.images.names[index])
+
+
+class _ImageList(QComboBox):
+    """Names of images; while they are looked at, with how far the work on them is.
+
+    Parameters
+    ----------
+    states : callable
+        Gives that, by name; asked for when the list is opened, as there may be thousands.
+    """
+
+    def __init__(self, states: Callable[[], Mapping[str, str]]) -> None:
+        super().__init__()
+        self._states = states
+
+    @property
+    def names(self) -> list[str]:
+        """The names alone."""
+        return [self.itemData(i) for i in range(self.count())]
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Offer these images."""
+        if self.names != list(names):
+            self.clear()
+            for name in names:
+                self.addItem(name, name)
+
+    def showPopup(self) -> None:  # noqa: N802 (Qt's name)
+        """Open the list."""
+        states = self._states()
+        for i, name in enumerate(self.names):
+            state = states.get(name, "")
+            self.setItemText(i, f"{name}  ·  {state}" if state else name)
+        super().showPopup()
+
+    def hidePopup(self) -> None:  # noqa: N802 (Qt's name)
+        """Close the list."""
+        super().hidePopup()
+        for i, name in enumerate(self.names):
+            self.setItemText(i, name)
+
+
+def _state(counts: Counter[str]) -> str:
+    """Say of an image how many of its planes have each status; nothing of planes without work."""
+    told = {status: n for status, n in counts.items() if status != "new"}
+    if counts.total() == 1:
+        return next(iter(told), "")
+    return ", ".join(f"{n} {status}" for status, n in sorted(told.items()))

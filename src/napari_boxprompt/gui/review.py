@@ -29,7 +29,7 @@ class Away(Protocol):
     """Images that are not in the viewer, and can be opened for a look."""
 
     def waiting(self) -> list[PlaneId]:
-        """Predicted planes of them that nobody has judged, the one that needs a look most first."""
+        """Predicted planes of them that are not accepted, the one that needs a look most first."""
         ...
 
     def open(self, plane: PlaneId, then: Callable[[PlaneId], object]) -> None:

@@ -201,8 +201,8 @@ class ReviewPanel(QWidget):
     def _show_away(self) -> None:
         """Say how many planes wait in images that are not open."""
         number, button = self._waiting_away(), self.buttons["next"].text()
-        planes = counted(number, "predicted plane")
-        told = f"{planes} in images that are not open: '{button}' opens them in turn, most unsure first."
+        planes = counted(number, "plane")
+        told = f"{planes} to review in images that are not open: '{button}' opens them, most unsure first."
         say(self.away, told if number else "")
 
     def _waiting_away(self) -> int:

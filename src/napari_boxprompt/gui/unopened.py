@@ -64,15 +64,17 @@ class Unopened:
         return [plane for plane in unsettled(project) if plane.image not in shown]
 
     def waiting(self) -> list[PlaneId]:
-        """Planes of such images that were predicted and not judged, the most unsure first."""
+        """Planes of such images that nobody has judged, the most unsure first; then rejected ones."""
         project = self._projects.project
         if project is None:
             return []
         shown = {*shown_names(self._projects.table)}
         shown |= {name for folder, name in self._lost if folder == project.folder}
         away = (plane for plane in project.images.planes if plane.image not in shown)
-        found = [plane for plane in away if project.status(plane) == "predicted"]
-        return sorted(found, key=lambda plane: -(project.record(plane).score or 0.0))
+        found = [(project.record(plane), plane) for plane in away]
+        found = [(record, plane) for record, plane in found if record.status in ("predicted", "rejected")]
+        found.sort(key=lambda one: (one[0].status, -(one[0].score or 0.0)))
+        return [plane for _, plane in found]
 
     def accepted(self) -> int:
         """Count the planes of such images that were accepted."""
