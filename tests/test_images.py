@@ -709,3 +709,16 @@ def test_brightness_errors(tmp_path):
 def test_brightness_is_validated(fields):
     with pytest.raises(ValidationError):
         Normalization(**fields)
+
+
+def test_images_that_are_joined_are_read_under_their_new_names():
+    mine = open_images(np.stack([np.zeros((32, 40), np.uint8), np.full((32, 40), 12, np.uint8)]), name="a")
+    others = open_images(np.full((32, 40), 7, np.uint8), name="a").join(
+        open_images(np.full((32, 40), 9, np.uint8), name="left"), {"left": "left"}
+    )
+    joined = mine.join(others, {"a": "b"})
+    assert joined.planes == (PlaneId("a", (0,)), PlaneId("a", (1,)), PlaneId("b"))
+    assert (joined.read(PlaneId("b")) == 7).all()
+    assert (joined.read(PlaneId("a", (1,))) == 12).all()
+    few = mine.restrict([PlaneId("a", (1,))]).join(others, {"a": "b"})
+    assert few.planes == (PlaneId("a", (1,)), PlaneId("b"))

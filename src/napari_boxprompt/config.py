@@ -55,7 +55,7 @@ class LossConfig(_Settings):
     presumed: Weight = Field(
         0.3,
         title="Presumed background",
-        description="Where nothing at all is marked complete: weight of a pixel outside all boxes as "
+        description="On planes of which nothing is marked complete: weight of a pixel outside all boxes as "
         "background, beside 1 for a pixel in a box.",
     )
     consistency: Weight = Field(

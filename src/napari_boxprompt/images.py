@@ -135,20 +135,21 @@ class Images:
         return Images(self._readers, wanted)
 
     def join(self, other: Images, names: Mapping[str, str]) -> Images:
-        """Return these planes and then those of others.
+        """Return these planes and then those of some other images.
 
         Parameters
         ----------
         other : Images
             The others.
         names : mapping of str to str
-            What images of `other` are called here; those that are not in it keep their names. No two may have
-            one name.
+            Which of them, and what they are called here. None of them may have the name of one of these.
         """
-        called = {name: names.get(name, name) for name in other._readers}
-        readers = {called[name]: reader for name, reader in other._readers.items()}
-        planes = (PlaneId(called[plane.image], plane.index) for plane in other.planes)
-        return Images(self._readers | readers, (*self.planes, *planes))
+        readers = {called: other._readers[name] for name, called in names.items()}
+        joined = self._readers | readers
+        if self._wanted is None and other._wanted is None:
+            return Images(joined)
+        planes = (PlaneId(names[plane.image], plane.index) for plane in other.planes if plane.image in names)
+        return Images(joined, (*self.planes, *planes))
 
     def _reader(self, plane: PlaneId) -> Reader:
         if plane.image not in self._readers:

@@ -433,7 +433,7 @@ def test_of_the_images_of_a_project_one_is_seen(open_desk: OpenDesk, tmp_path: P
 def test_a_folder_of_images_becomes_a_project_without_opening_them_all(
     open_desk: OpenDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qtpy.QtWidgets import QFileDialog
+    from qtpy.QtWidgets import QComboBox, QFileDialog
 
     images, folder = tmp_path / "images", tmp_path / "project"
     images.mkdir()
@@ -460,6 +460,8 @@ def test_a_folder_of_images_becomes_a_project_without_opening_them_all(
         assert len(project.entries) == 20
     assert desk.widget.projects.project is not None
     desk.widget.projects.project.accept(PlaneId("i03.tif"), np.ones((43, 50), np.uint8))
+    desk.widget.projects.touch()
+    monkeypatch.setattr(QComboBox, "showPopup", lambda _: None)  # it would wait for the mouse
     bar.images.showPopup()
     told = {bar.images.itemText(n) for n in (3, 12, 19)}
     bar.images.hidePopup()

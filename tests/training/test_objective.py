@@ -22,6 +22,7 @@ from napari_boxprompt.training.objective import (
     FIXED_RANGE,
     Objective,
     between_views,
+    boxed_fraction,
     turn,
     under_flips,
 )
@@ -97,23 +98,22 @@ def incomplete(sample: Sample) -> Sample:
     return sample.of(replace(sample.plane, complete=False))
 
 
-def test_what_was_not_said_is_presumed_to_be_background_where_nothing_is_known(
+def test_what_was_not_said_is_presumed_to_be_background(
     data: Dataset, batch: list[Sample], logits: torch.Tensor
 ) -> None:
-    batch = [incomplete(sample) for sample in batch]
-    nothing_known = Dataset(planes=[replace(plane, complete=False) for plane in data.planes])
+    batch = [incomplete(sample) for sample in batch]  # which other planes are complete changes nothing
     logits.requires_grad_()
 
-    def pull(known: Dataset, **weights: float) -> tuple[float, torch.Tensor]:
-        term = Objective(LossConfig(**weights), known)(logits, batch, 5.0)["pseudo_label"]
+    def pull(**weights: float) -> torch.Tensor:
+        term = Objective(LossConfig(**weights), data)(logits, batch, 5.0)["pseudo_label"]
         (gradient,) = torch.autograd.grad(term, logits)
         unsaid = torch.stack([torch.stack([t.unsaid for t in sample.targets]) for sample in batch])
         assert unsaid.any()
-        return float(term.detach()), gradient[unsaid]
+        return gradient[unsaid]
 
-    _, presumed = pull(nothing_known)
+    presumed = pull()
     assert (presumed > 0).all()  # downhill is towards background
-    _, more = pull(nothing_known, presumed=0.6)
+    more = pull(presumed=0.6)
     assert more.sum() > 1.1 * presumed.sum()
     beside = torch.stack([torch.stack([t.beside for t in s.targets]) for s in batch])
     unsaid = torch.stack([torch.stack([t.unsaid for t in s.targets]) for s in batch])
@@ -123,10 +123,39 @@ def test_what_was_not_said_is_presumed_to_be_background_where_nothing_is_known(
     assert presumed[near].mean() > 2 * presumed[~near].mean(), (
         "just round a box there is hardly another object"
     )
-    # One plane that says where background is suffices.
-    for known, weights in ((data, {}), (nothing_known, {"presumed": 0.0})):
-        _, none = pull(known, **weights)
-        assert not none.any()
+    assert not pull(presumed=0.0).any()
+
+
+def test_background_is_not_presumed_where_few_objects_are_boxed(data: Dataset) -> None:
+    known, *others = data.planes
+    labels = known.labels[0]
+    assert known.complete
+    assert len(labels) > 1
+
+    def boxed(times: int, boxes: int, **said: Any) -> list[PlaneTargets]:
+        """A plane with many objects boxed, and others, of which nothing is said, with few."""
+        dense = replace(known, labels=(labels * times,), **said)
+        sparse = replace(known, complete=False, labels=(labels[:1] * boxes,))
+        return [dense, sparse, replace(sparse, labels=((),)), replace(known, labels=((),))]
+
+    fraction = boxed_fraction(boxed(10, 3))
+    assert fraction == pytest.approx(3 / (10 * len(labels)))
+    assert Objective(LossConfig(), Dataset(planes=boxed(10, 3))).presumed == 0.0
+    assert Objective(LossConfig(), Dataset(planes=boxed(1, len(labels)))).presumed == 0.3
+    assert Objective(LossConfig(presumed=0.0), Dataset(planes=boxed(1, len(labels)))).presumed == 0.0
+    assert boxed_fraction(others) == math.inf, "all are complete"
+    assert boxed_fraction(boxed(1, 1)[1:]) == math.inf, "a plane without boxes says nothing about others"
+
+    height, width = known.shape
+    y0, x0, y1, x1 = labels[0].box
+    around = (math.floor(y0), math.floor(x0), math.ceil(y1), math.ceil(x1))
+    area = (around[2] - around[0]) * (around[3] - around[1])
+    inside = sum(
+        around[0] <= (a + c) / 2 < around[2] and around[1] <= (b + d) / 2 < around[3]
+        for a, b, c, d in (label.box for label in labels)
+    )
+    region = boxed(1, 1, complete=False, complete_regions=(around,))
+    assert boxed_fraction(region) == pytest.approx(area / (height * width) / inside)
 
 
 def test_distant_background_pulls_as_it_is_weighed(
@@ -349,10 +378,15 @@ def test_a_plane_without_boxes_of_a_class_says_less_where_nothing_is_complete(en
     empty = torch.full((1, 2, GRID, GRID), -30.0)
     found = empty.clone()
     found[0, 1] = 5.0
-    everywhere = float(
-        objective(found, batch, 5.0)["pseudo_label"] - objective(empty, batch, 5.0)["pseudo_label"]
-    )
-    assert everywhere == pytest.approx(objective.presumed / 3 * 5.0 / 2, rel=0.01), "of two classes"
+
+    def everywhere(batch: list[Sample]) -> float:
+        terms = [objective(maps, batch, 5.0)["pseudo_label"] for maps in (found, empty)]
+        return float(terms[0] - terms[1])
+
+    assert everywhere(batch) == pytest.approx(objective.presumed / 3 * 5.0 / 2, rel=0.01), "of two classes"
+    (sample,) = batch
+    known = [sample.of(replace(sample.plane, complete=True))]
+    assert everywhere(known) == pytest.approx(5.0 / 2, rel=0.01), "on a complete plane there is none"
 
 
 @pytest.mark.parametrize("turns", range(4))

@@ -256,7 +256,7 @@ class BoxesPanel(QWidget):
         self.redo.setToolTip(f"Redo ({redo} on the boxes layer)")
         self.complete.setToolTip(
             f"Every object on this plane has its box, so everything else is background (key {complete}).\n"
-            "Without it, nothing outside your boxes is used."
+            "Without it, that is only presumed, and counts less."
         )
         self.hint.setText(
             f"When every object on a plane has its box, tick <b>complete</b> (key {complete}): "

@@ -203,9 +203,8 @@ def _taught(project: Project, known: Labelled, taken: Collection[str]) -> Taught
     for image in dict.fromkeys(plane.image for plane in known.boxes.planes):
         free = (name for name in _proposals(project, image) if name not in {*taken, *names.values()})
         names[image] = next(free)
-    planes = [plane for plane in project.images.planes if plane.image in names]
     return Taught(
-        Images({}).join(project.images.restrict(planes), names),
+        Images({}).join(project.images, names),
         with_names(known.boxes, names),
         with_names(known.drawn, names),
         {PlaneId(names[plane.image], plane.index): plane for plane in known.masked},

@@ -121,7 +121,9 @@ class Lessons:
         for plane, result in accepted.items():
             views.setdefault(plane.image, result.view)
         images = combined_images(list(views.values()))
-        return images if away is None else images.join(away.images, {}), learnt
+        if away is not None:
+            images = images.join(away.images, {name: name for name in away.images.names})
+        return images, learnt
 
     def masks(self, boxes: BoxSet, drawn: Sequence[BoxLayer] = ()) -> Mapping[PlaneId, npt.NDArray[np.uint8]]:
         """Class masks of the accepted planes, copied, for `napari_boxprompt.api.start_training`.

@@ -95,7 +95,8 @@ class ClassTargets:
     outside : torch.Tensor
         bool ``(G, G)``: known background.
     unsaid : torch.Tensor
-        bool ``(G, G)``: pixels of the plane outside all boxes that may be anything.
+        bool ``(G, G)``: pixels outside all boxes of which nothing was said. On a plane with complete
+        regions there are none: who draws these says that the rest may be anything.
     beside : torch.Tensor
         bool ``(G, G)``: pixels outside all boxes that lie just round one: what says where its edge is.
     boxes : torch.Tensor
@@ -186,6 +187,8 @@ class PlaneTargets:
         in_boxes = masks.bool().any(dim=0) if len(masks) else torch.zeros_like(inside)
         told = in_boxes | _between_centres(boxes, masks, matrix)
         outside, unsaid = known & ~told, inside & ~known & ~told
+        if self.complete_regions:
+            unsaid = torch.zeros_like(unsaid)
         return ClassTargets(
             pseudo=(probability > 0.5) & in_boxes,
             valid=(in_boxes | outside) & inside,

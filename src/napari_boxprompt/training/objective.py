@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,13 +17,13 @@ from napari_boxprompt.supervision.targets import size_range
 from napari_boxprompt.views import warp_between
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from napari_boxprompt.config import LossConfig
-    from napari_boxprompt.supervision.targets import ClassTargets
+    from napari_boxprompt.supervision.targets import ClassTargets, PlaneTargets
     from napari_boxprompt.training.dataset import Dataset, Sample
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "boxed_fraction"]
 
 CONSISTENCY_SIDE = 64
 WARM = 0.3
@@ -56,8 +58,9 @@ class Objective:
             else FIXED_RANGE
             for k in classes
         ]
-        said = any(plane.complete or plane.complete_regions for plane in data.planes)
-        self.presumed = 0.0 if said else config.presumed
+        # What is boxed outweighs what is not if more than this fraction is: see docs/adr/0024.
+        few = config.presumed / (1.0 + config.presumed)
+        self.presumed = config.presumed if boxed_fraction(data.planes) > few else 0.0
 
     def hardness(self, fraction: float, epoch: float) -> float:
         """Barrier parameter t at a point of the training."""
@@ -133,8 +136,12 @@ class Objective:
         """
         if not self.presumed:
             return None
-        labels = [of_class for sample in batch for of_class in sample.plane.labels]
-        return torch.tensor([1.0 if of_class else ABSENT * self.presumed for of_class in labels])
+        weights = [
+            1.0 if of_class or plane.complete or plane.complete_regions else ABSENT * self.presumed
+            for plane in (sample.plane for sample in batch)
+            for of_class in plane.labels
+        ]
+        return None if all(weight == 1.0 for weight in weights) else torch.tensor(weights)
 
     def _box_terms(
         self, probability: torch.Tensor, batch: Sequence[Sample], t: float, lattice: Lattice
@@ -188,6 +195,29 @@ def _stack(batch: Sequence[Sample], lattice: Lattice, device: torch.device) -> d
         name: lattice.pixels(torch.stack([getattr(target, name) for target in flat])).to(device)
         for name in ("pseudo", "valid", "outside", "unsaid", "beside")
     }
+
+
+def boxed_fraction(planes: Iterable[PlaneTargets]) -> float:
+    """Estimate which fraction of the objects is boxed where nothing is marked complete.
+
+    Objects are taken to be as dense there as where all of them are boxed: on complete planes with boxes, and
+    in complete regions. Infinite where that is not known.
+    """
+    known, unsaid = [0, 0.0], [0, 0.0]  # boxes and pixels
+    for plane in planes:
+        boxes = [label.box for labels in plane.labels for label in labels]
+        areas = [(0.0, 0.0, *map(float, plane.shape))] if plane.complete else plane.complete_regions
+        if not areas or not boxes:
+            unsaid[0] += len(boxes)
+            unsaid[1] += float(np.prod(plane.shape)) if boxes else 0.0
+            continue
+        centres = [((y0 + y1) / 2, (x0 + x1) / 2) for y0, x0, y1, x1 in boxes]
+        for y0, x0, y1, x1 in areas:
+            known[0] += sum(y0 <= y < y1 and x0 <= x < x1 for y, x in centres)
+            known[1] += (y1 - y0) * (x1 - x0)
+    if not known[0] or not unsaid[0]:
+        return math.inf
+    return (unsaid[0] / unsaid[1]) / (known[0] / known[1])
 
 
 def between_views(
