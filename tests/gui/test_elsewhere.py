@@ -82,6 +82,10 @@ def test_what_is_not_open_teaches(open_desk: OpenDesk, folder: Path) -> None:
     np.testing.assert_array_equal(task.masks[PlaneId(Path(IMAGES[3]).stem)], labelled(1))
     np.testing.assert_array_equal(task.masks[PlaneId(Path(AWAY[0]).stem)], labelled(1))
     np.testing.assert_array_equal(task.masks[PlaneId(Path(AWAY[-2]).stem)], labelled(2))
+    project = desk.widget.projects.project
+    assert project is not None
+    project.accept(PlaneId(AWAY[0]), labelled(1)[::-1], {1: "scar"})
+    np.testing.assert_array_equal(task.masks[PlaneId(Path(AWAY[0]).stem)], labelled(1), "what it learnt from")
     pixels = tifffile.imread(folder.parent / "images" / AWAY[0])
     np.testing.assert_array_equal(task.images.read(PlaneId(Path(AWAY[0]).stem))[..., 0], pixels)
     (record,) = desk.widget.rounds.rounds

@@ -200,7 +200,8 @@ def _taught(project: Project, known: Labelled, taken: Collection[str]) -> Taught
     if not known.boxes.boxed_planes:
         return None
     names: dict[str, str] = {}
-    for image in dict.fromkeys(plane.image for plane in known.boxes.planes):
+    labelled = {plane.image for plane in known.boxes.planes}
+    for image in (name for name in project.images.names if name in labelled):
         free = (name for name in _proposals(project, image) if name not in {*taken, *names.values()})
         names[image] = next(free)
     return Taught(

@@ -13,7 +13,7 @@ from napari_boxprompt.project.documents import (
     Status,
 )
 from napari_boxprompt.project.exchange import ExportKind, export_project, import_into
-from napari_boxprompt.project.lessons import ClassMasks, Lessons, project_lessons, teaching_planes
+from napari_boxprompt.project.lessons import ClassMasks, Lessons, project_lessons
 from napari_boxprompt.project.lock import LockOwner
 from napari_boxprompt.project.masks import Mask
 from napari_boxprompt.project.project import Project
@@ -56,7 +56,6 @@ __all__ = [
     "pack",
     "project_lessons",
     "take_classes",
-    "teaching_planes",
     "unpack",
     "unsettled",
     "verdict",

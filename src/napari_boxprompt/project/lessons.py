@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from napari_boxprompt.boxes import Box
     from napari_boxprompt.project.project import Project
 
-__all__ = ["ClassMasks", "Lessons", "project_lessons", "teaching_planes"]
+__all__ = ["ClassMasks", "Lessons", "project_lessons"]
 
 
 class ClassMasks(Mapping[PlaneId, npt.NDArray[np.uint8]]):
-    """Class masks of planes of a project, read when they are asked for: there may be hundreds.
+    """Class masks of planes of a project, each read when it is asked for first: there may be hundreds.
 
     Parameters
     ----------
@@ -47,7 +47,9 @@ class ClassMasks(Mapping[PlaneId, npt.NDArray[np.uint8]]):
         others: Mapping[PlaneId, npt.NDArray[np.uint8]] | None = None,
     ) -> None:
         self._project, self._planes, self._classes = project, dict(planes), classes
-        self._others = dict(others or {})
+        self._read = dict(others or {})
+        # Once and for all: a worker reads while the viewer asks which there are.
+        self._all = tuple(dict.fromkeys((*self._read, *self._planes)))
 
     def __getitem__(self, plane: PlaneId) -> npt.NDArray[np.uint8]:
         """Read a mask.
@@ -59,20 +61,20 @@ class ClassMasks(Mapping[PlaneId, npt.NDArray[np.uint8]]):
         ProjectError, ImageError
             Its file is missing or damaged.
         """
-        if plane in self._others:
-            return self._others[plane]
-        mask = self._project.mask(self._planes[plane])
-        if mask is None:
-            raise ProjectError(f"{self._planes[plane]} has no mask any more; start again.")
-        return _class_mask(mask, self._classes, self._project.classes)
+        if plane not in self._read:
+            mask = self._project.mask(self._planes[plane])
+            if mask is None:
+                raise ProjectError(f"{self._planes[plane]} has no mask any more; start again.")
+            self._read[plane] = _class_mask(mask, self._classes, self._project.classes)
+        return self._read[plane]
 
     def __iter__(self) -> Iterator[PlaneId]:
         """Return the planes, none of them read."""
-        return iter({**self._others, **self._planes})
+        return iter(self._all)
 
     def __len__(self) -> int:
         """Return the number of planes."""
-        return len({**self._others, **self._planes})
+        return len(self._all)
 
 
 class Lessons(NamedTuple):
@@ -94,12 +96,6 @@ class Lessons(NamedTuple):
     masks: Mapping[PlaneId, npt.NDArray[np.uint8]]
     drawn: BoxSet
     troubles: tuple[str, ...] = ()
-
-
-def teaching_planes(project: Project) -> tuple[PlaneId, ...]:
-    """Planes of a project that have boxes, or a mask that was painted or accepted; no file is read."""
-    boxed = (plane for plane in project.usable_boxes().boxed_planes)
-    return tuple(dict.fromkeys((*boxed, *project.masked_planes())))
 
 
 def project_lessons(
