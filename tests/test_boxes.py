@@ -175,6 +175,17 @@ def test_from_labels(mode, label, expected):
     assert boxset.planes[A] == PlaneInfo((40, 50), True)
 
 
+@pytest.mark.parametrize("far", [65_534, 65_535, 10**9])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64])
+def test_from_labels_with_large_numbers(far, dtype):
+    mask = np.zeros((40, 40), dtype)
+    mask[2:9, 3:12], mask[20:30, 21:33] = 7, far
+    found = BoxSet.from_labels(mask, A).boxes
+    assert [(box.id, box.as_tuple()) for box in found] == [(7, (2, 3, 9, 12)), (far, (20, 21, 30, 33))]
+    only = BoxSet.from_labels(mask, A, label=far).boxes
+    assert [box.id for box in only] == [far]
+
+
 def test_from_labels_bool_and_negative():
     assert len(BoxSet.from_labels(MASK > 0, A, mode="hull")) == 1
     assert BoxSet.from_labels(-MASK, A).boxes == ()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["boxes_from_labels"]
 
+MANY = 65_535
+"""Numbers up to this are taken as they are."""
+
 
 def boxes_from_labels(
     mask: npt.NDArray[Any],
@@ -59,9 +62,13 @@ def boxes_from_labels(
             "pass one two-dimensional plane of whole numbers."
         )
     wanted = values > 0 if label is None else values == label
-    if mode == "instances":
+    largest = int(values.max(initial=0))
+    if mode == "instances" and largest <= MANY:
+        regions = np.where(wanted, values, 0).astype(np.int32)
+        ids = np.arange(1, largest + 1)
+    elif mode == "instances":
         ids, inverse = np.unique(np.where(wanted, values, 0), return_inverse=True)
-        # Consecutive numbers: regionprops needs memory for the largest number.
+        # Consecutive numbers: regionprops needs memory for the largest number. To find them takes long.
         consecutive = inverse.reshape(values.shape) + 1
         regions = np.where(wanted, consecutive, 0)
     elif mode == "components":
