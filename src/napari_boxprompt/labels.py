@@ -62,15 +62,8 @@ def boxes_from_labels(
             "pass one two-dimensional plane of whole numbers."
         )
     wanted = values > 0 if label is None else values == label
-    largest = int(values.max(initial=0))
-    if mode == "instances" and largest <= MANY:
-        regions = np.where(wanted, values, 0).astype(np.int32)
-        ids = np.arange(1, largest + 1)
-    elif mode == "instances":
-        ids, inverse = np.unique(np.where(wanted, values, 0), return_inverse=True)
-        # Consecutive numbers: regionprops needs memory for the largest number. To find them takes long.
-        consecutive = inverse.reshape(values.shape) + 1
-        regions = np.where(wanted, consecutive, 0)
+    if mode == "instances":
+        regions, ids = _numbered(np.where(wanted, values, 0))
     elif mode == "components":
         regions = np.asarray(connected(wanted, connectivity=2))
         ids = np.arange(1, regions.max(initial=0) + 1)
@@ -81,3 +74,15 @@ def boxes_from_labels(
         raise BoxError(f"The mode '{mode}' is not known; use one of {', '.join(get_args(LabelMode))}.")
     corners = ((region.bbox, int(ids[region.label - 1])) for region in regionprops(regions))
     return tuple(Box(y0, x0, y1, x1, plane, name, number) for (y0, x0, y1, x1), number in corners)
+
+
+def _numbered(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Objects with numbers that are not too large, and what number each has by these.
+
+    `regionprops` needs memory for the largest number; but to find consecutive ones takes long.
+    """
+    largest = int(values.max(initial=0))
+    if largest <= MANY:
+        return values.astype(np.int32), np.arange(1, largest + 1)
+    ids, inverse = np.unique(values, return_inverse=True)
+    return np.where(values, inverse.reshape(values.shape) + 1, 0), ids
