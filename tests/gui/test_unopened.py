@@ -144,6 +144,12 @@ def test_accepted_images_are_closed_again_but_for_the_last_few(
         said = {name: project.status(PlaneId(name)) for name in names[:4]}
     assert list(said.values()) == ["accepted", "rejected", "accepted", "predicted"]
 
+    for _ in range(2):
+        review.go(next(plane for plane in review.order.waiting() if plane.image != Path(names[1]).stem))
+        review.accept()
+        quiet(desk)
+    assert Path(names[0]).stem in shown(desk), "this time the user has opened it"
+
 
 def test_open_images_are_reviewed_before_others(desk: Desk) -> None:
     desk.widget.predicting.plane()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Unopened"]
 
 KEPT = 12
-"""So many images that the review has opened stay open, of those that are accepted."""
+"""The last images that the review has opened: so many stay open though they are accepted."""
 
 
 class Unopened:
@@ -136,12 +136,17 @@ class Unopened:
     def _tidy(self, desk: OpenProject) -> None:
         """Close what was opened here and accepted, but for the last few."""
         project, chosen = desk.project, desk.chosen
-        self._opened = [(folder, name) for folder, name in self._opened if folder == project.folder]
-        names = [name for _, name in self._opened if desk.table.layer_of(name) is not None]
-        for name in names[:-KEPT]:
+        # What was closed, and is opened again, has been opened by somebody else.
+        self._opened = [
+            (folder, name)
+            for folder, name in self._opened
+            if folder == project.folder and desk.table.layer_of(name) is not None
+        ]
+        for folder, name in self._opened[:-KEPT]:
             planes = (plane for plane in project.images.planes if plane.image == name)
             if name != chosen and all(project.status(plane) == "accepted" for plane in planes):
                 desk.close_image(name)
+                self._opened.remove((folder, name))
 
     def _on_ended(self, done: int) -> None:
         if not self._at_work:

@@ -1,7 +1,8 @@
 """Drawn boxes as a training sees them: constraints and pseudo-labels on the grid of any view.
 
-Boxes stay coordinates. A pixel is background only where the user said so: on a complete plane or in
-a complete region, outside every box of the class. Everything else outside the boxes is `ClassTargets.unsaid`.
+Boxes stay coordinates. A pixel is known to be background only where the user said so: on a complete plane or
+in a complete region, outside every box of the class. On planes of which nothing was said, it is
+`ClassTargets.unsaid`.
 """
 
 from __future__ import annotations

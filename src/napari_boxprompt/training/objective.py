@@ -32,7 +32,7 @@ alike too, and a young network would stay there."""
 
 ABSENT = 1 / 3
 """How much a plane without a box of a class speaks against it, beside what is outside the boxes of others,
-where nothing is marked complete: the user may not have come to it yet."""
+where nothing on it is marked complete: the user may not have come to it yet."""
 
 FIXED_RANGE = (0.7, 0.9)
 """Fraction of a box that an object fills according to Gaillochet et al. 2025."""
